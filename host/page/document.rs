@@ -1,0 +1,234 @@
+//! `Document`: what a page rendered, checked to be something that everybody may be sent.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, Uri};
+
+/// A rendered page whose status and headers passed [`Document::check`].
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// 200 to 499, without 304 and what has no body.
+    pub status: StatusCode,
+    /// The page's own headers; always a `content-type`.
+    pub headers: HeaderMap,
+    /// The body, not yet compressed.
+    pub body: Bytes,
+}
+
+/// The rule that a document breaks. The message names what was wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// Not a status at all, or one that cannot carry a page.
+    #[error(
+        "status {0} cannot be a page's: use 200 to 299, 400 to 499 (redirects are returned by static-props)"
+    )]
+    Status(u16),
+    /// A status that says the page failed.
+    #[error("status {0} says that the page failed, so it does not replace the last good one")]
+    ServerError(u16),
+    /// A header whose name or value HTTP does not allow.
+    #[error(
+        "header {0:?} is not a valid HTTP field (RFC 9110 section 5): check it for line breaks"
+    )]
+    Header(String),
+    /// A header that belongs to the connection or to the cache.
+    #[error("header `{0}` is wisr's to set: remove it from the page")]
+    Reserved(HeaderName),
+    /// A cookie in a page that everybody gets.
+    #[error("`set-cookie` would hand one reader's cookie to all: a cached page is for everybody")]
+    Cookie,
+    /// A page that must not be shared.
+    #[error(
+        "`cache-control: {0}` says that the page is not for everybody: a cached page is; use an API route"
+    )]
+    NotShared(String),
+    /// More headers than the limit.
+    #[error("{0} headers: at most {MAX_HEADERS} are allowed")]
+    TooMany(usize),
+    /// A redirect that cannot be sent.
+    #[error("redirect to {0:?}: a location is a URL or an absolute path without line breaks")]
+    Location(String),
+    /// A redirect status that does not redirect.
+    #[error("redirect with status {0}: use 301, 302, 303, 307 or 308")]
+    RedirectStatus(u16),
+}
+
+/// Headers a page may set; more would not fit what proxies accept (commonly 100 in all).
+const MAX_HEADERS: usize = 64;
+
+/// Framing and hop-by-hop fields (RFC 9110 section 7.6.1), and those that wisr computes.
+const RESERVED: [&str; 20] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-authenticate",
+    "host",
+    "content-encoding",
+    "content-range",
+    "accept-ranges",
+    "age",
+    "cache-status",
+    "date",
+    "etag",
+    "last-modified",
+    "vary",
+    "x-wisr-cache",
+];
+
+impl Document {
+    /// Checks what a guest returned.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn check<'a>(
+        status: u16,
+        headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+        body: Bytes,
+    ) -> Result<Self, Rejected> {
+        let status = check_status(status)?;
+        if headers.len() > MAX_HEADERS {
+            return Err(Rejected::TooMany(headers.len()));
+        }
+        let mut checked = HeaderMap::with_capacity(headers.len() + 1);
+        for (name, value) in headers {
+            let (name, value) = check_header(name, value)?;
+            // The cache decides how long a page lives; `public, max-age=60` from a page is moot.
+            if name != header::CACHE_CONTROL {
+                checked.append(name, value);
+            }
+        }
+        checked
+            .entry(header::CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static("text/html; charset=utf-8"));
+        Ok(Self {
+            status,
+            headers: checked,
+            body,
+        })
+    }
+}
+
+fn check_status(status: u16) -> Result<StatusCode, Rejected> {
+    match status {
+        204 | 205 => Err(Rejected::Status(status)),
+        200..=299 | 400..=499 => StatusCode::from_u16(status).map_err(|_| Rejected::Status(status)),
+        500..=599 => Err(Rejected::ServerError(status)),
+        _ => Err(Rejected::Status(status)),
+    }
+}
+
+fn check_header(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), Rejected> {
+    let invalid = || Rejected::Header(name.chars().take(80).collect());
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
+    let value = HeaderValue::from_bytes(value).map_err(|_| invalid())?;
+    if name == header::SET_COOKIE {
+        return Err(Rejected::Cookie);
+    }
+    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("x-wisr-") {
+        return Err(Rejected::Reserved(name));
+    }
+    if name == header::CACHE_CONTROL {
+        check_shared(&value)?;
+    }
+    Ok((name, value))
+}
+
+fn check_shared(cache_control: &HeaderValue) -> Result<(), Rejected> {
+    let text = String::from_utf8_lossy(cache_control.as_bytes()).to_ascii_lowercase();
+    let directive = |part: &str| part.split('=').next().unwrap_or("").trim().to_owned();
+    match text
+        .split(',')
+        .map(directive)
+        .find(|name| name == "private" || name == "no-store")
+    {
+        Some(name) => Err(Rejected::NotShared(name)),
+        None => Ok(()),
+    }
+}
+
+/// Checks a redirect's target and status.
+///
+/// # Errors
+/// [`Rejected::Location`] or [`Rejected::RedirectStatus`].
+pub fn check_redirect(location: &str, status: u16) -> Result<(HeaderValue, StatusCode), Rejected> {
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        return Err(Rejected::RedirectStatus(status));
+    }
+    let refused = || Rejected::Location(location.chars().take(200).collect());
+    // RFC 9110 section 10.2.2: a URI reference, which is ASCII; the rest is escaped as browsers do.
+    let escaped: String =
+        percent_encoding::utf8_percent_encode(location, percent_encoding::CONTROLS).collect();
+    if location.is_empty() || location.chars().any(char::is_control) {
+        return Err(refused());
+    }
+    escaped.parse::<Uri>().map_err(|_| refused())?;
+    let location = HeaderValue::from_str(&escaped).map_err(|_| refused())?;
+    let status = StatusCode::from_u16(status).map_err(|_| Rejected::RedirectStatus(status))?;
+    Ok((location, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: u16, headers: &[(&str, &str)]) -> Result<Document, String> {
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_bytes())).collect();
+        Document::check(status, headers.into_iter(), Bytes::from_static(b"x"))
+            .map_err(|rejected| rejected.to_string())
+    }
+
+    #[test]
+    fn statuses() {
+        for good in [200, 203, 299, 404, 410, 418, 451, 499] {
+            assert!(check(good, &[]).is_ok(), "{good}");
+        }
+        for bad in [
+            0, 99, 100, 101, 199, 204, 205, 301, 304, 500, 503, 599, 600, 1000,
+        ] {
+            assert!(check(bad, &[]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_connection_and_the_cache_are_refused() {
+        for name in RESERVED
+            .iter()
+            .chain(&["Set-Cookie", "X-Wisr-Anything", "Transfer-Encoding"])
+        {
+            assert!(check(200, &[(name, "1")]).is_err(), "{name}");
+        }
+        for (name, value) in [
+            ("bad name", "x"),
+            ("x-a", "1\r\nset-cookie: a=b"),
+            ("x-a", "\0"),
+            ("", "x"),
+        ] {
+            assert!(check(200, &[(name, value)]).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn pages_for_one_reader_are_refused_and_other_lifetimes_are_moot() {
+        assert!(check(200, &[("cache-control", "Private, max-age=0")]).is_err());
+        assert!(check(200, &[("Cache-Control", "max-age=0, NO-STORE")]).is_err());
+        assert!(check(200, &[("cache-control", "private=\"x\"")]).is_err());
+        let document = check(200, &[("cache-control", "public, max-age=60")]).unwrap();
+        assert!(!document.headers.contains_key("cache-control"));
+        assert_eq!(document.headers["content-type"], "text/html; charset=utf-8");
+    }
+
+    #[test]
+    fn redirects() {
+        assert_eq!(check_redirect("/é", 307).unwrap().0, "/%C3%A9");
+        assert!(check_redirect("https://example.com/a?b#c", 308).is_ok());
+        for bad in ["", "/a\r\nx: y", "/a\0", "http://[", "/a b\n"] {
+            assert!(check_redirect(bad, 307).is_err(), "{bad:?}");
+        }
+        assert!(check_redirect("/", 300).is_err());
+    }
+}

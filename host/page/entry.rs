@@ -1,0 +1,92 @@
+//! `Entry`: one cached result, ready to be sent.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::{Cost, Digest, PageKey, Payload, Stamp};
+
+/// What a successful generation left behind. Immutable; readers share it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The page it is the result for.
+    pub key: PageKey,
+    /// The route that it was made for.
+    pub route: Arc<str>,
+    /// What its freshness depends on.
+    pub stamp: Stamp,
+    /// What is sent.
+    pub content: Content,
+    /// What it cost to make.
+    pub cost: Cost,
+}
+
+/// What an entry says.
+#[derive(Debug)]
+pub enum Content {
+    /// A page and the props it was rendered from: one generation, one age.
+    Document {
+        /// The page's status.
+        status: StatusCode,
+        /// The page's own headers, `content-type` among them.
+        headers: HeaderMap,
+        /// The rendered body.
+        body: Payload,
+        /// The props, as JSON.
+        data: Payload,
+        /// The hash of the props, to tell whether the next ones differ.
+        props: Digest,
+    },
+    /// There is no such page; the error page is shown.
+    NotFound,
+    /// The page is elsewhere.
+    Redirect {
+        /// A valid `Location` value.
+        location: HeaderValue,
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+    },
+}
+
+impl Content {
+    /// The word for tables and JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Content::Document { .. } => "document",
+            Content::NotFound => "not-found",
+            Content::Redirect { .. } => "redirect",
+        }
+    }
+}
+
+/// What an entry costs beside its bodies: the structures, the hash table's slot, allocator slack.
+const OVERHEAD: usize = 1024;
+
+impl Entry {
+    /// The bytes it holds in memory, for budgets.
+    pub fn weight(&self) -> usize {
+        let content = match &self.content {
+            Content::Document {
+                headers,
+                body,
+                data,
+                ..
+            } => {
+                let headers: usize = headers
+                    .iter()
+                    .map(|(n, v)| n.as_str().len() + v.len())
+                    .sum();
+                headers + body.weight() + data.weight()
+            }
+            Content::NotFound => 0,
+            Content::Redirect { location, .. } => location.len(),
+        };
+        let tags: usize = self
+            .stamp
+            .tags
+            .iter()
+            .map(|tag| tag.as_str().len() + 32)
+            .sum();
+        OVERHEAD + self.key.as_str().len() + tags + content
+    }
+}

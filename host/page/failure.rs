@@ -1,0 +1,104 @@
+//! `Failure`: how a generation ended without a page, and everything needed to act on it.
+
+use serde::Serialize;
+
+use super::Cost;
+
+/// How a generation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The page returned an error.
+    Error,
+    /// The guest trapped: a panic, a bad memory access, a stack overflow.
+    Trap,
+    /// It used up its CPU time.
+    Cpu,
+    /// It used up its wall time.
+    Wall,
+    /// It asked for more memory than its limit.
+    Memory,
+    /// Its page or props were larger than their limit.
+    Output,
+    /// It held too many tables, handles, resources or host-call bytes.
+    Resources,
+    /// It called `exit` instead of returning.
+    Exit,
+    /// What it returned breaks a rule: an invalid status, header, redirect or tag.
+    Invalid,
+    /// It returned a 5xx status, which never replaces a good page.
+    ServerError,
+    /// wisr itself failed: a bug, contained to this generation.
+    Host,
+}
+
+impl FailureKind {
+    /// The word for logs, metrics and incidents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Error => "error",
+            FailureKind::Trap => "trap",
+            FailureKind::Cpu => "cpu",
+            FailureKind::Wall => "wall",
+            FailureKind::Memory => "memory",
+            FailureKind::Output => "output",
+            FailureKind::Resources => "resources",
+            FailureKind::Exit => "exit",
+            FailureKind::Invalid => "invalid",
+            FailureKind::ServerError => "server-error",
+            FailureKind::Host => "host",
+        }
+    }
+}
+
+/// One frame of a guest's backtrace.
+#[derive(Debug, Clone, Serialize)]
+pub struct Frame {
+    /// The demangled function, or its index where the module has no names.
+    pub function: String,
+    /// `file:line` where the module carries debug information.
+    pub location: Option<String>,
+}
+
+/// A failed generation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    /// How it ended.
+    pub kind: FailureKind,
+    /// What was being called: `instantiate`, `static-props`, `render`, `static-paths`, `shell`.
+    pub call: &'static str,
+    /// One sentence that a page author can act on, the limit named where one was hit.
+    pub message: String,
+    /// The end of what the guest wrote to stderr: its panic message.
+    pub stderr: String,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// What it had used by then, its fetches included.
+    pub cost: Cost,
+}
+
+impl Failure {
+    /// A failure with nothing but its reason.
+    pub fn new(kind: FailureKind, call: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            call,
+            message: message.into(),
+            stderr: String::new(),
+            frames: Vec::new(),
+            cost: Cost::default(),
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}: {} ({})",
+            self.call,
+            self.message,
+            self.kind.as_str()
+        )
+    }
+}

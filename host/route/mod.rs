@@ -1,0 +1,1 @@
+//! Routes: patterns, paths and the table that joins them.

@@ -1,0 +1,150 @@
+//! `Metrics`: the counters that rooms raise and `/metrics` shows.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// How a page was answered: one of the few words of `Served::as_str`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Verdict {
+    /// `hit`, `stale`, `miss`, `last-good`, `shell`, `error`, `overloaded`.
+    pub verdict: &'static str,
+}
+
+/// Why a generation ran and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ending {
+    /// A `Cause`.
+    pub cause: &'static str,
+    /// `page`, `unchanged`, `not-found`, `redirect` or a `FailureKind`.
+    pub outcome: &'static str,
+}
+
+/// All metrics. Label values come from enums, so that their number is bounded.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Answers from the cache, by verdict.
+    pub served: Family<Verdict, Counter>,
+    /// `served{verdict="hit"}`, looked up once: it is raised on the hot path.
+    pub hits: Counter,
+    /// Generations, by cause and outcome.
+    pub generations: Family<Ending, Counter>,
+    /// Wall time of generations, in seconds.
+    pub generation_seconds: Histogram,
+    /// Generations running now.
+    pub generations_running: Gauge,
+    /// Generations waiting for a place.
+    pub generations_waiting: Gauge,
+    /// Entries in memory.
+    pub memory_entries: Gauge,
+    /// Bytes in memory.
+    pub memory_bytes: Gauge,
+    /// Entries dropped to stay within the memory budget.
+    pub evictions: Counter,
+    /// Open connections of the public listener.
+    pub connections: Gauge,
+    /// Releases since the start.
+    pub releases: Counter,
+    /// Incidents since the start.
+    pub incidents: Counter,
+}
+
+impl Metrics {
+    /// Zeroes.
+    pub fn new() -> Self {
+        let served = Family::<Verdict, Counter>::default();
+        let hits = served.get_or_create(&Verdict { verdict: "hit" }).clone();
+        // 250 microseconds to 16 seconds: a generation's wall limit is 10 s by default.
+        let generation_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 17));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("wisr"),
+            served,
+            hits,
+            generations: Family::default(),
+            generation_seconds,
+            generations_running: Gauge::default(),
+            generations_waiting: Gauge::default(),
+            memory_entries: Gauge::default(),
+            memory_bytes: Gauge::default(),
+            evictions: Counter::default(),
+            connections: Gauge::default(),
+            releases: Counter::default(),
+            incidents: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let Self { registry, .. } = self;
+        registry.register("served", "Page requests by verdict", self.served.clone());
+        registry.register(
+            "generations",
+            "Generations by cause and outcome",
+            self.generations.clone(),
+        );
+        registry.register(
+            "generation_seconds",
+            "Wall time of generations in seconds",
+            self.generation_seconds.clone(),
+        );
+        registry.register(
+            "generations_running",
+            "Generations running",
+            self.generations_running.clone(),
+        );
+        registry.register(
+            "generations_waiting",
+            "Generations waiting",
+            self.generations_waiting.clone(),
+        );
+        registry.register(
+            "memory_entries",
+            "Entries in memory",
+            self.memory_entries.clone(),
+        );
+        registry.register(
+            "memory_bytes",
+            "Bytes of entries in memory",
+            self.memory_bytes.clone(),
+        );
+        registry.register(
+            "evictions",
+            "Entries evicted from memory",
+            self.evictions.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open public connections",
+            self.connections.clone(),
+        );
+        registry.register(
+            "releases",
+            "Releases since the start",
+            self.releases.clone(),
+        );
+        registry.register(
+            "incidents",
+            "Incidents since the start",
+            self.incidents.clone(),
+        );
+    }
+
+    /// The Prometheus text format (OpenMetrics 1.0).
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

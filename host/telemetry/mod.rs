@@ -1,0 +1,8 @@
+//! What the server says of itself: time, incidents, metrics.
+
+mod clock;
+mod incident;
+pub mod metrics;
+
+pub use clock::Clock;
+pub use incident::{Incident, Incidents, Subject};
