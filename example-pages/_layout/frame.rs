@@ -157,9 +157,9 @@ pub fn absolute(path: &str) -> String {
 fn mark() -> Markup {
     html! {
         svg viewBox="0 0 24 28" width="24" height="28" aria-hidden="true" {
-            path.buoy d="M12 1v4M9 5h6l3.4 14H5.6Z";
-            path.band d="M7.8 10h8.4l1.1 4.5H6.7Z";
-            path.sea d="M1 21.5q2.75-2.6 5.5 0t5.5 0 5.5 0 5.5 0M4 26q2.7-2.4 5.3 0t5.3 0 5.4 0";
+            path.buoy d="M12 1v4M9 5h6l3.4 14H5.6Z" {}
+            path.band d="M7.8 10h8.4l1.1 4.5H6.7Z" {}
+            path.sea d="M1 21.5q2.75-2.6 5.5 0t5.5 0 5.5 0 5.5 0M4 26q2.7-2.4 5.3 0t5.3 0 5.4 0" {}
         }
     }
 }

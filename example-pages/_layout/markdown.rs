@@ -3,11 +3,13 @@
 use maud::{Markup, PreEscaped};
 use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 
-/// Renders Markdown with tables, footnotes and strikethrough. Headings get an id to link to.
+/// Renders Markdown with tables, footnotes, strikethrough and curly quotes. Headings get an id to link to.
 #[must_use]
 pub fn render(markdown: &str) -> Markup {
-    let options =
-        Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES | Options::ENABLE_STRIKETHROUGH;
+    let options = Options::ENABLE_TABLES
+        | Options::ENABLE_SMART_PUNCTUATION
+        | Options::ENABLE_FOOTNOTES
+        | Options::ENABLE_STRIKETHROUGH;
     let mut events: Vec<Event<'_>> = Parser::new_ext(markdown, options).map(tame).collect();
     name_headings(&mut events);
     let mut out = String::with_capacity(markdown.len() * 3 / 2);
@@ -15,10 +17,10 @@ pub fn render(markdown: &str) -> Markup {
     PreEscaped(out)
 }
 
-/// How long it takes to read, in whole minutes, at 220 words a minute.
+/// How long it takes to read, in minutes begun, at 220 words a minute.
 #[must_use]
 pub fn reading_minutes(markdown: &str) -> usize {
-    (markdown.split_whitespace().count() / 220).max(1)
+    markdown.split_whitespace().count().div_ceil(220)
 }
 
 fn tame(event: Event<'_>) -> Event<'_> {
@@ -162,6 +164,6 @@ mod tests {
     #[test]
     fn a_short_text_takes_a_minute() {
         assert_eq!(reading_minutes("word"), 1);
-        assert_eq!(reading_minutes(&"word ".repeat(700)), 3);
+        assert_eq!(reading_minutes(&"word ".repeat(700)), 4);
     }
 }

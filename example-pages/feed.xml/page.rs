@@ -50,3 +50,32 @@ impl Page for Feed {
 }
 
 wisr_guest::page!(Feed);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wisr_guest::testing::Test;
+
+    #[test]
+    fn every_element_is_closed_and_every_address_absolute() {
+        let list = r#"[{"id":"a","title":"<A>","date":"2026-11-02","tags":["x"]}]"#;
+        let feed = Test::<Feed>::at("/feed.xml", "/feed.xml")
+            .setting("content", "http://content")
+            .setting("site", "https://example.org/")
+            .fetch("http://content/posts", 200, list)
+            .render()
+            .unwrap();
+        let xml = feed.text();
+        assert!(
+            xml.contains("<id>https://example.org/posts/a</id><title>&lt;A&gt;</title>"),
+            "{xml}"
+        );
+        assert!(
+            xml.contains("<updated>2026-11-02T00:00:00Z</updated>"),
+            "{xml}"
+        );
+        let opened =
+            xml.matches('<').count() - xml.matches("</").count() - xml.matches("<?").count();
+        assert_eq!(opened, xml.matches("</").count(), "{xml}");
+    }
+}

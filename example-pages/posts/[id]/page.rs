@@ -48,3 +48,49 @@ impl Page for Post {
 }
 
 wisr_guest::page!(Post);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wisr_guest::testing::{Rendered, Test};
+    use wisr_guest::{Freshness, Outcome};
+
+    fn answer(status: u16, body: &str) -> Result<Rendered<content::Post>> {
+        Test::<Post>::at("/posts/[id]", "/posts/a")
+            .setting("content", "http://content")
+            .fetch("http://content/posts/a", status, body)
+            .render()
+    }
+
+    #[test]
+    fn an_article_is_shown_and_tagged() {
+        let json = r#"{"id":"a","title":"A & B","date":"2026-11-02","body":"Some *words*."}"#;
+        let page = answer(200, json).unwrap();
+        assert_eq!(page.tags, ["posts", "post:a"]);
+        assert_eq!(page.revalidate, Freshness::Seconds(10));
+        for part in ["<h1>A &amp; B</h1>", "<em>words</em>", "2 November 2026"] {
+            assert!(
+                page.text().contains(part),
+                "{part} is not in {}",
+                page.text()
+            );
+        }
+    }
+
+    #[test]
+    fn an_article_that_moved_sends_the_reader_on() {
+        let json = r#"{"id":"a","title":"A","date":"2026-11-02","moved":"b"}"#;
+        let location = String::from("/posts/b");
+        let moved = Outcome::Redirect {
+            location,
+            status: 308,
+        };
+        assert_eq!(answer(200, json).unwrap().outcome, moved);
+    }
+
+    #[test]
+    fn only_a_404_means_that_there_is_no_article() {
+        assert_eq!(answer(404, "{}").unwrap().outcome, Outcome::NotFound);
+        assert!(answer(500, "{}").is_err());
+    }
+}
