@@ -1,10 +1,11 @@
 //! The client of the content API: what it serves, and how it is asked.
 
-use jiff::civil::Date;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wisr_guest::{Error, Result, fetch, setting};
+
+use crate::Date;
 
 /// What may stand unescaped in a path segment (RFC 3986, section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -80,9 +81,9 @@ pub struct Product {
 /// # Errors
 /// When the API does not answer, or not in this shape.
 pub fn list<T: DeserializeOwned>(collection: &str) -> Result<Vec<T>> {
-    Ok(fetch::get(address(&[collection])?)?
+    fetch::get(address(&[collection])?)?
         .error_for_status()?
-        .json()?)
+        .json()
 }
 
 /// One entry with its body, or `None` when the API says that there is none.

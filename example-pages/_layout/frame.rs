@@ -1,8 +1,9 @@
 //! [`Frame`]: the document round a page, so that a page says only what is its own.
 
-use jiff::civil::Date;
 use maud::{DOCTYPE, Markup, html};
 use wisr_guest::{Context, Document, setting};
+
+use crate::Date;
 
 /// The name of the publication.
 pub const SITE: &str = "Slack Water";

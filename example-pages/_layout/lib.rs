@@ -7,9 +7,11 @@
 //! - [`moon`]: what the moon looked like on a date
 
 pub mod content;
+mod date;
 mod frame;
 pub mod markdown;
 pub mod moon;
 pub mod parts;
 
+pub use date::Date;
 pub use frame::{Frame, SITE, absolute};

@@ -1,15 +1,15 @@
 //! What appears on several pages: lists of articles, shelves of products, tags, dates.
 
-use jiff::civil::Date;
 use maud::{Markup, html};
 
+use crate::Date;
 use crate::content::{Post, Product, escape};
 use crate::moon::Moon;
 
 /// A date in words, machine-readable.
 #[must_use]
 pub fn date(date: Date) -> Markup {
-    html! { time datetime=(date) { (date.strftime("%-d %B %Y")) } }
+    html! { time datetime=(date) { (date.in_words()) } }
 }
 
 /// Links to the pages of the tags.

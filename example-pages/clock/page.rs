@@ -1,6 +1,7 @@
 //! `/clock`: shows when it was made and why, so that regeneration can be watched. Fresh for 5 s.
 
-use jiff::{Timestamp, tz::TimeZone};
+use std::time::UNIX_EPOCH;
+
 use layout::Frame;
 use maud::{Markup, html};
 use wisr_guest::{Cause, Context, Document, Page, Result, StaticProps};
@@ -8,19 +9,21 @@ use wisr_guest::{Cause, Context, Document, Page, Result, StaticProps};
 struct Clock;
 
 impl Page for Clock {
-    type Props = Timestamp;
+    /// Seconds since 1970.
+    type Props = u64;
 
-    fn static_props(_: &Context) -> Result<StaticProps<Timestamp>> {
-        Ok(StaticProps::new(Timestamp::now()).revalidate(5))
+    fn static_props(_: &Context) -> Result<StaticProps<u64>> {
+        Ok(StaticProps::new(UNIX_EPOCH.elapsed()?.as_secs()).revalidate(5))
     }
 
-    fn render(ctx: &Context, now: Timestamp) -> Result<Document> {
-        let utc = now.to_zoned(TimeZone::UTC);
+    fn render(ctx: &Context, now: u64) -> Result<Document> {
+        let [hour, minute, second] = [now / 3600 % 24, now / 60 % 60, now % 60];
+        let time = format!("{hour:02}:{minute:02}:{second:02}");
         let frame = Frame::new(ctx, "Clock").description("When this page was made, and why.");
         Ok(frame.document("clock", html! {
-            (dial(utc.hour(), utc.minute(), utc.second()))
+            (dial(hour as f32, minute as f32, second as f32))
             div {
-                h1 { "This page was made at " time datetime=(now) { (utc.strftime("%H:%M:%S")) } " UTC" }
+                h1 { "This page was made at " time { (time) } " UTC" }
                 p.lead { (why(ctx.cause)) }
                 div.prose {
                     p { "It stays fresh for five seconds. Reload it at once, and you get this same page with this same time: nothing was computed for you. Wait a little longer and reload it twice. The first reload still shows this time, without any waiting, and sets a new generation going behind your back. The second shows what it made." }
@@ -44,16 +47,16 @@ fn why(cause: Cause) -> &'static str {
     }
 }
 
-fn dial(hour: i8, minute: i8, second: i8) -> Markup {
+fn dial(hour: f32, minute: f32, second: f32) -> Markup {
     let turn = |part: f32| format!("rotate({:.1})", part * 360.0);
-    let (second, minute) = (f32::from(second) / 60.0, f32::from(minute) / 60.0);
+    let (second, minute) = (second / 60.0, minute / 60.0);
     html! {
         svg.dial viewBox="-110 -110 220 220" aria-hidden="true" {
             circle.rim r="104" {}
             @for mark in 0..60u8 {
                 line.hour[mark % 5 == 0] y1="-98" y2=(if mark % 5 == 0 { -86 } else { -93 }) transform=(turn(f32::from(mark) / 60.0)) {}
             }
-            line.hand y2="-50" transform=(turn((f32::from(hour) + minute) / 12.0)) {}
+            line.hand y2="-50" transform=(turn((hour + minute) / 12.0)) {}
             line.hand y2="-76" transform=(turn(minute + second / 60.0)) {}
             line.second y1="16" y2="-84" transform=(turn(second)) {}
             circle.pin r="4" {}

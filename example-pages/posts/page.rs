@@ -29,7 +29,8 @@ impl Page for Posts {
                     p.lead { "One every other Monday, each under the moon it appeared with." }
                     (parts::tags(&tags))
                 }
-                (parts::articles(&posts))
+                h2.count { "Newest first" }
+            (parts::articles(&posts))
             },
         ))
     }

@@ -41,7 +41,7 @@ impl Page for Search {
                 }
             }
             @if !query.is_empty() {
-                p.count role="status" { @match found.len() {
+                h2.count { @match found.len() {
                     0 => { "Nothing about " em { (query) } " yet." }
                     1 => { "One article about " em { (query) } "." }
                     many => { (many) " articles about " em { (query) } "." }

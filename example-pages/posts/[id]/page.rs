@@ -38,7 +38,7 @@ impl Page for Post {
                     p.when { (moon.draw()) (parts::date(post.date)) ", " (moon.name()) }
                     h1 { (post.title) }
                     p.lead { (post.summary) }
-                    p.by { "By " (post.author) ", " (minutes) " min" }
+                    p.by { @if !post.author.is_empty() { "By " (post.author) ", " } (minutes) " min" }
                 }
                 div.prose { (markdown::render(&post.body)) }
                 footer { (parts::tags(&post.tags)) p.more { a href="/posts" { "All articles" } } }

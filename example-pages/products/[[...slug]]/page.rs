@@ -38,6 +38,7 @@ impl Page for Products {
                 "listing",
                 html! {
                     header { h1 { "The chandlery" } p.lead { "Five things we make, and mend." } }
+                    h2.count { "On the shelf" }
                     (parts::shelf(&products))
                 },
             ),

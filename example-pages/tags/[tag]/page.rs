@@ -25,6 +25,7 @@ impl Page for Tag {
             Frame::new(ctx, format!("About {tag}")).description(format!("Articles about {tag}."));
         Ok(frame.document("listing", html! {
             header { h1 { "About " em { (tag) } } p.more { a href="/posts" { "All articles" } } }
+            h2.count { "Newest first" }
             (parts::articles(&posts))
         }))
     }
