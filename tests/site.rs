@@ -33,7 +33,6 @@ const START: Duration = Duration::from_secs(120);
 pub(crate) struct Site {
     files: Vec<(PathBuf, Vec<u8>)>,
     scripts: Vec<(String, Value)>,
-    broken: Vec<String>,
     config: toml::Table,
 }
 
@@ -56,7 +55,6 @@ impl Site {
         Self {
             files: Vec::new(),
             scripts: Vec::new(),
-            broken: Vec::new(),
             config: toml::Table::new(),
         }
     }
@@ -107,9 +105,6 @@ impl Site {
         let origin = Origin::start().await;
         for (path, answer) in self.scripts {
             origin.script(&path, answer);
-        }
-        for path in self.broken {
-            origin.fail(&path);
         }
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("pages")).unwrap();
