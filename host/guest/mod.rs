@@ -1,1 +1,3 @@
 //! WebAssembly guests.
+
+pub mod outbound;
