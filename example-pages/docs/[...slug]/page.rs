@@ -55,7 +55,7 @@ fn sidebar(here: &content::Doc, all: &[content::Doc]) -> Markup {
     html! {
         nav.sidebar aria-label="Documentation" {
             @for docs in all.chunk_by(|a, b| section(a) == section(b)) {
-                h2 { (section(&docs[0])) }
+                p { (section(&docs[0])) }
                 ul { @for doc in docs {
                     li { a href={ "/docs/" (doc.id) } aria-current=[(doc.id == here.id).then_some("page")] { (doc.title) } }
                 } }

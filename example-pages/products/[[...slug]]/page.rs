@@ -34,29 +34,27 @@ impl Page for Products {
 
     fn render(ctx: &Context, props: Props) -> Result<Document> {
         Ok(match props {
-            Props::Shelf(products) => Frame::new(ctx, "The chandlery").document(
-                "listing",
-                html! {
+            Props::Shelf(products) => {
+                let content = html! {
                     header { h1 { "The chandlery" } p.lead { "Five things we make, and mend." } }
                     h2.count { "On the shelf" }
                     (parts::shelf(&products))
-                },
-            ),
+                };
+                Frame::new(ctx, "The chandlery").document("listing", content)
+            }
             Props::One(product) => {
+                let content = html! {
+                    (parts::drawing(&product))
+                    article {
+                        h1 { (product.title) }
+                        p.lead { (product.summary) }
+                        p.price { (product.price) }
+                        div.prose { (markdown::render(&product.body)) }
+                        p.more { a href="/products" { "The whole shelf" } }
+                    }
+                };
                 let frame = Frame::new(ctx, &product.title).description(&product.summary);
-                frame.document(
-                    "product",
-                    html! {
-                        (parts::drawing(&product))
-                        article {
-                            h1 { (product.title) }
-                            p.lead { (product.summary) }
-                            p.price { (product.price) }
-                            div.prose { (markdown::render(&product.body)) }
-                            p.more { a href="/products" { "The whole shelf" } }
-                        }
-                    },
-                )
+                frame.document("product", content)
             }
         })
     }
