@@ -3,7 +3,7 @@
 //! `If-Match` and `If-Unmodified-Since` guard changes, and nothing can be changed through a page;
 //! a cache may leave them alone (sections 13.1.1 and 13.1.4).
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::header::{HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
@@ -26,7 +26,7 @@ pub(super) fn unchanged(headers: &HeaderMap, etag: &HeaderValue, generated: Time
 
 /// What goes into `last-modified`: HTTP dates have no fractions.
 pub(super) fn whole_seconds(time: Timestamp) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_millis() / 1000)
+    Timestamp::from_millis(time.as_millis() / 1000 * 1000).to_system_time()
 }
 
 /// Whether the reader's tags contain ours. What cannot be read matches nothing: a page sent in
