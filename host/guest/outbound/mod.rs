@@ -13,6 +13,7 @@ mod address;
 mod body;
 mod client;
 mod connect;
+mod entry;
 mod log;
 mod policy;
 mod pool;
@@ -26,6 +27,7 @@ mod tls;
 mod live;
 
 pub use client::{Client, ClientConfig, ClientError};
-pub use policy::{Entry, Policy, PolicyError};
+pub use entry::Entry;
+pub use policy::{Policy, PolicyError};
 pub use resolve::Resolver;
 pub use session::{Session, SessionLimits};
