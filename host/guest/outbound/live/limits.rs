@@ -119,6 +119,19 @@ async fn the_guest_may_lose_patience_sooner() {
 }
 
 #[tokio::test]
+async fn a_pause_is_counted_from_the_last_bytes() {
+    let origin = Origin::start().await;
+    let session = session(&client(Resolver::System), &[origin.entry()]);
+    let options = RequestOptions {
+        between_bytes_timeout: Some(Duration::from_millis(400)),
+        ..RequestOptions::default()
+    };
+    let answer = send_with(&session, get(&origin.url("/slow")), options).await;
+    let body = answer.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "hello");
+}
+
+#[tokio::test]
 async fn a_head_without_end_is_cut_off() {
     let origin = Origin::start().await;
     let session = session(&client(Resolver::System), &[origin.entry()]);

@@ -133,6 +133,14 @@ where
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
+            "/slow" => {
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+                stream.write_all(head).await?;
+                for letter in b"hello" {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    stream.write_all(&[*letter]).await?;
+                }
+            }
             "/stall" => {
                 let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx";
                 stream.write_all(head).await?;
