@@ -2,7 +2,10 @@
 //!
 //! Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
 
+mod build;
+mod content;
 mod serve;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -20,6 +20,18 @@ pub struct Ask {
     pub query: Vec<(String, String)>,
 }
 
+impl Ask {
+    /// Asks for the page of `page` at the canonical `path`.
+    pub fn new(
+        page: Arc<Page>,
+        path: &str,
+        params: Vec<Param>,
+        query: Vec<(String, String)>,
+    ) -> Self {
+        Self { page, key: PageKey::new(path, &query), path: path.to_owned(), params, query }
+    }
+}
+
 /// What a reader gets when there is no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
