@@ -1,1 +1,102 @@
+//! Write pages for wisr in Rust: one trait, one macro.
+//!
+//! A page is a library of crate type `cdylib`, built for `wasm32-wasip2` (or `wasm32-wasip1`), with
+//! a type that implements [`Page`] and [`page!`] at the end:
+//!
+//! ```
+//! use wisr_guest::{Context, Document, Page, Result, StaticProps, html};
+//!
+//! struct Hello;
+//!
+//! impl Page for Hello {
+//!     type Props = String;
+//!
+//!     fn static_props(ctx: &Context) -> Result<StaticProps<String>> {
+//!         let name = ctx.param("name").unwrap_or("world");
+//!         Ok(StaticProps::new(name.to_owned()).revalidate(60))
+//!     }
+//!
+//!     fn render(_: &Context, name: String) -> Result<Document> {
+//!         Ok(Document::html(format!("<!doctype html><p>Hello {}", html::escape(&name))))
+//!     }
+//! }
+//!
+//! wisr_guest::page!(Hello);
+//! ```
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib"]
+//!
+//! [profile.release]   # about 100 KB instead of two megabytes
+//! opt-level = "s"
+//! lto = true
+//! codegen-units = 1
+//! panic = "abort"
+//! strip = "debuginfo" # keeps the names of functions, which the host shows when a page traps
+//! ```
+//!
+//! | where | what |
+//! |---|---|
+//! | [`Page`] | what an author writes |
+//! | [`Context`] | which page is being made, and why now |
+//! | [`StaticProps`], [`StaticPaths`] | what a page answers before anything is rendered |
+//! | [`Document`] | the rendered page |
+//! | [`fetch`], [`setting`], [`log`] | what a page may ask of the host |
+//! | [`Error`], [`bail!`] | `?` on any error |
+//! | `testing` | renders a page natively, without wasm |
 
+mod context;
+mod document;
+mod error;
+pub mod fetch;
+mod host;
+pub mod html;
+pub mod log;
+mod outcome;
+mod page;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated: the border to the host is raw pointers"
+)]
+pub mod bindings;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod export;
+#[cfg(target_arch = "wasm32")]
+mod outgoing;
+
+pub use context::{Cause, Context, Param};
+pub use document::{Body, Document};
+pub use error::{Error, Result};
+pub use host::setting;
+pub use outcome::{Fallback, Freshness, Outcome, StaticPaths, StaticProps};
+pub use page::Page;
+
+/// Makes a type that implements [`Page`] the page of this module. Once in a crate, at its end.
+///
+/// In a native build, as by `cargo test`, it only checks that the type is a [`Page`].
+#[macro_export]
+macro_rules! page {
+    ($page:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::export::Exported<$page>;
+    $crate::bindings::export!(Exported with_types_in $crate::bindings);
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            const fn is_a_page<P: $crate::Page>() {}
+            is_a_page::<$page>()
+        };
+    };
+}
