@@ -29,3 +29,6 @@ pub use listing::{Listing, Place};
 pub use releases::{Config, Releases, ScanReport};
 pub use routed::{Admission, RouteConfig, Routed};
 pub use routes::{Refusal, Release};
+
+#[cfg(test)]
+mod tests;
