@@ -65,6 +65,9 @@ const NOT_ROUTES: [&str; 4] = ["target", "public", "content", "node_modules"];
 /// How deep a page may lie: deeper than any address a person would type.
 const MAX_DEPTH: usize = 32;
 
+/// Where API routes lie.
+const API: &str = "api/";
+
 /// Sources in languages that wisr does not build itself.
 const OTHER_SOURCES: [&str; 6] = [
     "page.js", "page.ts", "page.py", "page.c", "page.go", "page.cpp",
@@ -167,7 +170,7 @@ impl Plan {
         let Some((package, workspace)) = known.packages.get(&manifest) else {
             return Ok(());
         };
-        match package.page_target(place.starts_with("api/")) {
+        match package.page_target(place.starts_with(API)) {
             Some(target) => self.pages.push(PageSource {
                 route: route_of(&place),
                 file: format!("{place}.wasm"),
@@ -183,6 +186,13 @@ impl Plan {
             )),
         }
         Ok(())
+    }
+}
+
+impl PageSource {
+    /// Whether it is an API route: a component of `wasi:http/proxy`, not a page.
+    pub fn is_api(&self) -> bool {
+        self.file.starts_with(API)
     }
 }
 
