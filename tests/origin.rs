@@ -100,7 +100,12 @@ impl Origin {
     /// The calls for `path` so far, oldest first.
     pub(crate) fn calls(&self, path: &str) -> Vec<Call> {
         let state = self.state.lock();
-        state.calls.iter().filter(|call| call.path == path).cloned().collect()
+        state
+            .calls
+            .iter()
+            .filter(|call| call.path == path)
+            .cloned()
+            .collect()
     }
 
     /// How often `path` was asked for.
@@ -110,7 +115,10 @@ impl Origin {
 
     /// The causes of the calls for `path`, oldest first.
     pub(crate) fn causes(&self, path: &str) -> Vec<String> {
-        self.calls(path).into_iter().map(|call| call.cause).collect()
+        self.calls(path)
+            .into_iter()
+            .map(|call| call.cause)
+            .collect()
     }
 
     /// Every call so far, oldest first.
@@ -134,7 +142,10 @@ async fn answer(
     let cause = request.uri().query().unwrap_or("").replace("cause=", "");
     let (mut script, gate) = {
         let mut state = state.lock();
-        state.calls.push(Call { path: path.clone(), cause });
+        state.calls.push(Call {
+            path: path.clone(),
+            cause,
+        });
         state.in_flight += 1;
         state.most_in_flight = state.most_in_flight.max(state.in_flight);
         let n = state.calls.iter().filter(|call| call.path == path).count();

@@ -61,7 +61,9 @@ impl Site {
 
     /// The puppet at `pages/NAME.wasm`, for each name.
     pub(crate) fn pages(self, names: &[&str]) -> Self {
-        names.iter().fold(self, |site, name| site.module(name, modules::puppet()))
+        names
+            .iter()
+            .fold(self, |site, name| site.module(name, modules::puppet()))
     }
 
     /// Any bytes at `pages/NAME.wasm`.
@@ -83,8 +85,10 @@ impl Site {
 
     /// What `static-paths` of `route` answers. `name` has no slashes.
     pub(crate) fn listed(self, route: &str, name: &str, answer: Value) -> Self {
-        self.config(&format!("[routes.{route:?}]\nsettings = {{ paths = {name:?} }}"))
-            .script(&format!("/@paths/{name}"), answer)
+        self.config(&format!(
+            "[routes.{route:?}]\nsettings = {{ paths = {name:?} }}"
+        ))
+        .script(&format!("/@paths/{name}"), answer)
     }
 
     /// More of `wisr.toml`, merged into what there is.
@@ -116,7 +120,11 @@ impl Site {
         let mut config = base_config(&origin.url());
         merge(&mut config, self.config);
         std::fs::write(folder.path().join("wisr.toml"), config.to_string()).unwrap();
-        let mut running = Running { server: None, folder, origin };
+        let mut running = Running {
+            server: None,
+            folder,
+            origin,
+        };
         running.launch().await;
         running
     }
@@ -195,10 +203,17 @@ impl Server {
         });
         let mut next = async || {
             let told = tokio::time::timeout(START, addresses.recv()).await;
-            told.ok().flatten().unwrap_or_else(|| panic!("the server did not start:\n{}", stderr.lock()))
+            told.ok()
+                .flatten()
+                .unwrap_or_else(|| panic!("the server did not start:\n{}", stderr.lock()))
         };
         let (site, admin) = (next().await, next().await);
-        Self { process, site, admin, stderr }
+        Self {
+            process,
+            site,
+            admin,
+            stderr,
+        }
     }
 }
 
@@ -207,7 +222,8 @@ fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String
     std::thread::spawn(move || {
         let mut chunk = [0; 8192];
         while let Ok(length @ 1..) = pipe.read(&mut chunk) {
-            into.lock().push_str(&String::from_utf8_lossy(&chunk[..length]));
+            into.lock()
+                .push_str(&String::from_utf8_lossy(&chunk[..length]));
         }
     });
 }
@@ -265,7 +281,9 @@ impl Running {
 
     /// Asks the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Response {
-        let answer = Client::new(self.server().admin).send("GET", path, &[], "").await;
+        let answer = Client::new(self.server().admin)
+            .send("GET", path, &[], "")
+            .await;
         answer.unwrap_or_else(|error| panic!("admin {path}: {error}"))
     }
 
@@ -275,7 +293,8 @@ impl Running {
             ("authorization", "Bearer secret"),
             ("content-type", "application/json"),
         ];
-        self.send("POST", "/api/revalidate", &headers, &body.to_string()).await
+        self.send("POST", "/api/revalidate", &headers, &body.to_string())
+            .await
     }
 
     /// Revalidates one path and expects it to work.
@@ -292,25 +311,33 @@ impl Running {
     pub(crate) async fn incidents(&self) -> Vec<Value> {
         let body = self.admin("/api/incidents").await.json();
         let list = body.as_array().or_else(|| body["incidents"].as_array());
-        list.unwrap_or_else(|| panic!("no list of incidents: {body}")).clone()
+        list.unwrap_or_else(|| panic!("no list of incidents: {body}"))
+            .clone()
     }
 
     /// Waits for an incident of this kind whose JSON contains `words`.
     pub(crate) async fn until_incident(&self, kind: &str, words: &str) -> Value {
-        wait_for(&format!("an incident of kind {kind} about {words:?}"), async || {
-            let incidents = self.incidents().await;
-            let found = incidents.iter().find(|incident| {
-                incident["kind"] == kind && incident.to_string().contains(words)
-            });
-            found.cloned().ok_or_else(|| format!("{incidents:#?}"))
-        })
+        wait_for(
+            &format!("an incident of kind {kind} about {words:?}"),
+            async || {
+                let incidents = self.incidents().await;
+                let found = incidents.iter().find(|incident| {
+                    incident["kind"] == kind && incident.to_string().contains(words)
+                });
+                found.cloned().ok_or_else(|| format!("{incidents:#?}"))
+            },
+        )
         .await
     }
 
     pub(crate) async fn until_ready(&self) {
         wait_for("ready", async || {
             let answer = self.admin("/readyz").await;
-            if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(answer.text())
+            }
         })
         .await;
     }
@@ -322,7 +349,12 @@ impl Running {
             if wanted(&answer) {
                 return Ok(answer);
             }
-            Err(format!("{} {:?} {}", answer.status, answer.headers, answer.text()))
+            Err(format!(
+                "{} {:?} {}",
+                answer.status,
+                answer.headers,
+                answer.text()
+            ))
         })
         .await
     }
@@ -331,7 +363,11 @@ impl Running {
     pub(crate) async fn until_calls(&self, path: &str, count: usize) {
         wait_for(&format!("{count} calls for {path}"), async || {
             let calls = self.origin.calls(path);
-            if calls.len() >= count { Ok(()) } else { Err(format!("{calls:?}")) }
+            if calls.len() >= count {
+                Ok(())
+            } else {
+                Err(format!("{calls:?}"))
+            }
         })
         .await;
     }
@@ -368,11 +404,17 @@ impl Running {
     /// SIGTERM, and then how the server ended.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         let process = &mut self.server.as_mut().expect("it runs").process;
-        let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(process.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::TERM).unwrap();
         let process = Mutex::new(process);
         wait_for("the end of the server", async || {
-            process.lock().try_wait().unwrap().ok_or("it still runs".to_owned())
+            process
+                .lock()
+                .try_wait()
+                .unwrap()
+                .ok_or("it still runs".to_owned())
         })
         .await
     }
