@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::client::{Client, Response};
@@ -365,17 +366,61 @@ impl Running {
         self.until_ready().await;
     }
 
-    /// SIGTERM, and then how the server ended.
-    pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let process = &mut self.server.as_mut().expect("it runs").process;
-        let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::TERM).unwrap();
+    /// SIGTERM: asks the server to stop.
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.server().process.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for the server's end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let process = &mut self.server.as_mut().expect("it was started").process;
         let process = Mutex::new(process);
         wait_for("the end of the server", async || {
             process.lock().try_wait().unwrap().ok_or("it still runs".to_owned())
         })
         .await
     }
+
+    /// The value of a metric without labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.admin("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = line.unwrap_or_else(|| panic!("no metric {name} in\n{text}"));
+        line.trim().parse().unwrap()
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn until_metric(&self, name: &str, wanted: f64) {
+        wait_for(&format!("{name} {wanted}"), async || {
+            let value = self.metric(name).await;
+            if value >= wanted { Ok(()) } else { Err(value.to_string()) }
+        })
+        .await;
+    }
+
+    /// A reader who waits on a connection of its own while the test goes on.
+    pub(crate) fn waiting(&self, path: &str) -> JoinHandle<Response> {
+        let (mut reader, path) = (self.reader(), path.to_owned());
+        tokio::spawn(async move { reader.send("GET", &path, &[], "").await.unwrap() })
+    }
+
+    /// Many readers at once; returns when all of them are connected.
+    pub(crate) async fn crowd(&self, paths: &[&str]) -> Vec<JoinHandle<Response>> {
+        let readers = paths.iter().map(|path| self.waiting(path)).collect();
+        self.until_metric("wisr_connections", paths.len() as f64).await;
+        readers
+    }
+}
+
+/// What everybody in a crowd got.
+pub(crate) async fn all(readers: Vec<JoinHandle<Response>>) -> Vec<Response> {
+    let mut answers = Vec::new();
+    for reader in readers {
+        answers.push(reader.await.unwrap());
+    }
+    answers
 }
 
 fn show(server: &Server) {
