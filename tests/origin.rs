@@ -69,6 +69,10 @@ impl Origin {
         format!("http://{}", self.address)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// What the page at `path` is told from now on. Fields: `outcome` (`props`, `not-found`,
     /// `redirect`, `error`, `panic`, or the puppet's misdeeds), `revalidate`, `tags`, `props`,
     /// `location`, `redirect_status`, `status`, `headers`, `body`, `pad`, `render`, `fetch`.

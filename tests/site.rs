@@ -1,7 +1,7 @@
 //! [`Site`]: a folder of pages with a server on it, as a test lays it out; [`Running`] is the same
 //! site once it serves.
 
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,6 +20,9 @@ use crate::origin::Origin;
 
 /// The token of every site's `/api/revalidate`.
 pub(crate) const TOKEN: &str = "secret";
+
+/// Stands for the origin's port in a test's configuration.
+pub(crate) const ORIGIN_PORT: &str = "ORIGIN-PORT";
 
 /// In the server's environment, where no page may find it.
 pub(crate) const CANARY: (&str, &str) = ("WISR_TEST_CANARY", "canary-in-the-environment");
@@ -116,10 +119,9 @@ impl Site {
         }
         let mut config = base_config(&origin.url());
         merge(&mut config, self.config);
-        std::fs::write(folder.path().join("wisr.toml"), config.to_string()).unwrap();
-        let mut running = Running { server: None, folder, origin };
-        running.launch().await;
-        running
+        let text = config.to_string().replace(ORIGIN_PORT, &origin.port().to_string());
+        std::fs::write(folder.path().join("wisr.toml"), text).unwrap();
+        Running::on(folder, origin).await
     }
 }
 
@@ -158,16 +160,31 @@ pub(crate) async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Resul
     }
 }
 
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
 /// Runs `wisr` with `arguments` in `folder` to its end.
-pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> std::process::Output {
-    tokio::process::Command::new(env!("CARGO_BIN_EXE_wisr"))
+pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> Finished {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_wisr"))
         .args(arguments)
         .current_dir(folder)
+        .env("WISR_TOKEN", TOKEN)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
         .await
-        .unwrap()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Finished {
+        code: output.status.code(),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
 }
 
 impl Server {
@@ -214,6 +231,13 @@ fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String
 }
 
 impl Running {
+    /// Serves a folder that is a site already.
+    pub(crate) async fn on(folder: TempDir, origin: Origin) -> Self {
+        let mut running = Self { server: None, folder, origin };
+        running.launch().await;
+        running
+    }
+
     async fn launch(&mut self) {
         self.server = Some(Server::start(self.folder.path()).await);
     }
