@@ -21,13 +21,23 @@ async fn the_next_reader_sees_the_new_page() {
     let site = posts().await;
     assert_eq!(site.get("/posts/1").await.n(), 1);
     for (n, method) in [(2, "GET"), (3, "POST")] {
-        let answer = site.send(method, "/api/revalidate?secret=secret&path=/posts/1", &[], "").await;
+        let answer = site
+            .send(
+                method,
+                "/api/revalidate?secret=secret&path=/posts/1",
+                &[],
+                "",
+            )
+            .await;
         assert_eq!(answer.status, 200, "{method} {}", answer.text());
         assert_eq!(answer.json()["revalidated"], true);
         let page = site.get("/posts/1").await;
         assert_eq!((page.verdict(), page.n()), ("HIT", n), "{method}");
     }
-    assert_eq!(site.origin.causes("/posts/1"), ["FirstRequest", "OnDemand", "OnDemand"]);
+    assert_eq!(
+        site.origin.causes("/posts/1"),
+        ["FirstRequest", "OnDemand", "OnDemand"]
+    );
 }
 
 /// A bearer token and a JSON body do the same for many paths, each with its result.
@@ -43,7 +53,10 @@ async fn many_paths_are_renewed_in_one_call() {
     let said = answer.json();
     assert_eq!(said["revalidated"], true);
     for path in paths {
-        assert!(said.to_string().contains(path), "a result for {path} in {said}");
+        assert!(
+            said.to_string().contains(path),
+            "a result for {path} in {said}"
+        );
         let page = site.get(path).await;
         assert_eq!((page.verdict(), page.n()), ("HIT", 2), "{path}");
     }
@@ -63,9 +76,14 @@ async fn a_page_that_was_never_made_is_made() {
 async fn only_generated_leaves_other_pages_alone() {
     let site = posts().await;
     site.get("/posts/1").await;
-    let answer = site.revalidate(json!({ "paths": ["/posts/1", "/posts/2"], "onlyGenerated": true })).await;
+    let answer = site
+        .revalidate(json!({ "paths": ["/posts/1", "/posts/2"], "onlyGenerated": true }))
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!((site.origin.count("/posts/1"), site.origin.count("/posts/2")), (2, 0));
+    assert_eq!(
+        (site.origin.count("/posts/1"), site.origin.count("/posts/2")),
+        (2, 0)
+    );
 }
 
 /// Without the right token nothing happens.
@@ -73,13 +91,29 @@ async fn only_generated_leaves_other_pages_alone() {
 async fn a_wrong_or_missing_token_is_401() {
     let site = posts().await;
     site.get("/posts/1").await;
-    for query in ["path=/posts/1", "secret=&path=/posts/1", "secret=wrong&path=/posts/1", "secret=secret1&path=/posts/1"] {
+    for query in [
+        "path=/posts/1",
+        "secret=&path=/posts/1",
+        "secret=wrong&path=/posts/1",
+        "secret=secret1&path=/posts/1",
+    ] {
         let answer = hook(&site, query).await;
-        assert_eq!((answer.status, answer.json()), (401, json!({ "message": "Invalid token" })), "{query}");
+        assert_eq!(
+            (answer.status, answer.json()),
+            (401, json!({ "message": "Invalid token" })),
+            "{query}"
+        );
     }
     let body = json!({ "paths": ["/posts/1"] }).to_string();
     for authorization in ["Bearer wrong", "Bearer", "Basic secret", "secret"] {
-        let answer = site.send("POST", "/api/revalidate", &[("authorization", authorization)], &body).await;
+        let answer = site
+            .send(
+                "POST",
+                "/api/revalidate",
+                &[("authorization", authorization)],
+                &body,
+            )
+            .await;
         assert_eq!(answer.status, 401, "{authorization}");
     }
     assert_eq!(site.origin.count("/posts/1"), 1);
@@ -96,7 +130,11 @@ async fn without_a_configured_token_there_is_no_endpoint() {
     config.remove("revalidate");
     std::fs::write(&file, config.to_string()).unwrap();
     site.restart().await;
-    for query in ["path=/posts/1", "secret=&path=/posts/1", "secret=secret&path=/posts/1"] {
+    for query in [
+        "path=/posts/1",
+        "secret=&path=/posts/1",
+        "secret=secret&path=/posts/1",
+    ] {
         assert_eq!(hook(&site, query).await.status, 404, "{query}");
     }
 }
@@ -110,11 +148,21 @@ async fn a_failure_is_reported_and_the_page_stays() {
     let answer = hook(&site, "secret=secret&path=/posts/1").await;
     assert_eq!(answer.status, 500);
     let said = answer.json();
-    assert_eq!((&said["revalidated"], &said["message"]), (&json!(false), &json!("Error revalidating")));
+    assert_eq!(
+        (&said["revalidated"], &said["message"]),
+        (&json!(false), &json!("Error revalidating"))
+    );
     let page = site.get("/posts/1").await;
     assert_eq!((page.status, page.n()), (200, 1));
-    assert_eq!(page.directive("s-maxage"), Some("31536000"), "its own lifetime is still its own");
-    assert_eq!(site.until_incident("error", "/posts/1").await["cause"], "on-demand");
+    assert_eq!(
+        page.directive("s-maxage"),
+        Some("31536000"),
+        "its own lifetime is still its own"
+    );
+    assert_eq!(
+        site.until_incident("error", "/posts/1").await["cause"],
+        "on-demand"
+    );
 }
 
 /// One bad page among good ones does not stop the good ones.
@@ -124,8 +172,15 @@ async fn one_failure_does_not_stop_the_other_paths() {
     site.get("/posts/1").await;
     site.get("/posts/2").await;
     site.origin.fail("/posts/1");
-    let answer = site.revalidate(json!({ "paths": ["/posts/1", "/posts/2"] })).await;
-    assert_eq!((answer.status, &answer.json()["revalidated"]), (500, &json!(false)), "{}", answer.text());
+    let answer = site
+        .revalidate(json!({ "paths": ["/posts/1", "/posts/2"] }))
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["revalidated"]),
+        (500, &json!(false)),
+        "{}",
+        answer.text()
+    );
     assert_eq!(site.get("/posts/2").await.n(), 2);
 }
 
@@ -134,13 +189,30 @@ async fn one_failure_does_not_stop_the_other_paths() {
 async fn unknown_routes_are_404_and_malformed_calls_400() {
     let site = posts().await;
     assert_eq!(hook(&site, "secret=secret&path=/nowhere").await.status, 404);
-    for query in ["secret=secret", "secret=secret&path=", "secret=secret&path=posts/1", "secret=secret&path=http://a/posts/1", "secret=secret&path=/posts/%25zz"] {
+    for query in [
+        "secret=secret",
+        "secret=secret&path=",
+        "secret=secret&path=posts/1",
+        "secret=secret&path=http://a/posts/1",
+        "secret=secret&path=/posts/%25zz",
+    ] {
         let answer = hook(&site, query).await;
         assert_eq!(answer.status, 400, "{query}: {}", answer.text());
         assert!(answer.json()["message"].is_string(), "{query}");
     }
-    let token = [("authorization", "Bearer secret"), ("content-type", "application/json")];
-    for body in ["", "{", "[]", "{}", "{\"paths\":\"/posts/1\"}", "{\"paths\":[1]}", "{\"paths\":[\"/posts/1\"],\"mode\":\"delete\"}"] {
+    let token = [
+        ("authorization", "Bearer secret"),
+        ("content-type", "application/json"),
+    ];
+    for body in [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "{\"paths\":\"/posts/1\"}",
+        "{\"paths\":[1]}",
+        "{\"paths\":[\"/posts/1\"],\"mode\":\"delete\"}",
+    ] {
         let answer = site.send("POST", "/api/revalidate", &token, body).await;
         assert_eq!(answer.status, 400, "{body:?}: {}", answer.text());
     }
@@ -152,11 +224,13 @@ async fn unknown_routes_are_404_and_malformed_calls_400() {
 #[tokio::test]
 async fn a_call_never_settles_for_an_older_generation() {
     let site = posts().await;
-    site.origin.script("/posts/1", json!({ "props": { "n": 1, "text": "old" } }));
+    site.origin
+        .script("/posts/1", json!({ "props": { "n": 1, "text": "old" } }));
     site.origin.hold("/posts/1");
     let reader = site.waiting("/posts/1");
     site.until_calls("/posts/1", 1).await;
-    site.origin.script("/posts/1", json!({ "props": { "n": 2, "text": "new" } }));
+    site.origin
+        .script("/posts/1", json!({ "props": { "n": 2, "text": "new" } }));
     let call = site.renew("/posts/1");
     let release = async {
         // The call is in flight when both it and the reader are connected.
@@ -175,11 +249,13 @@ async fn a_second_call_never_settles_for_the_first() {
     let site = posts().await;
     site.get("/posts/1").await;
     site.origin.hold("/posts/1");
-    site.origin.script("/posts/1", json!({ "props": { "text": "old" } }));
+    site.origin
+        .script("/posts/1", json!({ "props": { "text": "old" } }));
     let first = site.renew("/posts/1");
     let rest = async {
         site.until_calls("/posts/1", 2).await;
-        site.origin.script("/posts/1", json!({ "props": { "text": "new" } }));
+        site.origin
+            .script("/posts/1", json!({ "props": { "text": "new" } }));
         let release = async {
             site.until_metric("wisr_connections", 2.0).await;
             site.origin.release("/posts/1");
@@ -205,7 +281,11 @@ async fn calls_for_the_same_page_share_generations() {
     waiting.join_all().await;
     let generations = site.origin.count("/posts/1") - 1;
     assert!((1..calls).contains(&generations), "{generations}");
-    assert_eq!(site.origin.most_in_flight(), 1, "never the same page twice at once");
+    assert_eq!(
+        site.origin.most_in_flight(),
+        1,
+        "never the same page twice at once"
+    );
 }
 
 /// While a call waits, readers get the page that there is.
@@ -229,27 +309,42 @@ async fn readers_are_not_held_up_by_a_call() {
 async fn stale_marks_and_returns_at_once() {
     let site = posts().await;
     site.get("/posts/1").await;
-    let answer = site.revalidate(json!({ "paths": ["/posts/1"], "mode": "stale" })).await;
+    let answer = site
+        .revalidate(json!({ "paths": ["/posts/1"], "mode": "stale" }))
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(site.origin.count("/posts/1"), 1, "nothing is made yet");
     let page = site.get("/posts/1").await;
     assert_eq!((page.verdict(), page.n()), ("STALE", 1));
-    site.until("/posts/1", |answer| answer.verdict() == "HIT" && answer.n() == 2).await;
+    site.until("/posts/1", |answer| {
+        answer.verdict() == "HIT" && answer.n() == 2
+    })
+    .await;
 }
 
 /// Invalidating a tag makes every page stale that carries it, and no other.
 #[tokio::test]
 async fn a_tag_reaches_every_page_that_carries_it() {
     let site = posts().await;
-    for (path, tags) in [("/posts/1", json!(["posts", "a"])), ("/posts/2", json!(["posts"])), ("/posts/3", json!(["other"]))] {
+    for (path, tags) in [
+        ("/posts/1", json!(["posts", "a"])),
+        ("/posts/2", json!(["posts"])),
+        ("/posts/3", json!(["other"])),
+    ] {
         site.origin.script(path, json!({ "tags": tags }));
         site.get(path).await;
     }
     let answer = site.revalidate(json!({ "tags": ["posts"] })).await;
-    assert_eq!((answer.status, &answer.json()["revalidated"]), (200, &json!(true)), "{}", answer.text());
+    assert_eq!(
+        (answer.status, &answer.json()["revalidated"]),
+        (200, &json!(true)),
+        "{}",
+        answer.text()
+    );
     for path in ["/posts/1", "/posts/2"] {
         assert_eq!(site.get(path).await.verdict(), "STALE", "{path}");
-        site.until(path, |answer| answer.verdict() == "HIT" && answer.n() == 2).await;
+        site.until(path, |answer| answer.verdict() == "HIT" && answer.n() == 2)
+            .await;
     }
     assert_eq!(site.get("/posts/3").await.verdict(), "HIT");
 }
@@ -262,7 +357,10 @@ async fn a_tag_invalidated_while_the_page_is_made_is_not_missed() {
     site.origin.hold("/posts/1");
     let reader = site.waiting("/posts/1");
     site.until_calls("/posts/1", 1).await;
-    assert_eq!(site.revalidate(json!({ "tags": ["posts"] })).await.status, 200);
+    assert_eq!(
+        site.revalidate(json!({ "tags": ["posts"] })).await.status,
+        200
+    );
     site.origin.release("/posts/1");
     assert_eq!(reader.await.unwrap().n(), 1);
     site.until("/posts/1", |answer| answer.n() == 2).await;
@@ -280,7 +378,11 @@ async fn a_purged_page_is_gone() {
     assert_eq!((page.verdict(), page.n()), ("MISS", 2));
     assert_eq!(site.revalidate(purge).await.status, 200);
     site.origin.fail("/posts/1");
-    assert_eq!(site.get("/posts/1").await.status, 500, "the last good page went with the purge");
+    assert_eq!(
+        site.get("/posts/1").await.status,
+        500,
+        "the last good page went with the purge"
+    );
 }
 
 /// A generation that began before a purge does not bring the page back as it was.
@@ -290,7 +392,12 @@ async fn a_purge_outlives_a_generation_that_began_before_it() {
     site.origin.hold("/posts/1");
     let reader = site.waiting("/posts/1");
     site.until_calls("/posts/1", 1).await;
-    assert_eq!(site.revalidate(json!({ "paths": ["/posts/1"], "mode": "purge" })).await.status, 200);
+    assert_eq!(
+        site.revalidate(json!({ "paths": ["/posts/1"], "mode": "purge" }))
+            .await
+            .status,
+        200
+    );
     site.origin.release("/posts/1");
     assert_eq!(reader.await.unwrap().status, 200);
     site.until("/posts/1", |answer| answer.n() == 2).await;
@@ -300,8 +407,14 @@ async fn a_purge_outlives_a_generation_that_began_before_it() {
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_crash() {
     let mut site = posts().await;
-    for path in ["/posts/renewed", "/posts/purged", "/posts/stale", "/posts/tagged"] {
-        site.origin.script(path, json!({ "tags": [path.replace('/', "-")] }));
+    for path in [
+        "/posts/renewed",
+        "/posts/purged",
+        "/posts/stale",
+        "/posts/tagged",
+    ] {
+        site.origin
+            .script(path, json!({ "tags": [path.replace('/', "-")] }));
         site.get(path).await;
     }
     // The store is written behind the response; the acknowledged renewals are behind the pages.
@@ -347,10 +460,14 @@ async fn a_path_is_understood_as_a_reader_would_write_it() {
 async fn a_missing_or_moved_page_counts_as_revalidated() {
     let site = posts().await;
     site.get("/posts/1").await;
-    site.origin.script("/posts/1", json!({ "outcome": "not-found" }));
+    site.origin
+        .script("/posts/1", json!({ "outcome": "not-found" }));
     site.renew("/posts/1").await;
     assert_eq!(site.get("/posts/1").await.status, 404);
-    site.origin.script("/posts/1", json!({ "outcome": "redirect", "location": "/x" }));
+    site.origin.script(
+        "/posts/1",
+        json!({ "outcome": "redirect", "location": "/x" }),
+    );
     site.renew("/posts/1").await;
     assert_eq!(site.get("/posts/1").await.status, 307);
 }
@@ -376,7 +493,11 @@ async fn a_renewal_is_made_by_the_module_that_owns_the_route() {
     wait_for("the new module", async || {
         site.renew("/posts/1").await;
         let version = site.get("/posts/1").await.puppet()["version"].clone();
-        if version == "0001" { Ok(()) } else { Err(version.to_string()) }
+        if version == "0001" {
+            Ok(())
+        } else {
+            Err(version.to_string())
+        }
     })
     .await;
 }

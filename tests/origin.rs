@@ -107,7 +107,12 @@ impl Origin {
     /// The calls for `path` so far, oldest first.
     pub(crate) fn calls(&self, path: &str) -> Vec<Call> {
         let state = self.state.lock();
-        state.calls.iter().filter(|call| call.path == path).cloned().collect()
+        state
+            .calls
+            .iter()
+            .filter(|call| call.path == path)
+            .cloned()
+            .collect()
     }
 
     /// How often `path` was asked for.
@@ -117,7 +122,10 @@ impl Origin {
 
     /// The causes of the calls for `path`, oldest first.
     pub(crate) fn causes(&self, path: &str) -> Vec<String> {
-        self.calls(path).into_iter().map(|call| call.cause).collect()
+        self.calls(path)
+            .into_iter()
+            .map(|call| call.cause)
+            .collect()
     }
 
     /// Every call so far, oldest first.
@@ -139,7 +147,11 @@ async fn answer(
     let cause = request.uri().query().unwrap_or("").replace("cause=", "");
     let (mut script, gate) = {
         let mut state = state.lock();
-        state.calls.push(Call { path: path.clone(), cause, at: Instant::now() });
+        state.calls.push(Call {
+            path: path.clone(),
+            cause,
+            at: Instant::now(),
+        });
         state.in_flight += 1;
         state.most_in_flight = state.most_in_flight.max(state.in_flight);
         let n = state.calls.iter().filter(|call| call.path == path).count();

@@ -12,7 +12,11 @@ async fn posts() -> Running {
 }
 
 async fn posts_with(config: &str) -> Running {
-    Site::new().pages(&["posts/[id]"]).config(config).start().await
+    Site::new()
+        .pages(&["posts/[id]"])
+        .config(config)
+        .start()
+        .await
 }
 
 /// Fifty readers of a page that does not exist yet cost one generation.
@@ -26,7 +30,11 @@ async fn fifty_cold_readers_cost_one_generation() {
     site.origin.release("/posts/1");
     for answer in all(readers).await {
         assert_eq!((answer.status, answer.n()), (200, 1));
-        assert!(["MISS", "HIT"].contains(&answer.verdict()), "{}", answer.verdict());
+        assert!(
+            ["MISS", "HIT"].contains(&answer.verdict()),
+            "{}",
+            answer.verdict()
+        );
     }
     assert_eq!(site.origin.count("/posts/1"), 1);
 }
@@ -51,17 +59,30 @@ async fn a_stale_page_is_served_at_once_while_one_generation_renews_it() {
     site.origin.script("/posts/1", json!({ "revalidate": 1 }));
     site.get("/posts/1").await;
     site.origin.hold("/posts/1");
-    site.until("/posts/1", |answer| answer.verdict() == "STALE").await;
+    site.until("/posts/1", |answer| answer.verdict() == "STALE")
+        .await;
     site.until_calls("/posts/1", 2).await;
     for answer in all(site.crowd(&["/posts/1"; 20]).await).await {
-        assert_eq!((answer.status, answer.verdict(), answer.n()), (200, "STALE", 1));
+        assert_eq!(
+            (answer.status, answer.verdict(), answer.n()),
+            (200, "STALE", 1)
+        );
     }
     assert_eq!(site.origin.count("/posts/1"), 2);
     site.origin.script("/posts/1", json!({}));
     site.origin.release("/posts/1");
-    let renewed = site.until("/posts/1", |answer| answer.verdict() == "HIT").await;
-    assert_eq!(renewed.n(), 2, "the reload finds the page made from the second answer");
-    assert_eq!(site.origin.causes("/posts/1")[..2], ["FirstRequest", "Stale"]);
+    let renewed = site
+        .until("/posts/1", |answer| answer.verdict() == "HIT")
+        .await;
+    assert_eq!(
+        renewed.n(),
+        2,
+        "the reload finds the page made from the second answer"
+    );
+    assert_eq!(
+        site.origin.causes("/posts/1")[..2],
+        ["FirstRequest", "Stale"]
+    );
 }
 
 /// Nobody reads, nothing is made.
@@ -78,7 +99,11 @@ async fn without_readers_nothing_is_regenerated() {
     wait_for("three generations of the clock", async || {
         site.get("/clock").await;
         let calls = site.origin.count("/clock");
-        if calls >= 4 { Ok(()) } else { Err(calls.to_string()) }
+        if calls >= 4 {
+            Ok(())
+        } else {
+            Err(calls.to_string())
+        }
     })
     .await;
     assert_eq!(site.origin.count("/posts/1"), 1);
@@ -93,19 +118,40 @@ async fn a_failing_regeneration_keeps_the_last_good_page_and_backs_off() {
     site.origin.fail("/posts/1");
     wait_for("three attempts to renew", async || {
         let answer = site.get("/posts/1").await;
-        assert_eq!((answer.status, answer.n()), (200, 1), "the last good page stays");
+        assert_eq!(
+            (answer.status, answer.n()),
+            (200, 1),
+            "the last good page stays"
+        );
         let calls = site.origin.count("/posts/1");
-        if calls >= 4 { Ok(()) } else { Err(calls.to_string()) }
+        if calls >= 4 {
+            Ok(())
+        } else {
+            Err(calls.to_string())
+        }
     })
     .await;
     let calls = site.origin.calls("/posts/1");
-    let pauses: Vec<Duration> = calls[1..].windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-    assert!(pauses[0] >= Duration::from_millis(2_000), "at least about 3 s: {pauses:?}");
-    assert!(pauses[1] >= Duration::from_millis(4_000), "doubled to about 6 s: {pauses:?}");
+    let pauses: Vec<Duration> = calls[1..]
+        .windows(2)
+        .map(|pair| pair[1].at - pair[0].at)
+        .collect();
+    assert!(
+        pauses[0] >= Duration::from_millis(2_000),
+        "at least about 3 s: {pauses:?}"
+    );
+    assert!(
+        pauses[1] >= Duration::from_millis(4_000),
+        "doubled to about 6 s: {pauses:?}"
+    );
     let incident = site.until_incident("error", "/posts/1").await;
     assert_eq!(incident["route"], "/posts/[id]", "{incident}");
     assert_eq!(incident["cause"], "stale", "{incident}");
-    assert_eq!(site.get("/posts/1").await.verdict(), "STALE", "an outage shows in the headers");
+    assert_eq!(
+        site.get("/posts/1").await.verdict(),
+        "STALE",
+        "an outage shows in the headers"
+    );
 }
 
 /// After the origin has healed the page is renewed without anybody's help.
@@ -118,7 +164,11 @@ async fn a_page_recovers_by_itself() {
     wait_for("a failed attempt", async || {
         site.get("/posts/1").await;
         let calls = site.origin.count("/posts/1");
-        if calls >= 2 { Ok(()) } else { Err(calls.to_string()) }
+        if calls >= 2 {
+            Ok(())
+        } else {
+            Err(calls.to_string())
+        }
     })
     .await;
     site.origin.heal("/posts/1");
@@ -131,11 +181,31 @@ async fn a_page_recovers_by_itself() {
 async fn every_way_to_fail_keeps_the_page_and_says_what_happened() {
     let site = posts().await;
     let ways = [
-        ("error", json!({ "outcome": "error" }), "the origin wants an error"),
-        ("trap", json!({ "outcome": "panic" }), "the origin wants a panic"),
-        ("error", json!({ "render": { "outcome": "error" } }), "the origin wants an error"),
-        ("trap", json!({ "render": { "outcome": "panic" } }), "the origin wants a panic"),
-        ("server-error", json!({ "render": { "status": 503 } }), "503"),
+        (
+            "error",
+            json!({ "outcome": "error" }),
+            "the origin wants an error",
+        ),
+        (
+            "trap",
+            json!({ "outcome": "panic" }),
+            "the origin wants a panic",
+        ),
+        (
+            "error",
+            json!({ "render": { "outcome": "error" } }),
+            "the origin wants an error",
+        ),
+        (
+            "trap",
+            json!({ "render": { "outcome": "panic" } }),
+            "the origin wants a panic",
+        ),
+        (
+            "server-error",
+            json!({ "render": { "status": 503 } }),
+            "503",
+        ),
     ];
     for (number, (kind, script, words)) in ways.into_iter().enumerate() {
         let path = format!("/posts/way{number}");
@@ -146,7 +216,10 @@ async fn every_way_to_fail_keeps_the_page_and_says_what_happened() {
         let page = site.get(&path).await;
         assert_eq!((page.status, page.n()), (200, 1), "{path} keeps its page");
         let incident = site.until_incident(kind, &path).await;
-        assert!(incident.to_string().contains(words), "{words:?} in {incident:#}");
+        assert!(
+            incident.to_string().contains(words),
+            "{words:?} in {incident:#}"
+        );
     }
 }
 
@@ -155,15 +228,51 @@ async fn every_way_to_fail_keeps_the_page_and_says_what_happened() {
 async fn a_document_that_breaks_a_rule_fails_and_names_the_rule() {
     let site = posts().await;
     let cases = [
-        (json!({ "headers": [["set-cookie", "a=b"]] }), "invalid", "set-cookie"),
-        (json!({ "headers": [["Set-Cookie", "a=b"]] }), "invalid", "set-cookie"),
-        (json!({ "headers": [["cache-control", "private"]] }), "invalid", "private"),
-        (json!({ "headers": [["cache-control", "max-age=0, no-store"]] }), "invalid", "no-store"),
-        (json!({ "headers": [["x-a", "1\r\nset-cookie: a=b"]] }), "invalid", "x-a"),
-        (json!({ "headers": [["bad name", "1"]] }), "invalid", "bad name"),
-        (json!({ "headers": [["connection", "close"]] }), "invalid", "connection"),
-        (json!({ "headers": [["transfer-encoding", "chunked"]] }), "invalid", "transfer-encoding"),
-        (json!({ "headers": [["content-length", "1"]] }), "invalid", "content-length"),
+        (
+            json!({ "headers": [["set-cookie", "a=b"]] }),
+            "invalid",
+            "set-cookie",
+        ),
+        (
+            json!({ "headers": [["Set-Cookie", "a=b"]] }),
+            "invalid",
+            "set-cookie",
+        ),
+        (
+            json!({ "headers": [["cache-control", "private"]] }),
+            "invalid",
+            "private",
+        ),
+        (
+            json!({ "headers": [["cache-control", "max-age=0, no-store"]] }),
+            "invalid",
+            "no-store",
+        ),
+        (
+            json!({ "headers": [["x-a", "1\r\nset-cookie: a=b"]] }),
+            "invalid",
+            "x-a",
+        ),
+        (
+            json!({ "headers": [["bad name", "1"]] }),
+            "invalid",
+            "bad name",
+        ),
+        (
+            json!({ "headers": [["connection", "close"]] }),
+            "invalid",
+            "connection",
+        ),
+        (
+            json!({ "headers": [["transfer-encoding", "chunked"]] }),
+            "invalid",
+            "transfer-encoding",
+        ),
+        (
+            json!({ "headers": [["content-length", "1"]] }),
+            "invalid",
+            "content-length",
+        ),
         (json!({ "status": 99 }), "invalid", "99"),
         (json!({ "status": 304 }), "invalid", "304"),
         (json!({ "status": 1000 }), "invalid", "1000"),
@@ -174,7 +283,11 @@ async fn a_document_that_breaks_a_rule_fails_and_names_the_rule() {
         site.origin.script(&path, json!({ "render": render }));
         let answer = site.get(&path).await;
         assert_eq!(answer.status, 500, "{render}");
-        assert_eq!(answer.header("cache-control"), "private, no-store", "{render}");
+        assert_eq!(
+            answer.header("cache-control"),
+            "private, no-store",
+            "{render}"
+        );
         assert!(answer.header("set-cookie").is_empty());
         let incident = site.until_incident(kind, &path).await;
         let message = incident["message"].as_str().unwrap();
@@ -197,7 +310,11 @@ async fn a_redirect_that_cannot_be_sent_fails() {
         let path = format!("/posts/redirect-{number}");
         site.origin.script(&path, script);
         let answer = site.get(&path).await;
-        assert_eq!((answer.status, answer.header("location")), (500, ""), "{path}");
+        assert_eq!(
+            (answer.status, answer.header("location")),
+            (500, ""),
+            "{path}"
+        );
         assert_eq!(answer.header("cache-control"), "private, no-store");
         site.until_incident("invalid", &path).await;
     }
@@ -212,14 +329,19 @@ async fn the_page_decides_how_long_it_lives_then_its_route_then_the_default() {
         .start()
         .await;
     site.origin.script("/docs/own", json!({ "revalidate": 5 }));
-    site.origin.script("/docs/never", json!({ "revalidate": "never" }));
+    site.origin
+        .script("/docs/never", json!({ "revalidate": "never" }));
     for (path, seconds) in [
         ("/posts/1", "33"),
         ("/docs/1", "77"),
         ("/docs/own", "5"),
         ("/docs/never", "31536000"),
     ] {
-        assert_eq!(site.get(path).await.directive("s-maxage"), Some(seconds), "{path}");
+        assert_eq!(
+            site.get(path).await.directive("s-maxage"),
+            Some(seconds),
+            "{path}"
+        );
     }
 }
 
@@ -232,9 +354,13 @@ async fn every_generation_may_live_for_another_time() {
     site.origin.script("/posts/1", json!({ "revalidate": 90 }));
     let renewed = site.until("/posts/1", |answer| answer.n() == 2).await;
     assert_eq!(renewed.directive("s-maxage"), Some("90"));
-    site.origin.script("/posts/1", json!({ "revalidate": "never" }));
+    site.origin
+        .script("/posts/1", json!({ "revalidate": "never" }));
     site.renew("/posts/1").await;
-    assert_eq!(site.get("/posts/1").await.directive("s-maxage"), Some("31536000"));
+    assert_eq!(
+        site.get("/posts/1").await.directive("s-maxage"),
+        Some("31536000")
+    );
 }
 
 /// A 404 is an entry: made once, kept for a minute unless it says otherwise.
@@ -243,8 +369,16 @@ async fn a_missing_page_is_cached_and_does_not_stick() {
     let site = posts_with("[defaults]\nrevalidate = 999").await;
     for (path, script, seconds) in [
         ("/posts/a", json!({ "outcome": "not-found" }), "60"),
-        ("/posts/b", json!({ "outcome": "not-found", "revalidate": 300 }), "300"),
-        ("/posts/c", json!({ "outcome": "not-found", "revalidate": "never" }), "31536000"),
+        (
+            "/posts/b",
+            json!({ "outcome": "not-found", "revalidate": 300 }),
+            "300",
+        ),
+        (
+            "/posts/c",
+            json!({ "outcome": "not-found", "revalidate": "never" }),
+            "31536000",
+        ),
     ] {
         site.origin.script(path, script);
         for verdict in ["MISS", "HIT"] {
@@ -260,12 +394,19 @@ async fn a_missing_page_is_cached_and_does_not_stick() {
 #[tokio::test]
 async fn a_page_may_appear_and_disappear() {
     let site = posts().await;
-    site.origin.script("/posts/1", json!({ "outcome": "not-found", "revalidate": 1 }));
+    site.origin.script(
+        "/posts/1",
+        json!({ "outcome": "not-found", "revalidate": 1 }),
+    );
     assert_eq!(site.get("/posts/1").await.status, 404);
     site.origin.script("/posts/1", json!({ "revalidate": 1 }));
     site.until("/posts/1", |answer| answer.status == 200).await;
-    site.origin.script("/posts/1", json!({ "outcome": "not-found" }));
-    site.until("/posts/1", |answer| answer.status == 404 && answer.verdict() == "HIT").await;
+    site.origin
+        .script("/posts/1", json!({ "outcome": "not-found" }));
+    site.until("/posts/1", |answer| {
+        answer.status == 404 && answer.verdict() == "HIT"
+    })
+    .await;
 }
 
 /// A deleted page stays deleted after a crash: its old document never comes back.
@@ -275,7 +416,10 @@ async fn a_deleted_page_stays_deleted_after_a_restart() {
     for path in ["/posts/deleted", "/posts/moved"] {
         assert_eq!(site.get(path).await.status, 200);
     }
-    site.origin.script("/posts/deleted", json!({ "outcome": "not-found", "revalidate": "never" }));
+    site.origin.script(
+        "/posts/deleted",
+        json!({ "outcome": "not-found", "revalidate": "never" }),
+    );
     let moved = json!({ "outcome": "redirect", "location": "/posts/new", "redirect_status": 308 });
     site.origin.script("/posts/moved", moved);
     site.renew("/posts/deleted").await;
@@ -287,7 +431,11 @@ async fn a_deleted_page_stays_deleted_after_a_restart() {
     let moved = site.get("/posts/moved").await;
     assert_eq!((moved.status, moved.verdict()), (308, "HIT"));
     assert_eq!(moved.header("location"), "/posts/new");
-    assert_eq!(site.origin.all_calls().len(), calls, "nothing had to be made again");
+    assert_eq!(
+        site.origin.all_calls().len(),
+        calls,
+        "nothing had to be made again"
+    );
 }
 
 /// A redirect is an entry with its own status, lifetime and successor.
@@ -297,10 +445,16 @@ async fn a_redirect_is_cached_and_renewed() {
     let script = |to: &str| json!({ "outcome": "redirect", "location": to, "revalidate": 1 });
     site.origin.script("/posts/1", script("/posts/2"));
     let first = site.get("/posts/1?utm=x").await;
-    assert_eq!((first.status, first.header("location"), first.verdict()), (307, "/posts/2", "MISS"));
+    assert_eq!(
+        (first.status, first.header("location"), first.verdict()),
+        (307, "/posts/2", "MISS")
+    );
     assert_eq!(first.directive("s-maxage"), Some("1"));
-    site.origin.script("/posts/1", script("https://example.com/é"));
-    let moved = site.until("/posts/1", |answer| answer.header("location") != "/posts/2").await;
+    site.origin
+        .script("/posts/1", script("https://example.com/é"));
+    let moved = site
+        .until("/posts/1", |answer| answer.header("location") != "/posts/2")
+        .await;
     assert_eq!(moved.header("location"), "https://example.com/%C3%A9");
     site.origin.heal("/posts/1");
     site.until("/posts/1", |answer| answer.status == 200).await;
@@ -312,7 +466,13 @@ async fn a_page_older_than_max_stale_is_waited_for() {
     let site = posts_with("[defaults]\nmax-stale = \"2s\"").await;
     site.origin.script("/posts/1", json!({ "revalidate": 1 }));
     let first = site.get("/posts/1").await;
-    assert!(first.header("cache-control").ends_with("stale-while-revalidate=1"), "{:?}", first.headers);
+    assert!(
+        first
+            .header("cache-control")
+            .ends_with("stale-while-revalidate=1"),
+        "{:?}",
+        first.headers
+    );
     site.origin.hold("/posts/1");
     let reader = wait_for("a reader who has to wait", async || {
         let mut reader = site.waiting("/posts/1");
@@ -411,8 +571,16 @@ async fn a_full_queue_turns_readers_away_but_never_a_page() {
     });
     old.await;
     site.origin.release("/posts/a");
-    assert_eq!((first.await.unwrap().status, second.await.unwrap().status), (200, 200));
-    assert_eq!(site.until("/posts/c", |answer| answer.status == 200).await.n(), 1);
+    assert_eq!(
+        (first.await.unwrap().status, second.await.unwrap().status),
+        (200, 200)
+    );
+    assert_eq!(
+        site.until("/posts/c", |answer| answer.status == 200)
+            .await
+            .n(),
+        1
+    );
 }
 
 /// Nobody waits for a place for longer than `wait`.
@@ -441,8 +609,17 @@ async fn a_route_has_its_own_limit_on_generations() {
     paths.iter().for_each(|path| site.origin.hold(path));
     let readers = site.crowd(&paths).await;
     site.until_metric("wisr_generations_waiting", 2.0).await;
-    assert_eq!(site.get("/docs/1").await.status, 200, "another route is not held back");
-    let begun = site.origin.all_calls().iter().filter(|call| call.path.starts_with("/posts")).count();
+    assert_eq!(
+        site.get("/docs/1").await.status,
+        200,
+        "another route is not held back"
+    );
+    let begun = site
+        .origin
+        .all_calls()
+        .iter()
+        .filter(|call| call.path.starts_with("/posts"))
+        .count();
     assert_eq!(begun, 2);
     paths.iter().for_each(|path| site.origin.release(path));
     assert!(all(readers).await.iter().all(|answer| answer.status == 200));
@@ -453,14 +630,25 @@ async fn a_route_has_its_own_limit_on_generations() {
 #[tokio::test]
 async fn render_is_skipped_when_props_did_not_change_if_the_route_wants_that() {
     let site = posts_with("[routes.\"/posts/[id]\"]\nrender = \"when-props-change\"").await;
-    site.origin.script("/posts/1", json!({ "revalidate": 1, "props": { "same": true } }));
+    site.origin.script(
+        "/posts/1",
+        json!({ "revalidate": 1, "props": { "same": true } }),
+    );
     let first = site.get("/posts/1").await;
     let again = site
-        .until("/posts/1", |answer| answer.verdict() == "HIT" && site.origin.count("/posts/1") >= 2)
+        .until("/posts/1", |answer| {
+            answer.verdict() == "HIT" && site.origin.count("/posts/1") >= 2
+        })
         .await;
-    assert_eq!((&again.body, again.header("etag")), (&first.body, first.header("etag")));
-    site.origin.script("/posts/1", json!({ "props": { "same": false } }));
-    let changed = site.until("/posts/1", |answer| answer.body != first.body).await;
+    assert_eq!(
+        (&again.body, again.header("etag")),
+        (&first.body, first.header("etag"))
+    );
+    site.origin
+        .script("/posts/1", json!({ "props": { "same": false } }));
+    let changed = site
+        .until("/posts/1", |answer| answer.body != first.body)
+        .await;
     assert_eq!(changed.puppet()["props"]["same"], false);
 }
 
@@ -468,9 +656,14 @@ async fn render_is_skipped_when_props_did_not_change_if_the_route_wants_that() {
 #[tokio::test]
 async fn render_runs_every_time_by_default() {
     let site = posts().await;
-    site.origin.script("/posts/1", json!({ "revalidate": 1, "props": { "same": true } }));
+    site.origin.script(
+        "/posts/1",
+        json!({ "revalidate": 1, "props": { "same": true } }),
+    );
     let first = site.get("/posts/1").await;
-    let second = site.until("/posts/1", |answer| answer.body != first.body).await;
+    let second = site
+        .until("/posts/1", |answer| answer.body != first.body)
+        .await;
     assert_eq!(first.puppet()["props"], second.puppet()["props"]);
     assert_ne!(first.header("etag"), second.header("etag"));
 }
@@ -553,12 +746,18 @@ async fn a_shell_is_shown_at_once_while_the_page_is_made() {
     site.origin.hold("/posts/1");
     let shell = site.get("/posts/1").await;
     assert_eq!((shell.status, shell.verdict()), (200, "SHELL"));
-    assert!(shell.text().contains("shell of /posts/1"), "{}", shell.text());
+    assert!(
+        shell.text().contains("shell of /posts/1"),
+        "{}",
+        shell.text()
+    );
     assert_eq!(shell.header("cache-control"), "private, no-store");
     site.until_calls("/posts/1", 1).await;
     assert_eq!(site.get("/posts/1").await.verdict(), "SHELL");
     site.origin.release("/posts/1");
-    let page = site.until("/posts/1", |answer| answer.verdict() == "HIT").await;
+    let page = site
+        .until("/posts/1", |answer| answer.verdict() == "HIT")
+        .await;
     assert_eq!(page.n(), 1, "one generation, started by the shell");
     assert_eq!(site.origin.count("/posts/1"), 1);
 }
@@ -571,8 +770,17 @@ async fn a_crawler_waits_for_the_page() {
         .listed("/posts/[id]", "posts", json!({ "fallback": "shell" }))
         .start()
         .await;
-    for (number, agent) in ["Mozilla/5.0 (compatible; Googlebot/2.1)", "Slackbot 1.0", "bingbot/2.0"].iter().enumerate() {
-        let answer = site.get_with(&format!("/posts/{number}"), &[("user-agent", agent)]).await;
+    for (number, agent) in [
+        "Mozilla/5.0 (compatible; Googlebot/2.1)",
+        "Slackbot 1.0",
+        "bingbot/2.0",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let answer = site
+            .get_with(&format!("/posts/{number}"), &[("user-agent", agent)])
+            .await;
         assert_eq!((answer.verdict(), answer.n()), ("MISS", 1), "{agent}");
     }
     let data = site.get("/_wisr/data/posts/data.json").await;
@@ -609,13 +817,21 @@ async fn a_failing_listing_is_an_incident_and_harms_no_other_route() {
 async fn pages_survive_a_crash_and_keep_their_age() {
     let mut site = posts().await;
     site.get("/posts/1").await;
-    let old = site.until("/posts/1", |answer| answer.header("age").parse::<u64>().unwrap() >= 2).await;
+    let old = site
+        .until("/posts/1", |answer| {
+            answer.header("age").parse::<u64>().unwrap() >= 2
+        })
+        .await;
     // The store writes behind the response: a second generation that was acknowledged is behind it.
     site.renew("/posts/2").await;
     site.restart().await;
     let page = site.get("/posts/1").await;
     assert_eq!((page.status, page.verdict(), page.n()), (200, "HIT", 1));
-    assert!(page.header("age").parse::<u64>().unwrap() >= 2, "{:?}", page.headers);
+    assert!(
+        page.header("age").parse::<u64>().unwrap() >= 2,
+        "{:?}",
+        page.headers
+    );
     for name in ["etag", "last-modified", "content-type", "x-puppet-version"] {
         assert_eq!(page.header(name), old.header(name), "{name}");
     }

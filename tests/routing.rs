@@ -16,8 +16,16 @@ async fn seen(site: &Running, path: &str) -> Value {
 async fn the_most_particular_route_wins() {
     let site = Site::new()
         .pages(&[
-            "index", "about", "posts/index", "posts/new", "posts/[id]", "posts/[id]/edit",
-            "posts/[...slug]", "docs/[[...slug]]", "[lang]/about", "[...slug]",
+            "index",
+            "about",
+            "posts/index",
+            "posts/new",
+            "posts/[id]",
+            "posts/[id]/edit",
+            "posts/[...slug]",
+            "docs/[[...slug]]",
+            "[lang]/about",
+            "[...slug]",
         ])
         .start()
         .await;
@@ -43,7 +51,10 @@ async fn the_most_particular_route_wins() {
 /// A catch-all hands over every segment; the optional one also none.
 #[tokio::test]
 async fn a_catch_all_hands_over_every_segment() {
-    let site = Site::new().pages(&["docs/[...slug]", "opt/[[...slug]]", "[lang]/x/[...slug]"]).start().await;
+    let site = Site::new()
+        .pages(&["docs/[...slug]", "opt/[[...slug]]", "[lang]/x/[...slug]"])
+        .start()
+        .await;
     for (path, params) in [
         ("/docs/a", json!({ "slug": ["a"] })),
         ("/docs/a/b/c", json!({ "slug": ["a", "b", "c"] })),
@@ -53,7 +64,11 @@ async fn a_catch_all_hands_over_every_segment() {
     ] {
         assert_eq!(seen(&site, path).await["params"], params, "{path}");
     }
-    assert_eq!(site.get("/docs").await.status, 404, "a catch-all wants at least one segment");
+    assert_eq!(
+        site.get("/docs").await.status,
+        404,
+        "a catch-all wants at least one segment"
+    );
 }
 
 /// Params are percent-decoded once and per segment, so an escaped slash stays inside its own.
@@ -71,7 +86,11 @@ async fn params_are_decoded_once_and_per_segment() {
         ("/posts/a%3Fb", "a?b"),
         ("/posts/a;v=1", "a;v=1"),
     ] {
-        assert_eq!(seen(&site, path).await["params"], json!({ "id": [id] }), "{path}");
+        assert_eq!(
+            seen(&site, path).await["params"],
+            json!({ "id": [id] }),
+            "{path}"
+        );
     }
 }
 
@@ -79,15 +98,27 @@ async fn params_are_decoded_once_and_per_segment() {
 #[tokio::test]
 async fn spellings_of_one_path_share_one_entry() {
     let site = Site::new().pages(&["posts/[id]"]).start().await;
-    for spellings in [["/posts/abc", "/posts/%61bc"], ["/posts/%C3%A9", "/posts/%c3%a9"], ["/posts/a~b", "/posts/a%7Eb"]] {
+    for spellings in [
+        ["/posts/abc", "/posts/%61bc"],
+        ["/posts/%C3%A9", "/posts/%c3%a9"],
+        ["/posts/a~b", "/posts/a%7Eb"],
+    ] {
         let first = site.get(spellings[0]).await;
         let second = site.get(spellings[1]).await;
-        assert_eq!((first.verdict(), second.verdict()), ("MISS", "HIT"), "{spellings:?}");
+        assert_eq!(
+            (first.verdict(), second.verdict()),
+            ("MISS", "HIT"),
+            "{spellings:?}"
+        );
         assert_eq!(first.body, second.body, "{spellings:?}");
     }
     let slash = site.get("/posts/a%2Fb").await;
     assert_eq!((slash.status, slash.verdict()), (200, "MISS"));
-    assert_eq!(site.get("/posts/a/b").await.status, 404, "a real slash is another path");
+    assert_eq!(
+        site.get("/posts/a/b").await.status,
+        404,
+        "a real slash is another path"
+    );
 }
 
 /// `//` and a trailing slash go to the normal form; the query goes along, and no host is invented.
@@ -103,10 +134,14 @@ async fn slashes_are_normalised_by_a_308() {
         ("//evil.example/", "/evil.example"),
         ("//", "/"),
     ] {
-        let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-forwarded-host: evil\r\nconnection: close\r\n\r\n");
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: a\r\nx-forwarded-host: evil\r\nconnection: close\r\n\r\n"
+        );
         let answer = site.raw(head.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 308"), "{path}: {answer}");
-        let sent = answer.lines().find_map(|line| line.strip_prefix("location: "));
+        let sent = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("location: "));
         assert_eq!(sent, Some(location), "{path}");
     }
     assert_eq!(site.origin.count("/posts/1"), 0);
@@ -116,12 +151,26 @@ async fn slashes_are_normalised_by_a_308() {
 #[tokio::test]
 async fn a_bad_escape_is_400() {
     let site = Site::new().pages(&["posts/[id]"]).start().await;
-    for path in ["/posts/%zz", "/posts/%", "/posts/%f", "/posts/%ff", "/posts/%c0%af"] {
+    for path in [
+        "/posts/%zz",
+        "/posts/%",
+        "/posts/%f",
+        "/posts/%ff",
+        "/posts/%c0%af",
+    ] {
         let answer = site.get(path).await;
         assert_eq!(answer.status, 400, "{path}");
-        assert_eq!(answer.header("cache-control"), "private, no-store", "{path}");
+        assert_eq!(
+            answer.header("cache-control"),
+            "private, no-store",
+            "{path}"
+        );
     }
-    assert_eq!(site.get("/posts/1?bad=%zz").await.status, 200, "the query is not looked at");
+    assert_eq!(
+        site.get("/posts/1?bad=%zz").await.status,
+        200,
+        "the query is not looked at"
+    );
     assert_eq!(site.origin.all_calls().len(), 1);
 }
 
@@ -129,10 +178,17 @@ async fn a_bad_escape_is_400() {
 #[tokio::test]
 async fn dots_never_lead_anywhere_else() {
     let site = Site::new().pages(&["about", "posts/[id]"]).start().await;
-    for path in ["/posts/../../wisr.toml", "/posts/%2e%2e%2fwisr.toml", "/..%2f..%2fetc/passwd"] {
+    for path in [
+        "/posts/../../wisr.toml",
+        "/posts/%2e%2e%2fwisr.toml",
+        "/..%2f..%2fetc/passwd",
+    ] {
         let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
         let answer = site.raw(head.as_bytes()).await;
-        assert!(!answer.contains("outbound") && !answer.contains("root:"), "{path}: {answer}");
+        assert!(
+            !answer.contains("outbound") && !answer.contains("root:"),
+            "{path}: {answer}"
+        );
         assert!(!answer.starts_with("HTTP/1.1 5"), "{path}: {answer}");
     }
 }
@@ -183,7 +239,9 @@ async fn nothing_that_a_client_sends_reaches_a_page_or_splits_its_key() {
         ("purpose", "prefetch"),
         ("range", "bytes=0-3"),
     ];
-    let first = site.get_with(&format!("/posts/1?x={poison}"), &headers).await;
+    let first = site
+        .get_with(&format!("/posts/1?x={poison}"), &headers)
+        .await;
     assert_eq!(first.status, 200);
     assert!(!first.text().contains(poison) && !format!("{:?}", first.headers).contains(poison));
     let second = site.get("/posts/1").await;
@@ -219,7 +277,9 @@ async fn a_conflict_names_both_files_and_harms_no_other_route() {
                 let message = incident.to_string();
                 message.contains(one) && message.contains(other)
             });
-            found.cloned().ok_or_else(|| format!("{names:?}: {incidents:#?}"))
+            found
+                .cloned()
+                .ok_or_else(|| format!("{names:?}: {incidents:#?}"))
         })
         .await;
         assert!(!incident["message"].as_str().unwrap().is_empty());
@@ -234,23 +294,44 @@ async fn a_route_keeps_its_module_when_a_conflict_appears() {
     site.swap("posts/[slug]", &modules::puppet_version(7));
     wait_for("an incident about the conflict", async || {
         let incidents = site.incidents().await;
-        let found = incidents.iter().any(|incident| incident.to_string().contains("[slug]"));
-        if found { Ok(()) } else { Err(format!("{incidents:?}")) }
+        let found = incidents
+            .iter()
+            .any(|incident| incident.to_string().contains("[slug]"));
+        if found {
+            Ok(())
+        } else {
+            Err(format!("{incidents:?}"))
+        }
     })
     .await;
     let page = seen(&site, "/posts/2").await;
-    assert_eq!((&page["route"], &page["version"]), (&json!("/posts/[id]"), &json!("0000")));
+    assert_eq!(
+        (&page["route"], &page["version"]),
+        (&json!("/posts/[id]"), &json!("0000"))
+    );
 }
 
 /// A URL or a head beyond every measure is refused, and the server goes on.
 #[tokio::test]
 async fn oversized_requests_are_refused() {
     let site = Site::new().pages(&["posts/[id]"]).start().await;
-    let long = format!("GET /posts/{} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "x".repeat(200_000));
+    let long = format!(
+        "GET /posts/{} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        "x".repeat(200_000)
+    );
     let answer = site.raw(long.as_bytes()).await;
-    assert!(!answer.starts_with("HTTP/1.1 2") && !answer.starts_with("HTTP/1.1 5"), "{answer:.200}");
-    let fat = format!("GET /posts/1 HTTP/1.1\r\nhost: a\r\nx: {}\r\nconnection: close\r\n\r\n", "x".repeat(2_000_000));
+    assert!(
+        !answer.starts_with("HTTP/1.1 2") && !answer.starts_with("HTTP/1.1 5"),
+        "{answer:.200}"
+    );
+    let fat = format!(
+        "GET /posts/1 HTTP/1.1\r\nhost: a\r\nx: {}\r\nconnection: close\r\n\r\n",
+        "x".repeat(2_000_000)
+    );
     let answer = site.raw(fat.as_bytes()).await;
-    assert!(!answer.starts_with("HTTP/1.1 2") && !answer.starts_with("HTTP/1.1 5"), "{answer:.200}");
+    assert!(
+        !answer.starts_with("HTTP/1.1 2") && !answer.starts_with("HTTP/1.1 5"),
+        "{answer:.200}"
+    );
     assert_eq!(site.get("/posts/1").await.status, 200);
 }

@@ -10,7 +10,11 @@ const LIMITS: &str = "[defaults]\ncpu = \"300ms\"\nwall = \"2s\"\nmemory = \"32M
                       page = \"64KiB\"\nprops = \"16KiB\"\nfetches = 4\nfetch-bytes = \"32KiB\"";
 
 async fn limited() -> Running {
-    Site::new().pages(&["about", "posts/[id]"]).config(LIMITS).start().await
+    Site::new()
+        .pages(&["about", "posts/[id]"])
+        .config(LIMITS)
+        .start()
+        .await
 }
 
 /// A good page turns bad: it stays up, the incident names the kind, and nobody else notices.
@@ -21,12 +25,20 @@ async fn a_page_turns_bad(script: Value, kind: &str, words: &str) {
     let answer = site.revalidate(json!({ "paths": ["/posts/1"] })).await;
     assert_eq!(answer.status, 500, "{}", answer.text());
     let page = site.get("/posts/1").await;
-    assert_eq!((page.status, page.n()), (200, 1), "the last good page stays");
+    assert_eq!(
+        (page.status, page.n()),
+        (200, 1),
+        "the last good page stays"
+    );
     let incident = site.until_incident(kind, "/posts/1").await;
     let said = incident.to_string();
     assert!(said.contains(words), "{words:?} in {incident:#}");
     assert_eq!(site.get("/about").await.verdict(), "HIT");
-    assert_eq!(site.get("/posts/2").await.verdict(), "MISS", "the route goes on making pages");
+    assert_eq!(
+        site.get("/posts/2").await.verdict(),
+        "MISS",
+        "the route goes on making pages"
+    );
 }
 
 /// A page that counts for ever before it has props.
@@ -81,12 +93,23 @@ async fn exiting_is_a_failure() {
 #[tokio::test]
 async fn a_flood_of_words_is_bounded_and_its_end_is_kept() {
     let flood = json!({ "outcome": "stderr" });
-    let site = Site::new().pages(&["posts/[id]"]).config("[defaults]\ncpu = \"20s\"\nwall = \"20s\"").start().await;
+    let site = Site::new()
+        .pages(&["posts/[id]"])
+        .config("[defaults]\ncpu = \"20s\"\nwall = \"20s\"")
+        .start()
+        .await;
     site.origin.script("/posts/1", flood);
     assert_eq!(site.get("/posts/1").await.status, 500);
     let incident = site.until_incident("trap", "the last words").await;
-    assert!(incident.to_string().len() < 200_000, "an incident is for people");
-    assert!(site.log().len() < 2_000_000, "the log is bounded: {} bytes", site.log().len());
+    assert!(
+        incident.to_string().len() < 200_000,
+        "an incident is for people"
+    );
+    assert!(
+        site.log().len() < 2_000_000,
+        "the log is bounded: {} bytes",
+        site.log().len()
+    );
 }
 
 /// A hung origin holds a page up for no longer than its wall time, and frees the slot.
@@ -108,17 +131,30 @@ async fn a_hung_origin_never_pins_a_page() {
 #[tokio::test]
 async fn an_incident_has_the_message_the_frames_and_the_fetches() {
     let site = limited().await;
-    site.origin.script("/posts/1", json!({ "render": { "outcome": "panic" } }));
+    site.origin
+        .script("/posts/1", json!({ "render": { "outcome": "panic" } }));
     site.get("/posts/1").await;
     let incident = site.until_incident("trap", "/posts/1").await;
     let failure = &incident["failure"];
     assert_eq!(failure["call"], "render", "{incident:#}");
-    assert!(failure["stderr"].as_str().unwrap().contains("the origin wants a panic"), "{incident:#}");
+    assert!(
+        failure["stderr"]
+            .as_str()
+            .unwrap()
+            .contains("the origin wants a panic"),
+        "{incident:#}"
+    );
     let frames = failure["frames"].to_string();
-    assert!(frames.contains("puppet") || frames.contains("Puppet"), "demangled names: {incident:#}");
+    assert!(
+        frames.contains("puppet") || frames.contains("Puppet"),
+        "demangled names: {incident:#}"
+    );
     let fetch = &failure["cost"]["fetches"][0];
     let url = fetch["url"].as_str().unwrap();
-    assert!(url.starts_with(&site.origin.url()) && url.contains("/posts/1"), "{incident:#}");
+    assert!(
+        url.starts_with(&site.origin.url()) && url.contains("/posts/1"),
+        "{incident:#}"
+    );
     assert!(fetch.to_string().contains("200"), "{fetch}");
 }
 
@@ -131,22 +167,45 @@ async fn fetches_are_counted_and_measured() {
     site.origin.script("/posts/many", json!({ "fetch": urls }));
     let page = site.get("/posts/many").await;
     assert_eq!(page.status, 200, "{}", page.text());
-    let fetched = page.puppet()["props"]["fetched"].as_array().unwrap().clone();
+    let fetched = page.puppet()["props"]["fetched"]
+        .as_array()
+        .unwrap()
+        .clone();
     let done = fetched.iter().filter(|result| **result == 200).count();
-    assert_eq!(done, 3, "four in all, with the one for the props: {fetched:?}");
-    assert_eq!(site.origin.all_calls().iter().filter(|call| call.path.len() == 2).count(), 3);
-    site.origin.script("/big", json!({ "props": { "x": "x".repeat(40_000) } }));
-    site.origin.script("/posts/big", json!({ "fetch": [url("big")] }));
+    assert_eq!(
+        done, 3,
+        "four in all, with the one for the props: {fetched:?}"
+    );
+    assert_eq!(
+        site.origin
+            .all_calls()
+            .iter()
+            .filter(|call| call.path.len() == 2)
+            .count(),
+        3
+    );
+    site.origin
+        .script("/big", json!({ "props": { "x": "x".repeat(40_000) } }));
+    site.origin
+        .script("/posts/big", json!({ "fetch": [url("big")] }));
     let page = site.get("/posts/big").await;
     assert_eq!(page.status, 200, "{}", page.text());
-    assert!(page.puppet()["props"]["fetched"][0].is_string(), "{}", page.text());
+    assert!(
+        page.puppet()["props"]["fetched"][0].is_string(),
+        "{}",
+        page.text()
+    );
 }
 
 /// Nothing can be reached that the route does not name, in any spelling.
 #[tokio::test]
 async fn only_named_origins_can_be_reached() {
     let outbound = "[defaults]\noutbound = [\"http://127.0.0.1:ORIGIN-PORT\", \"http://localhost:ORIGIN-PORT\", \"http://169.254.169.254\", \"http://*.example.com\"]";
-    let site = Site::new().pages(&["posts/[id]"]).config(outbound).start().await;
+    let site = Site::new()
+        .pages(&["posts/[id]"])
+        .config(outbound)
+        .start()
+        .await;
     let port = site.origin.port();
     let admin_port = site.site().port();
     let urls = [
@@ -164,7 +223,10 @@ async fn only_named_origins_can_be_reached() {
     site.origin.script("/posts/1", json!({ "fetch": urls }));
     let page = site.get("/posts/1").await;
     assert_eq!(page.status, 200, "{}", page.text());
-    let fetched = page.puppet()["props"]["fetched"].as_array().unwrap().clone();
+    let fetched = page.puppet()["props"]["fetched"]
+        .as_array()
+        .unwrap()
+        .clone();
     for (url, result) in urls.iter().zip(&fetched) {
         assert!(result.is_string(), "{url} was answered: {result}");
     }
@@ -175,11 +237,18 @@ async fn only_named_origins_can_be_reached() {
 #[tokio::test]
 async fn the_metadata_service_is_denied() {
     let site = limited().await;
-    let urls = ["http://169.254.169.254/latest/meta-data/", "http://[fd00:ec2::254]/", "http://metadata.google.internal/"];
+    let urls = [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fd00:ec2::254]/",
+        "http://metadata.google.internal/",
+    ];
     site.origin.script("/posts/1", json!({ "fetch": urls }));
     let page = site.get("/posts/1").await;
     let fetched = &page.puppet()["props"]["fetched"];
-    assert!(fetched.as_array().unwrap().iter().all(Value::is_string), "{fetched}");
+    assert!(
+        fetched.as_array().unwrap().iter().all(Value::is_string),
+        "{fetched}"
+    );
 }
 
 /// A route may have its own list of origins: another route's list does not count.
@@ -198,7 +267,12 @@ async fn every_route_has_its_own_list_of_origins() {
 /// A site whose one route is the hostile page.
 async fn hostile(config: &str) -> Running {
     let hostile = modules::built("wasm32-wasip2", "hostile");
-    Site::new().pages(&["about"]).module("hostile/[how]", &hostile).config(config).start().await
+    Site::new()
+        .pages(&["about"])
+        .module("hostile/[how]", &hostile)
+        .config(config)
+        .start()
+        .await
 }
 
 /// Nothing of the machine can be seen from inside.
@@ -232,9 +306,15 @@ async fn every_misdeed_has_its_kind() {
         let answer = site.revalidate(json!({ "paths": [path] })).await;
         assert_eq!(answer.status, 500, "{how}: {}", answer.text());
         let incidents = site.incidents().await;
-        let found = incidents.iter().find(|incident| incident["path"] == path.as_str());
-        let kind = found.unwrap_or_else(|| panic!("no incident of {how}: {incidents:#?}"))["kind"].clone();
-        assert!(kinds.contains(&kind.as_str().unwrap()), "{how} ended as {kind}: {found:#?}");
+        let found = incidents
+            .iter()
+            .find(|incident| incident["path"] == path.as_str());
+        let kind =
+            found.unwrap_or_else(|| panic!("no incident of {how}: {incidents:#?}"))["kind"].clone();
+        assert!(
+            kinds.contains(&kind.as_str().unwrap()),
+            "{how} ended as {kind}: {found:#?}"
+        );
         assert_eq!(site.get("/about").await.verdict(), "HIT", "{how}");
     }
     assert_eq!(site.get("/hostile/fine").await.status, 200);
@@ -247,8 +327,16 @@ async fn control_characters_do_not_reach_the_log() {
     site.renew("/hostile/escapes").await;
     crate::site::wait_for("the guest's words in the log", async || {
         let log = site.log();
-        if log.contains("cleared") { Ok(()) } else { Err(log) }
+        if log.contains("cleared") {
+            Ok(())
+        } else {
+            Err(log)
+        }
     })
     .await;
-    assert!(!site.log().contains("\x1b[2J") && !site.log().contains('\x07'), "{}", site.log());
+    assert!(
+        !site.log().contains("\x1b[2J") && !site.log().contains('\x07'),
+        "{}",
+        site.log()
+    );
 }

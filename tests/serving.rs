@@ -16,7 +16,9 @@ fn cache_status(answer: &Response) -> Vec<(String, String)> {
     };
     assert_eq!(bare(&item.bare_item), "wisr", "{text:?}");
     let params = item.params.iter();
-    params.map(|(key, value)| (key.to_string(), bare(value))).collect()
+    params
+        .map(|(key, value)| (key.to_string(), bare(value)))
+        .collect()
 }
 
 fn bare(item: &BareItem) -> String {
@@ -30,7 +32,10 @@ fn bare(item: &BareItem) -> String {
 }
 
 fn parameter(answer: &Response, key: &str) -> Option<String> {
-    cache_status(answer).into_iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    cache_status(answer)
+        .into_iter()
+        .find(|(name, _)| name == key)
+        .map(|(_, value)| value)
 }
 
 /// A server with one dynamic route and nothing made yet.
@@ -40,13 +45,38 @@ async fn posts() -> Running {
 
 /// What every cached answer carries, whatever its verdict.
 fn assert_cached(answer: &Response) {
-    assert!(answer.header("age").parse::<u64>().is_ok(), "age: {:?}", answer.headers);
+    assert!(
+        answer.header("age").parse::<u64>().is_ok(),
+        "age: {:?}",
+        answer.headers
+    );
     let etag = answer.header("etag");
-    assert!(etag.starts_with('"') && etag.ends_with('"') && etag.len() > 10, "strong etag: {etag}");
-    assert!(httpdate::parse_http_date(answer.header("last-modified")).is_ok(), "{:?}", answer.headers);
-    assert!(httpdate::parse_http_date(answer.header("date")).is_ok(), "{:?}", answer.headers);
-    assert!(answer.header("vary").to_ascii_lowercase().contains("accept-encoding"), "{:?}", answer.headers);
-    assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+    assert!(
+        etag.starts_with('"') && etag.ends_with('"') && etag.len() > 10,
+        "strong etag: {etag}"
+    );
+    assert!(
+        httpdate::parse_http_date(answer.header("last-modified")).is_ok(),
+        "{:?}",
+        answer.headers
+    );
+    assert!(
+        httpdate::parse_http_date(answer.header("date")).is_ok(),
+        "{:?}",
+        answer.headers
+    );
+    assert!(
+        answer
+            .header("vary")
+            .to_ascii_lowercase()
+            .contains("accept-encoding"),
+        "{:?}",
+        answer.headers
+    );
+    assert_eq!(
+        answer.header("content-length"),
+        answer.body.len().to_string()
+    );
     cache_status(answer);
 }
 
@@ -69,27 +99,48 @@ async fn a_page_is_made_once_and_then_served_from_the_cache() {
         assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
         assert_eq!(
             answer.header("cache-control"),
-            format!("public, max-age=0, s-maxage=60, stale-while-revalidate={}", 31_536_000 - 60)
+            format!(
+                "public, max-age=0, s-maxage=60, stale-while-revalidate={}",
+                31_536_000 - 60
+            )
         );
     }
     assert_eq!((first.verdict(), second.verdict()), ("MISS", "HIT"));
-    assert_eq!((&first.body, first.header("etag")), (&second.body, second.header("etag")));
+    assert_eq!(
+        (&first.body, first.header("etag")),
+        (&second.body, second.header("etag"))
+    );
     assert_eq!(site.origin.causes("/posts/1"), ["FirstRequest"]);
     assert_eq!(parameter(&second, "hit").as_deref(), Some("true"));
     let ttl: u64 = parameter(&second, "ttl").unwrap().parse().unwrap();
-    assert!((1..=66).contains(&ttl), "revalidate and up to a tenth of jitter: {ttl}");
-    assert!(parameter(&first, "fwd").is_some(), "{}", first.header("cache-status"));
+    assert!(
+        (1..=66).contains(&ttl),
+        "revalidate and up to a tenth of jitter: {ttl}"
+    );
+    assert!(
+        parameter(&first, "fwd").is_some(),
+        "{}",
+        first.header("cache-status")
+    );
 }
 
 /// `never` tells shared caches to keep the page for a year.
 #[tokio::test]
 async fn a_page_that_never_expires_says_a_year() {
     let site = posts().await;
-    for (path, answer) in [("/posts/1", json!({})), ("/posts/2", json!({ "revalidate": "never" }))] {
+    for (path, answer) in [
+        ("/posts/1", json!({})),
+        ("/posts/2", json!({ "revalidate": "never" })),
+    ] {
         site.origin.script(path, answer);
         let answer = site.get(path).await;
         assert_eq!(answer.directive("s-maxage"), Some("31536000"), "{path}");
-        assert!(answer.header("cache-control").starts_with("public, max-age=0"), "{path}");
+        assert!(
+            answer
+                .header("cache-control")
+                .starts_with("public, max-age=0"),
+            "{path}"
+        );
     }
 }
 
@@ -100,12 +151,22 @@ async fn a_stale_page_says_how_old_it_is_and_why() {
     site.origin.script("/posts/1", json!({ "revalidate": 1 }));
     site.get("/posts/1").await;
     site.origin.hold("/posts/1");
-    let stale = site.until("/posts/1", |answer| answer.verdict() == "STALE").await;
+    let stale = site
+        .until("/posts/1", |answer| answer.verdict() == "STALE")
+        .await;
     assert_cached(&stale);
     assert_eq!(stale.directive("s-maxage"), Some("1"));
     assert!(stale.header("age").parse::<u64>().unwrap() >= 1);
-    assert!(cache_status(&stale).contains(&("fwd".into(), "stale".into())), "{:?}", stale.headers);
-    assert!(parameter(&stale, "detail").is_some(), "{}", stale.header("cache-status"));
+    assert!(
+        cache_status(&stale).contains(&("fwd".into(), "stale".into())),
+        "{:?}",
+        stale.headers
+    );
+    assert!(
+        parameter(&stale, "detail").is_some(),
+        "{}",
+        stale.header("cache-status")
+    );
     site.origin.release("/posts/1");
 }
 
@@ -129,8 +190,11 @@ async fn a_page_brings_its_own_headers_and_status() {
 async fn bytes_arrive_as_they_were_rendered() {
     let site = posts().await;
     let bytes: Vec<u8> = (0..=255).cycle().take(2000).collect();
-    site.origin.script("/posts/1", json!({ "render": { "binary": bytes } }));
-    let answer = site.get_with("/posts/1", &[("accept-encoding", "gzip, br, zstd")]).await;
+    site.origin
+        .script("/posts/1", json!({ "render": { "binary": bytes } }));
+    let answer = site
+        .get_with("/posts/1", &[("accept-encoding", "gzip, br, zstd")])
+        .await;
     assert_eq!(answer.decoded(), bytes);
     assert_eq!(answer.header("content-type"), "application/octet-stream");
 }
@@ -139,7 +203,8 @@ async fn bytes_arrive_as_they_were_rendered() {
 #[tokio::test]
 async fn a_page_is_sent_in_the_best_coding_that_the_reader_accepts() {
     let site = posts().await;
-    site.origin.script("/posts/1", json!({ "render": { "pad": 20_000 } }));
+    site.origin
+        .script("/posts/1", json!({ "render": { "pad": 20_000 } }));
     let plain = site.get("/posts/1").await;
     assert_eq!(plain.header("content-encoding"), "");
     let mut tags = vec![plain.header("etag").to_owned()];
@@ -158,12 +223,21 @@ async fn a_page_is_sent_in_the_best_coding_that_the_reader_accepts() {
         ("deflate", ""),
         ("", ""),
     ] {
-        let answer = site.get_with("/posts/1", &[("accept-encoding", accepted)]).await;
-        assert_eq!((answer.verdict(), answer.header("content-encoding")), ("HIT", coding), "{accepted:?}");
+        let answer = site
+            .get_with("/posts/1", &[("accept-encoding", accepted)])
+            .await;
+        assert_eq!(
+            (answer.verdict(), answer.header("content-encoding")),
+            ("HIT", coding),
+            "{accepted:?}"
+        );
         assert_eq!(answer.decoded(), plain.body, "{accepted:?}");
         assert_cached(&answer);
         if !coding.is_empty() {
-            assert!(answer.body.len() < plain.body.len() / 2, "{accepted:?} compresses");
+            assert!(
+                answer.body.len() < plain.body.len() / 2,
+                "{accepted:?} compresses"
+            );
         }
         tags.push(answer.header("etag").to_owned());
     }
@@ -178,11 +252,21 @@ async fn a_page_is_sent_in_the_best_coding_that_the_reader_accepts() {
 async fn head_is_get_without_the_body() {
     let site = posts().await;
     let head = site.send("HEAD", "/posts/1", &[], "").await;
-    assert_eq!((head.status, head.verdict(), head.body.len()), (200, "MISS", 0));
+    assert_eq!(
+        (head.status, head.verdict(), head.body.len()),
+        (200, "MISS", 0)
+    );
     let get = site.get("/posts/1").await;
     assert_eq!((get.verdict(), get.n()), ("HIT", 1));
     let again = site.send("HEAD", "/posts/1", &[], "").await;
-    for name in ["etag", "content-length", "content-type", "cache-control", "last-modified", "vary"] {
+    for name in [
+        "etag",
+        "content-length",
+        "content-type",
+        "cache-control",
+        "last-modified",
+        "vary",
+    ] {
         assert_eq!(again.header(name), get.header(name), "{name}");
     }
 }
@@ -196,7 +280,11 @@ async fn head_starts_a_regeneration() {
     wait_for("a second generation by HEAD alone", async || {
         let head = site.send("HEAD", "/posts/1", &[], "").await;
         let calls = site.origin.count("/posts/1");
-        if calls >= 2 { Ok(()) } else { Err(format!("{:?}", head.headers)) }
+        if calls >= 2 {
+            Ok(())
+        } else {
+            Err(format!("{:?}", head.headers))
+        }
     })
     .await;
 }
@@ -209,7 +297,10 @@ async fn other_methods_are_answered_405_with_what_is_allowed() {
         let answer = site.send(method, "/posts/1", &[], "").await;
         assert_eq!(answer.status, 405, "{method}");
         let allow = answer.header("allow");
-        assert!(allow.contains("GET") && allow.contains("HEAD"), "{method}: {allow:?}");
+        assert!(
+            allow.contains("GET") && allow.contains("HEAD"),
+            "{method}: {allow:?}"
+        );
     }
     assert_eq!(site.origin.count("/posts/1"), 0);
     assert_eq!(site.send("POST", "/nowhere", &[], "").await.status, 404);
@@ -231,15 +322,23 @@ async fn an_unknown_route_is_404_and_not_stored() {
 async fn the_404_page_is_shown_for_what_is_missing() {
     let site = Site::new()
         .pages(&["posts/[id]", "404"])
-        .script("/404", json!({ "render": { "body": "<h1>our own 404</h1>" } }))
+        .script(
+            "/404",
+            json!({ "render": { "body": "<h1>our own 404</h1>" } }),
+        )
         .script("/posts/gone", json!({ "outcome": "not-found" }))
         .start()
         .await;
-    let unknown = site.until("/nowhere", |answer| answer.text().contains("our own 404")).await;
+    let unknown = site
+        .until("/nowhere", |answer| answer.text().contains("our own 404"))
+        .await;
     assert_eq!(unknown.status, 404);
     assert_uncached(&unknown);
     let gone = site.get("/posts/gone").await;
-    assert_eq!((gone.status, gone.text().as_str()), (404, "<h1>our own 404</h1>"));
+    assert_eq!(
+        (gone.status, gone.text().as_str()),
+        (404, "<h1>our own 404</h1>")
+    );
     assert_eq!(gone.directive("s-maxage"), Some("60"));
 }
 
@@ -248,11 +347,16 @@ async fn the_404_page_is_shown_for_what_is_missing() {
 async fn the_500_page_is_shown_for_a_failure() {
     let site = Site::new()
         .pages(&["posts/[id]", "500"])
-        .script("/500", json!({ "render": { "body": "<h1>our own 500</h1>" } }))
+        .script(
+            "/500",
+            json!({ "render": { "body": "<h1>our own 500</h1>" } }),
+        )
         .script("/posts/1", json!({ "outcome": "error" }))
         .start()
         .await;
-    let answer = site.until("/posts/1", |answer| answer.text().contains("our own 500")).await;
+    let answer = site
+        .until("/posts/1", |answer| answer.text().contains("our own 500"))
+        .await;
     assert_eq!(answer.status, 500);
     assert_uncached(&answer);
 }
@@ -261,7 +365,8 @@ async fn the_500_page_is_shown_for_a_failure() {
 #[tokio::test]
 async fn a_reader_who_has_the_page_gets_304() {
     let site = posts().await;
-    site.origin.script("/posts/1", json!({ "render": { "pad": 5000 } }));
+    site.origin
+        .script("/posts/1", json!({ "render": { "pad": 5000 } }));
     let page = site.get("/posts/1").await;
     let etag = page.header("etag").to_owned();
     for (value, status) in [
@@ -272,19 +377,31 @@ async fn a_reader_who_has_the_page_gets_304() {
         ("\"other\"".to_owned(), 200),
         (etag.trim_matches('"').to_owned(), 200),
     ] {
-        let answer = site.get_with("/posts/1", &[("if-none-match", &value)]).await;
+        let answer = site
+            .get_with("/posts/1", &[("if-none-match", &value)])
+            .await;
         assert_eq!(answer.status, status, "if-none-match: {value}");
         if status == 304 {
             assert_eq!(answer.body.len(), 0);
             for name in ["etag", "cache-control", "vary", "date"] {
-                assert_eq!(answer.header(name).is_empty(), false, "RFC 9110 15.4.5 wants {name}");
+                assert_eq!(
+                    answer.header(name).is_empty(),
+                    false,
+                    "RFC 9110 15.4.5 wants {name}"
+                );
             }
             assert_eq!(answer.header("etag"), etag);
         }
     }
-    let headers = [("if-none-match", etag.as_str()), ("accept-encoding", "gzip")];
+    let headers = [
+        ("if-none-match", etag.as_str()),
+        ("accept-encoding", "gzip"),
+    ];
     let coded = site.get_with("/posts/1", &headers).await;
-    assert_eq!(coded.status, 200, "the etag of another coding is another representation");
+    assert_eq!(
+        coded.status, 200,
+        "the etag of another coding is another representation"
+    );
 }
 
 /// `if-modified-since` counts unless `if-none-match` is there, which then decides alone
@@ -299,14 +416,26 @@ async fn an_etag_outranks_a_date() {
         (&[("if-modified-since", modified)], 304),
         (&[("if-modified-since", old)], 200),
         (&[("if-modified-since", "not a date")], 200),
-        (&[("if-none-match", "\"other\""), ("if-modified-since", modified)], 200),
+        (
+            &[
+                ("if-none-match", "\"other\""),
+                ("if-modified-since", modified),
+            ],
+            200,
+        ),
         (&[("if-none-match", etag), ("if-modified-since", old)], 304),
         (&[("if-none-match", etag), ("range", "bytes=0-1")], 304),
     ];
     for (headers, status) in cases {
-        assert_eq!(site.get_with("/posts/1", headers).await.status, status, "{headers:?}");
+        assert_eq!(
+            site.get_with("/posts/1", headers).await.status,
+            status,
+            "{headers:?}"
+        );
     }
-    let head = site.send("HEAD", "/posts/1", &[("if-none-match", etag)], "").await;
+    let head = site
+        .send("HEAD", "/posts/1", &[("if-none-match", etag)], "")
+        .await;
     assert_eq!(head.status, 304);
 }
 
@@ -314,12 +443,19 @@ async fn an_etag_outranks_a_date() {
 #[tokio::test]
 async fn a_304_from_a_stale_page_starts_a_regeneration() {
     let site = posts().await;
-    site.origin.script("/posts/1", json!({ "revalidate": 1, "render": { "body": "same" } }));
+    site.origin.script(
+        "/posts/1",
+        json!({ "revalidate": 1, "render": { "body": "same" } }),
+    );
     let etag = site.get("/posts/1").await.header("etag").to_owned();
     wait_for("a second generation by 304s alone", async || {
         let answer = site.get_with("/posts/1", &[("if-none-match", &etag)]).await;
         assert_eq!(answer.status, 304, "the same bytes have the same etag");
-        if site.origin.count("/posts/1") >= 2 { Ok(()) } else { Err(answer.verdict().to_owned()) }
+        if site.origin.count("/posts/1") >= 2 {
+            Ok(())
+        } else {
+            Err(answer.verdict().to_owned())
+        }
     })
     .await;
 }
@@ -329,8 +465,16 @@ async fn a_304_from_a_stale_page_starts_a_regeneration() {
 async fn a_reader_cannot_force_a_generation() {
     let site = posts().await;
     site.get("/posts/1").await;
-    for header in [("cache-control", "no-cache"), ("cache-control", "max-age=0"), ("pragma", "no-cache")] {
-        assert_eq!(site.get_with("/posts/1", &[header]).await.verdict(), "HIT", "{header:?}");
+    for header in [
+        ("cache-control", "no-cache"),
+        ("cache-control", "max-age=0"),
+        ("pragma", "no-cache"),
+    ] {
+        assert_eq!(
+            site.get_with("/posts/1", &[header]).await.verdict(),
+            "HIT",
+            "{header:?}"
+        );
     }
     assert_eq!(site.origin.count("/posts/1"), 1);
 }
@@ -346,7 +490,9 @@ async fn a_request_names_its_host_exactly_once() {
         let answer = site.raw(head.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{head:?}: {answer:?}");
     }
-    let good = site.raw(b"GET /posts/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let good = site
+        .raw(b"GET /posts/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await;
     assert!(good.starts_with("HTTP/1.1 200"), "{good:?}");
 }
 
@@ -354,16 +500,31 @@ async fn a_request_names_its_host_exactly_once() {
 #[tokio::test]
 async fn the_data_of_a_page_is_its_props_from_the_same_generation() {
     let site = Site::new().pages(&["index", "posts/[id]"]).start().await;
-    for (page, data) in [("/posts/1", "/_wisr/data/posts/1.json"), ("/", "/_wisr/data/index.json")] {
+    for (page, data) in [
+        ("/posts/1", "/_wisr/data/posts/1.json"),
+        ("/", "/_wisr/data/index.json"),
+    ] {
         let first = site.get(data).await;
         assert_eq!(first.status, 200, "{data}");
-        assert!(first.header("content-type").starts_with("application/json"), "{:?}", first.headers);
+        assert!(
+            first.header("content-type").starts_with("application/json"),
+            "{:?}",
+            first.headers
+        );
         assert_cached(&first);
         let shown = site.get(page).await;
         assert_eq!(shown.verdict(), "HIT", "{page}: the data made the page");
         assert_eq!(shown.puppet()["props"], first.json(), "{page}");
-        assert_eq!(shown.directive("s-maxage"), first.directive("s-maxage"), "{page}");
-        assert_ne!(shown.header("etag"), first.header("etag"), "two representations");
+        assert_eq!(
+            shown.directive("s-maxage"),
+            first.directive("s-maxage"),
+            "{page}"
+        );
+        assert_ne!(
+            shown.header("etag"),
+            first.header("etag"),
+            "two representations"
+        );
         assert_eq!(site.origin.count(page), 1, "{page}");
         let etag = [("if-none-match", first.header("etag"))];
         assert_eq!(site.get_with(data, &etag).await.status, 304, "{data}");
@@ -374,10 +535,17 @@ async fn the_data_of_a_page_is_its_props_from_the_same_generation() {
 #[tokio::test]
 async fn the_data_of_missing_and_moved_pages_says_so() {
     let site = posts().await;
-    site.origin.script("/posts/gone", json!({ "outcome": "not-found" }));
-    site.origin.script("/posts/moved", json!({ "outcome": "redirect", "location": "/new", "redirect_status": 308 }));
+    site.origin
+        .script("/posts/gone", json!({ "outcome": "not-found" }));
+    site.origin.script(
+        "/posts/moved",
+        json!({ "outcome": "redirect", "location": "/new", "redirect_status": 308 }),
+    );
     let gone = site.get("/_wisr/data/posts/gone.json").await;
-    assert_eq!((gone.status, gone.json()), (404, json!({ "notFound": true })));
+    assert_eq!(
+        (gone.status, gone.json()),
+        (404, json!({ "notFound": true }))
+    );
     let moved = site.get("/_wisr/data/posts/moved.json").await;
     let target = json!({ "redirect": { "location": "/new", "status": 308 } });
     assert_eq!((moved.status, moved.json()), (200, target));
@@ -394,14 +562,31 @@ async fn static_files_are_served() {
         .start()
         .await;
     let robots = site.get("/robots.txt").await;
-    assert_eq!((robots.status, robots.text().as_str()), (200, "User-agent: *\n"));
-    assert!(robots.header("content-type").starts_with("text/plain"), "{:?}", robots.headers);
+    assert_eq!(
+        (robots.status, robots.text().as_str()),
+        (200, "User-agent: *\n")
+    );
+    assert!(
+        robots.header("content-type").starts_with("text/plain"),
+        "{:?}",
+        robots.headers
+    );
     assert_eq!(site.get("/a/b.css").await.text(), "body{}");
     assert_eq!(site.get("/a/none.css").await.status, 404);
-    let escape = site.raw(b"GET /a/../../wisr.toml HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
-    assert!(!escape.contains("origin ="), "only the public folder is public: {escape}");
-    let escape = site.raw(b"GET /%2e%2e/wisr.toml HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
-    assert!(!escape.contains("origin ="), "only the public folder is public: {escape}");
+    let escape = site
+        .raw(b"GET /a/../../wisr.toml HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(
+        !escape.contains("origin ="),
+        "only the public folder is public: {escape}"
+    );
+    let escape = site
+        .raw(b"GET /%2e%2e/wisr.toml HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(
+        !escape.contains("origin ="),
+        "only the public folder is public: {escape}"
+    );
 }
 
 /// SIGTERM lets the reader who waits have the page, and then the server ends well.
@@ -412,12 +597,13 @@ async fn a_stopping_server_finishes_what_it_began() {
     let waiting = site.waiting("/posts/1");
     site.until_calls("/posts/1", 1).await;
     site.terminate();
-    wait_for("no new connections", async || {
-        match tokio::net::TcpStream::connect(site.site()).await {
+    wait_for(
+        "no new connections",
+        async || match tokio::net::TcpStream::connect(site.site()).await {
             Ok(_) => Err("it still accepts".to_owned()),
             Err(_) => Ok(()),
-        }
-    })
+        },
+    )
     .await;
     site.origin.release("/posts/1");
     let status = site.ended().await;

@@ -65,7 +65,9 @@ impl Site {
 
     /// The puppet at `pages/NAME.wasm`, for each name.
     pub(crate) fn pages(self, names: &[&str]) -> Self {
-        names.iter().fold(self, |site, name| site.module(name, modules::puppet()))
+        names
+            .iter()
+            .fold(self, |site, name| site.module(name, modules::puppet()))
     }
 
     /// Any bytes at `pages/NAME.wasm`.
@@ -87,8 +89,10 @@ impl Site {
 
     /// What `static-paths` of `route` answers. `name` has no slashes.
     pub(crate) fn listed(self, route: &str, name: &str, answer: Value) -> Self {
-        self.config(&format!("[routes.{route:?}]\nsettings = {{ paths = {name:?} }}"))
-            .script(&format!("/@paths/{name}"), answer)
+        self.config(&format!(
+            "[routes.{route:?}]\nsettings = {{ paths = {name:?} }}"
+        ))
+        .script(&format!("/@paths/{name}"), answer)
     }
 
     /// More of `wisr.toml`, merged into what there is.
@@ -119,7 +123,9 @@ impl Site {
         }
         let mut config = base_config(&origin.url());
         merge(&mut config, self.config);
-        let text = config.to_string().replace(ORIGIN_PORT, &origin.port().to_string());
+        let text = config
+            .to_string()
+            .replace(ORIGIN_PORT, &origin.port().to_string());
         std::fs::write(folder.path().join("wisr.toml"), text).unwrap();
         Running::on(folder, origin).await
     }
@@ -213,10 +219,17 @@ impl Server {
         });
         let mut next = async || {
             let told = tokio::time::timeout(START, addresses.recv()).await;
-            told.ok().flatten().unwrap_or_else(|| panic!("the server did not start:\n{}", stderr.lock()))
+            told.ok()
+                .flatten()
+                .unwrap_or_else(|| panic!("the server did not start:\n{}", stderr.lock()))
         };
         let (site, admin) = (next().await, next().await);
-        Self { process, site, admin, stderr }
+        Self {
+            process,
+            site,
+            admin,
+            stderr,
+        }
     }
 }
 
@@ -225,7 +238,8 @@ fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String
     std::thread::spawn(move || {
         let mut chunk = [0; 8192];
         while let Ok(length @ 1..) = pipe.read(&mut chunk) {
-            into.lock().push_str(&String::from_utf8_lossy(&chunk[..length]));
+            into.lock()
+                .push_str(&String::from_utf8_lossy(&chunk[..length]));
         }
     });
 }
@@ -233,7 +247,11 @@ fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String
 impl Running {
     /// Serves a folder that is a site already.
     pub(crate) async fn on(folder: TempDir, origin: Origin) -> Self {
-        let mut running = Self { server: None, folder, origin };
+        let mut running = Self {
+            server: None,
+            folder,
+            origin,
+        };
         running.launch().await;
         running
     }
@@ -290,7 +308,9 @@ impl Running {
 
     /// Asks the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Response {
-        let answer = Client::new(self.server().admin).send("GET", path, &[], "").await;
+        let answer = Client::new(self.server().admin)
+            .send("GET", path, &[], "")
+            .await;
         answer.unwrap_or_else(|error| panic!("admin {path}: {error}"))
     }
 
@@ -300,7 +320,8 @@ impl Running {
             ("authorization", "Bearer secret"),
             ("content-type", "application/json"),
         ];
-        self.send("POST", "/api/revalidate", &headers, &body.to_string()).await
+        self.send("POST", "/api/revalidate", &headers, &body.to_string())
+            .await
     }
 
     /// Revalidates one path and expects it to work.
@@ -317,25 +338,33 @@ impl Running {
     pub(crate) async fn incidents(&self) -> Vec<Value> {
         let body = self.admin("/api/incidents").await.json();
         let list = body.as_array().or_else(|| body["incidents"].as_array());
-        list.unwrap_or_else(|| panic!("no list of incidents: {body}")).clone()
+        list.unwrap_or_else(|| panic!("no list of incidents: {body}"))
+            .clone()
     }
 
     /// Waits for an incident of this kind whose JSON contains `words`.
     pub(crate) async fn until_incident(&self, kind: &str, words: &str) -> Value {
-        wait_for(&format!("an incident of kind {kind} about {words:?}"), async || {
-            let incidents = self.incidents().await;
-            let found = incidents.iter().find(|incident| {
-                incident["kind"] == kind && incident.to_string().contains(words)
-            });
-            found.cloned().ok_or_else(|| format!("{incidents:#?}"))
-        })
+        wait_for(
+            &format!("an incident of kind {kind} about {words:?}"),
+            async || {
+                let incidents = self.incidents().await;
+                let found = incidents.iter().find(|incident| {
+                    incident["kind"] == kind && incident.to_string().contains(words)
+                });
+                found.cloned().ok_or_else(|| format!("{incidents:#?}"))
+            },
+        )
         .await
     }
 
     pub(crate) async fn until_ready(&self) {
         wait_for("ready", async || {
             let answer = self.admin("/readyz").await;
-            if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(answer.text())
+            }
         })
         .await;
     }
@@ -347,7 +376,12 @@ impl Running {
             if wanted(&answer) {
                 return Ok(answer);
             }
-            Err(format!("{} {:?} {}", answer.status, answer.headers, answer.text()))
+            Err(format!(
+                "{} {:?} {}",
+                answer.status,
+                answer.headers,
+                answer.text()
+            ))
         })
         .await
     }
@@ -356,7 +390,11 @@ impl Running {
     pub(crate) async fn until_calls(&self, path: &str, count: usize) {
         wait_for(&format!("{count} calls for {path}"), async || {
             let calls = self.origin.calls(path);
-            if calls.len() >= count { Ok(()) } else { Err(format!("{calls:?}")) }
+            if calls.len() >= count {
+                Ok(())
+            } else {
+                Err(format!("{calls:?}"))
+            }
         })
         .await;
     }
@@ -402,7 +440,11 @@ impl Running {
         let process = &mut self.server.as_mut().expect("it was started").process;
         let process = Mutex::new(process);
         wait_for("the end of the server", async || {
-            process.lock().try_wait().unwrap().ok_or("it still runs".to_owned())
+            process
+                .lock()
+                .try_wait()
+                .unwrap()
+                .ok_or("it still runs".to_owned())
         })
         .await
     }
@@ -410,7 +452,9 @@ impl Running {
     /// The value of a metric without labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.admin("/metrics").await.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let line = line.unwrap_or_else(|| panic!("no metric {name} in\n{text}"));
         line.trim().parse().unwrap()
     }
@@ -419,7 +463,11 @@ impl Running {
     pub(crate) async fn until_metric(&self, name: &str, wanted: f64) {
         wait_for(&format!("{name} {wanted}"), async || {
             let value = self.metric(name).await;
-            if value >= wanted { Ok(()) } else { Err(value.to_string()) }
+            if value >= wanted {
+                Ok(())
+            } else {
+                Err(value.to_string())
+            }
         })
         .await;
     }
@@ -433,7 +481,8 @@ impl Running {
     /// Many readers at once; returns when all of them are connected.
     pub(crate) async fn crowd(&self, paths: &[&str]) -> Vec<JoinHandle<Response>> {
         let readers = paths.iter().map(|path| self.waiting(path)).collect();
-        self.until_metric("wisr_connections", paths.len() as f64).await;
+        self.until_metric("wisr_connections", paths.len() as f64)
+            .await;
         readers
     }
 }

@@ -16,7 +16,10 @@ async fn posts() -> Running {
 
 /// Waits until a page of a path is made by this version.
 async fn until_version(site: &Running, path: &str, version: &str) {
-    site.until(path, |answer| answer.status == 200 && answer.puppet()["version"] == version).await;
+    site.until(path, |answer| {
+        answer.status == 200 && answer.puppet()["version"] == version
+    })
+    .await;
 }
 
 /// A file that appears is a page that is live.
@@ -50,7 +53,11 @@ async fn a_half_written_file_changes_nothing_until_it_is_whole() {
     site.until_incident("module", "posts/[id].wasm").await;
     for path in ["/posts/1", "/posts/2"] {
         let page = site.get(path).await;
-        assert_eq!((page.status, &page.puppet()["version"]), (200, &json!("0000")), "{path}");
+        assert_eq!(
+            (page.status, &page.puppet()["version"]),
+            (200, &json!("0000")),
+            "{path}"
+        );
     }
     std::fs::write(&file, &next).unwrap();
     until_version(&site, "/posts/1", "0002").await;
@@ -62,12 +69,28 @@ async fn a_bad_module_changes_nothing_and_says_why() {
     let whole = modules::puppet();
     let cases: [(&str, Vec<u8>, &[&str]); 7] = [
         ("truncated", whole[..whole.len() - 100].to_vec(), &[]),
-        ("text", b"<h1>not a module</h1>".to_vec(), &["wasm", "webassembly"]),
+        (
+            "text",
+            b"<h1>not a module</h1>".to_vec(),
+            &["wasm", "webassembly"],
+        ),
         ("empty", Vec::new(), &[]),
         ("another world", modules::wrong_world(), &["wisr:page"]),
-        ("precompiled", modules::precompiled(), &["precompiled", "native"]),
-        ("traps at start", modules::trapping_at_start(), &["unreachable", "start", "instantiat"]),
-        ("no component type", modules::bare_core(), &["component-type", "component type"]),
+        (
+            "precompiled",
+            modules::precompiled(),
+            &["precompiled", "native"],
+        ),
+        (
+            "traps at start",
+            modules::trapping_at_start(),
+            &["unreachable", "start", "instantiat"],
+        ),
+        (
+            "no component type",
+            modules::bare_core(),
+            &["component-type", "component type"],
+        ),
     ];
     let site = posts().await;
     site.get("/posts/1").await;
@@ -76,17 +99,30 @@ async fn a_bad_module_changes_nothing_and_says_why() {
         site.swap("posts/[id]", &bytes);
         let incident = wait_for(&format!("an incident about {name}"), async || {
             let incidents = site.incidents().await;
-            if incidents.len() > known { Ok(incidents[0].clone()) } else { Err(format!("{incidents:?}")) }
+            if incidents.len() > known {
+                Ok(incidents[0].clone())
+            } else {
+                Err(format!("{incidents:?}"))
+            }
         })
         .await;
         known = site.incidents().await.len();
         let text = incident.to_string().to_lowercase();
-        assert!(text.contains("posts/[id].wasm"), "{name}: the file is named: {incident}");
+        assert!(
+            text.contains("posts/[id].wasm"),
+            "{name}: the file is named: {incident}"
+        );
         let said = words.is_empty() || words.iter().any(|word| text.contains(word));
         assert!(said, "{name}: one of {words:?} in {incident:#}");
         assert_eq!(site.get("/posts/1").await.verdict(), "HIT", "{name}");
-        let fresh = site.get(&format!("/posts/after-{}", name.replace(' ', "-"))).await;
-        assert_eq!((fresh.status, fresh.verdict()), (200, "MISS"), "{name}: the module it had makes pages");
+        let fresh = site
+            .get(&format!("/posts/after-{}", name.replace(' ', "-")))
+            .await;
+        assert_eq!(
+            (fresh.status, fresh.verdict()),
+            (200, "MISS"),
+            "{name}: the module it had makes pages"
+        );
     }
     site.swap("posts/[id]", &modules::puppet_version(3));
     until_version(&site, "/posts/1", "0003").await;
@@ -95,7 +131,11 @@ async fn a_bad_module_changes_nothing_and_says_why() {
 /// A bad module among good ones at the start costs only its own route.
 #[tokio::test]
 async fn a_bad_module_at_the_start_harms_no_other_route() {
-    let site = Site::new().pages(&["index"]).module("posts/[id]", b"junk").start().await;
+    let site = Site::new()
+        .pages(&["index"])
+        .module("posts/[id]", b"junk")
+        .start()
+        .await;
     assert_eq!(site.get("/").await.status, 200);
     let answer = site.get("/posts/1").await.status;
     assert!([404, 500, 503].contains(&answer), "{answer}");
@@ -121,9 +161,18 @@ async fn pages_of_the_old_module_are_served_until_the_new_one_made_them_anew() {
     site.get("/posts/1").await;
     site.origin.hold("/posts/1");
     site.swap("posts/[id]", &modules::puppet_version(4));
-    let stale = site.until("/posts/1", |answer| answer.verdict() == "STALE").await;
-    assert_eq!((stale.status, &stale.puppet()["version"]), (200, &json!("0000")));
-    assert!(stale.header("cache-status").contains("module-changed"), "{:?}", stale.headers);
+    let stale = site
+        .until("/posts/1", |answer| answer.verdict() == "STALE")
+        .await;
+    assert_eq!(
+        (stale.status, &stale.puppet()["version"]),
+        (200, &json!("0000"))
+    );
+    assert!(
+        stale.header("cache-status").contains("module-changed"),
+        "{:?}",
+        stale.headers
+    );
     site.origin.release("/posts/1");
     until_version(&site, "/posts/1", "0004").await;
 }
@@ -141,7 +190,10 @@ async fn a_generation_in_flight_finishes_on_its_module() {
     site.origin.release("/posts/1");
     let page = reader.await.unwrap();
     let version = &page.puppet()["version"];
-    assert_eq!((version, &page.puppet()["props"]["version"]), (&json!("0000"), &json!("0000")));
+    assert_eq!(
+        (version, &page.puppet()["props"]["version"]),
+        (&json!("0000"), &json!("0000"))
+    );
     until_version(&site, "/posts/1", "0005").await;
 }
 
@@ -152,14 +204,30 @@ async fn a_route_returns_from_a_module_that_only_fails() {
     assert_eq!(site.get("/hostile/panic").await.status, 200);
     site.swap("hostile/[how]", &modules::built("wasm32-wasip2", "hostile"));
     wait_for("the new module to fail", async || {
-        let answer = site.revalidate(json!({ "paths": ["/hostile/panic"] })).await;
-        if answer.status == 500 { Ok(()) } else { Err(answer.text()) }
+        let answer = site
+            .revalidate(json!({ "paths": ["/hostile/panic"] }))
+            .await;
+        if answer.status == 500 {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
     })
     .await;
     wait_for("the old module to be back", async || {
-        let answer = site.revalidate(json!({ "paths": ["/hostile/panic"] })).await;
-        assert_eq!(site.get("/hostile/panic").await.status, 200, "the last good page stays");
-        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+        let answer = site
+            .revalidate(json!({ "paths": ["/hostile/panic"] }))
+            .await;
+        assert_eq!(
+            site.get("/hostile/panic").await.status,
+            200,
+            "the last good page stays"
+        );
+        if answer.status == 200 {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
     })
     .await;
     assert_eq!(site.get("/hostile/panic").await.puppet()["version"], "0000");
@@ -191,7 +259,10 @@ async fn a_thousand_swaps_under_load_fail_and_mix_nothing() {
                 assert_eq!(answer.status, 200, "{path}: {}", answer.text());
                 let page = answer.puppet();
                 assert_eq!(answer.header("x-puppet-version"), page["version"], "{path}");
-                assert_eq!(page["version"], page["props"]["version"], "{path}: one module made both");
+                assert_eq!(
+                    page["version"], page["props"]["version"],
+                    "{path}: one module made both"
+                );
                 assert_eq!(page["path"], path, "the page that was asked for");
                 seen.insert(page["version"].as_str().unwrap().to_owned());
                 answers += 1;
@@ -213,14 +284,20 @@ async fn a_thousand_swaps_under_load_fail_and_mix_nothing() {
         assert!(answers > 0);
         seen.extend(versions);
     }
-    assert!(seen.len() > 4, "readers saw the versions come and go: {seen:?}");
+    assert!(
+        seen.len() > 4,
+        "readers saw the versions come and go: {seen:?}"
+    );
     assert_eq!(site.incidents().await, Vec::<Value>::new());
 }
 
 /// A core module that carries its component type is adapted on load.
 #[tokio::test]
 async fn a_core_module_is_adapted() {
-    let site = Site::new().module("posts/[id]", modules::puppet_core()).start().await;
+    let site = Site::new()
+        .module("posts/[id]", modules::puppet_core())
+        .start()
+        .await;
     let page = site.get("/posts/1").await;
     assert_eq!((page.status, page.n()), (200, 1));
     site.swap("posts/[id]", &modules::patched(modules::puppet_core(), 9));
