@@ -1,0 +1,115 @@
+//! `wisr build`: the command, and the table it ends with.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::{BuildReport, Built, Native, Plan, Profile, Progress, Site, build};
+use crate::cli::{engine, terminal};
+
+/// Build a source tree into a site that `wisr serve` serves.
+///
+/// A folder with a `Cargo.toml` and a cdylib target is the page of the route it lies at: `SRC/posts/[id]/`
+/// becomes `SITE/pages/posts/[id].wasm`. Folders whose names begin with `_` or `.`, and `target`, `public`,
+/// `content` and `node_modules`, are not routes. `SRC/public/` and `SRC/wisr.toml` are copied. A page that
+/// does not compile, or that a server would refuse, leaves its module of the last build in place. Modules are
+/// compiled to machine code here, so that the server starts at once.
+///
+/// Exit codes: 0 everything was built, 1 a page failed, 2 usage.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The source tree.
+    #[arg(default_value = ".")]
+    pub src: PathBuf,
+    /// The site's folder, made when it is not there.
+    #[arg(short, long, value_name = "SITE")]
+    pub out: PathBuf,
+}
+
+/// Where a server looks for what has been compiled before, below the site's folder.
+const ARTIFACTS: &str = ".wisr/artifacts";
+
+/// Runs `wisr build`.
+///
+/// # Errors
+/// What stops all pages; a page that fails is in the printed summary and the exit code.
+pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let plan = Plan::discover(Site {
+        src: args.src,
+        out: args.out,
+    })
+    .await?;
+    for warning in &plan.warnings {
+        terminal::say(format!("warning: {warning}"));
+    }
+    anyhow::ensure!(
+        !plan.pages.is_empty() || !plan.broken.is_empty(),
+        "no pages in `{}`: a page is a folder with a Cargo.toml and a cdylib target; `wisr new` makes one",
+        plan.site.src.display()
+    );
+    let engine = engine::offline(Some(plan.site.out.join(ARTIFACTS)))?;
+    let report = {
+        let progress = Progress::start();
+        build(&plan, Profile::Release, None, Some(&engine), &progress).await?
+    };
+    show_failures(&report);
+    terminal::data(table(&report));
+    for file in &report.removed {
+        terminal::say(format!("removed {file}: nothing in the source makes it"));
+    }
+    terminal::say(format!(
+        "{} built, {} failed in {}: {}",
+        report.built.len(),
+        report.failed.len(),
+        terminal::span(began.elapsed()),
+        plan.site.out.display()
+    ));
+    Ok(ExitCode::from(u8::from(!report.failed.is_empty())))
+}
+
+/// Prints what the compiler said, once for all pages that failed for the same reason.
+pub(in crate::cli) fn show_failures(report: &BuildReport) {
+    let mut said: Vec<&str> = Vec::new();
+    for failed in &report.failed {
+        if !said.contains(&failed.message.as_str()) {
+            said.push(&failed.message);
+            let same = report
+                .failed
+                .iter()
+                .filter(|other| other.message == failed.message);
+            let files: Vec<&str> = same.map(|other| other.file.as_str()).collect();
+            terminal::say(format!(
+                "\n{}\n\nnot built: {}",
+                failed.message,
+                files.join(", ")
+            ));
+        }
+    }
+}
+
+fn table(report: &BuildReport) -> String {
+    let row = |built: &Built| {
+        let native = |show: &dyn Fn(Native) -> String| built.native.map_or("-".to_owned(), show);
+        [
+            built.route.clone(),
+            terminal::size(built.bytes),
+            native(&|native| terminal::size(native.bytes)),
+            if built.changed { "new" } else { "same" }.to_owned(),
+            terminal::span(built.duration),
+            native(&|native| terminal::span(native.duration)),
+        ]
+    };
+    let rows: Vec<_> = report.built.iter().map(row).collect();
+    let head = [
+        "route",
+        "size",
+        "machine code",
+        "module",
+        "rustc",
+        "wasmtime",
+    ];
+    terminal::table(head, &rows)
+}

@@ -1,0 +1,240 @@
+//! `build`: from a source tree to a folder of modules that can be served.
+//!
+//! A [`Plan`] says which folders are pages; one cargo builds those of each workspace; what it made goes into
+//! the site's folder by rename, so that a server that watches the folder never sees half a module.
+
+mod cargo;
+mod command;
+mod install;
+mod progress;
+mod source;
+mod toolchain;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+
+pub use command::{BuildArgs, run};
+pub use progress::Progress;
+pub use source::{Kind, PageSource, Plan, Site};
+
+use cargo::Run;
+use install::Installed;
+
+use crate::guest::Engine;
+
+/// What pages are compiled for: components with WASI 0.2.
+const TARGET: &str = "wasm32-wasip2";
+
+/// Where cargo keeps what it built, below the source tree.
+const TARGET_DIR: &str = ".wisr/target";
+
+/// How much the compiler is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Quick to compile.
+    Dev,
+    /// Quick to run.
+    Release,
+}
+
+/// A page that was built.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The route.
+    pub route: String,
+    /// The module, relative to `pages/`.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether the site's folder had another one before.
+    pub changed: bool,
+    /// How long its source compiled; zero when it was up to date.
+    pub duration: Duration,
+    /// Its machine code, where an engine tried it.
+    pub native: Option<Native>,
+}
+
+/// What an engine made of a module.
+#[derive(Debug, Clone, Copy)]
+pub struct Native {
+    /// The size of the machine code.
+    pub bytes: u64,
+    /// How long the module compiled; zero when it had been compiled before.
+    pub duration: Duration,
+}
+
+/// A page that was not built; the module it had before stays.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// The route.
+    pub route: String,
+    /// The module, relative to `pages/`.
+    pub file: String,
+    /// The compiler's words, as it renders them.
+    pub message: String,
+}
+
+/// How a build ended.
+#[derive(Debug, Default)]
+pub struct BuildReport {
+    /// In the order of their files.
+    pub built: Vec<Built>,
+    /// In the order of their files.
+    pub failed: Vec<Failed>,
+    /// Files of earlier builds that no source makes any more, relative to the site's folder.
+    pub removed: Vec<String>,
+}
+
+/// Builds the pages of a plan, or `only` some of them, and copies `public/` and `wisr.toml`. With an engine,
+/// a module that a server would refuse has failed, too, and does not take the place of the one before.
+///
+/// # Errors
+/// What stops all pages: no Rust, a folder that cannot be written. A page that does not compile is in the
+/// report, and the others are built.
+pub async fn build(
+    plan: &Plan,
+    profile: Profile,
+    only: Option<&[PageSource]>,
+    engine: Option<&Engine>,
+    progress: &Progress,
+) -> anyhow::Result<BuildReport> {
+    let mut installed = Installed::read(&plan.site.out);
+    let mut report = BuildReport {
+        failed: plan.broken.clone(),
+        ..BuildReport::default()
+    };
+    let mut groups: BTreeMap<&Path, Vec<&PageSource>> = BTreeMap::new();
+    for page in only.unwrap_or(&plan.pages) {
+        groups.entry(&page.workspace).or_default().push(page);
+    }
+    let target_dir = plan.site.src.join(TARGET_DIR);
+    for (workspace, pages) in groups {
+        toolchain::ensure_target(workspace, progress).await?;
+        let pages = without_twins(pages, &mut report.failed);
+        let run = cargo::build(&pages, profile, &target_dir, progress).await?;
+        for page in &pages {
+            progress.doing(&format!("checking {}", page.file));
+            match collect(page, &run, engine, &mut installed).await? {
+                Ok(built) => report.built.push(built),
+                Err(failed) => report.failed.push(failed),
+            }
+        }
+    }
+    report.removed = finish(plan, &mut installed)?;
+    report.built.sort_by(|one, other| one.file.cmp(&other.file));
+    report
+        .failed
+        .sort_by(|one, other| one.file.cmp(&other.file));
+    Ok(report)
+}
+
+/// Copies `public/` and `wisr.toml`, takes away what has gone, and writes the record; returns what went.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn copy_files(plan: &Plan) -> anyhow::Result<Vec<String>> {
+    finish(plan, &mut Installed::read(&plan.site.out))
+}
+
+fn finish(plan: &Plan, installed: &mut Installed) -> anyhow::Result<Vec<String>> {
+    let Site { src, .. } = &plan.site;
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
+    let mut public = BTreeSet::new();
+    for file in install::files_below(&src.join("public"))? {
+        let name = format!("public/{file}");
+        installed.put(&name, &read(&src.join(&name))?)?;
+        public.insert(name);
+    }
+    let config = src.join("wisr.toml");
+    if config.is_file() {
+        installed.put("wisr.toml", &read(&config)?)?;
+    }
+    let pages = plan.pages.iter().map(|page| &page.file);
+    let broken = plan.broken.iter().map(|failed| &failed.file);
+    let pages = pages.chain(broken).map(|file| format!("pages/{file}"));
+    let mut removed = installed.keep_only("pages", &pages.collect());
+    removed.extend(installed.keep_only("public", &public));
+    installed.save()?;
+    Ok(removed)
+}
+
+/// Pages whose modules would overwrite each other in cargo's folder, apart from the first.
+fn without_twins<'a>(pages: Vec<&'a PageSource>, failed: &mut Vec<Failed>) -> Vec<&'a PageSource> {
+    let mut taken: BTreeMap<String, &PageSource> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for page in pages {
+        let module = page.target.replace('-', "_");
+        if let Some(first) = taken.get(&module) {
+            let message = format!(
+                "error: `{}` and `{}` both make `{module}.wasm`: give one package (or its [lib]) another name",
+                first.folder.display(),
+                page.folder.display()
+            );
+            failed.push(fail(page, message));
+        } else {
+            taken.insert(module, page);
+            kept.push(page);
+        }
+    }
+    kept
+}
+
+async fn collect(
+    page: &PageSource,
+    run: &Run,
+    engine: Option<&Engine>,
+    installed: &mut Installed,
+) -> anyhow::Result<Result<Built, Failed>> {
+    let manifest = page.folder.join("Cargo.toml");
+    let Some(artifact) = run.artifacts.get(&(manifest.clone(), page.target.clone())) else {
+        return Ok(Err(fail(page, why(&manifest, run))));
+    };
+    let bytes = fs::read(&artifact.wasm)
+        .with_context(|| format!("cannot read `{}`", artifact.wasm.display()))?;
+    let native = match engine.filter(|_| !page.is_api()) {
+        None => None,
+        Some(engine) => match engine.load(bytes.clone()).await {
+            Ok(module) => Some(Native {
+                bytes: module.compiled_size(),
+                duration: module.compile_time().unwrap_or_default(),
+            }),
+            Err(error) => {
+                let message = format!("error: a server would refuse this module: {error}");
+                return Ok(Err(fail(page, message)));
+            }
+        },
+    };
+    let changed = installed.put(&format!("pages/{}", page.file), &bytes)?;
+    Ok(Ok(Built {
+        route: page.route.clone(),
+        file: page.file.clone(),
+        bytes: bytes.len() as u64,
+        changed,
+        duration: artifact.took,
+        native,
+    }))
+}
+
+/// Its own errors; else those of the code that it shares; else what cargo said.
+fn why(manifest: &Path, run: &Run) -> String {
+    let all = || run.errors.values().map(String::as_str).collect::<String>();
+    let message = match run.errors.get(manifest) {
+        Some(own) => own.clone(),
+        None if run.errors.is_empty() => run.said.clone(),
+        None => all(),
+    };
+    message.trim_end().to_owned()
+}
+
+fn fail(page: &PageSource, message: String) -> Failed {
+    Failed {
+        route: page.route.clone(),
+        file: page.file.clone(),
+        message,
+    }
+}

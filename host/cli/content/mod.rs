@@ -1,0 +1,81 @@
+//! The content API: a folder of Markdown over HTTP, for pages to fetch from while a site is written.
+
+mod item;
+mod library;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::terminal;
+
+pub use library::{Library, LibraryError};
+pub use server::serve;
+
+/// Serve a folder of Markdown files as a JSON API on this machine.
+///
+/// Every folder below DIR is a collection, every `.md` file in it an item. `DIR/docs/guide/start.md` is
+/// the item `guide/start` of the collection `docs`. Lines of TOML between two lines `+++` at the head of
+/// a file become fields; `draft = true` hides it. Files are read at every request: save, and it is live.
+///
+///   GET /                    the collections
+///   GET /<collection>        its items without their text: by `order`, else newest `date` first
+///   GET /<collection>/<id>   one item with its `body`
+///
+/// Exit codes: 0 stopped by a signal, 1 failed, 2 usage.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct ContentArgs {
+    /// The folder of collections.
+    pub dir: PathBuf,
+    /// Where to listen: a loopback address and a port (0 picks a free one).
+    #[arg(long, default_value = "127.0.0.1:3002")]
+    pub listen: SocketAddr,
+}
+
+/// Runs `wisr content` until Ctrl-C.
+///
+/// # Errors
+/// A folder that cannot be read, or an address that cannot be listened on.
+pub async fn run(args: ContentArgs) -> anyhow::Result<ExitCode> {
+    let library = Library::open(&args.dir)
+        .with_context(|| format!("cannot read the folder `{}`", args.dir.display()))?;
+    let listener = bind(args.listen).await?;
+    let address = listener.local_addr()?;
+    terminal::say(format!(
+        "content API of `{}` on http://{address}/ (Ctrl-C stops it)",
+        args.dir.display()
+    ));
+    let stop = async {
+        // Without a signal handler there is only the process's own end, which needs no help.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    serve(library, listener, stop).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Listens on a loopback address.
+///
+/// # Errors
+/// An address that others can reach, since the API asks nobody who they are; one that is in use.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    ensure!(
+        address.ip().is_loopback(),
+        "the content API has no password, so it listens on loopback only: use 127.0.0.1:{} instead of {address}",
+        address.port()
+    );
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "the content API cannot listen on {address}: stop what listens there, or choose another port"
+        )
+    })
+}

@@ -1,0 +1,85 @@
+//! The terminal: data goes to stdout, talk to stderr, so that a pipe carries only data.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+/// Writes a line of data to stdout. A reader that went away (`wisr routes | head`) is no error.
+pub fn data(line: impl Display) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// Writes a line of talk to stderr.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Whether a person watches the talk.
+pub fn watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Rows in columns as wide as their widest cell, two spaces apart; `head` only where there are rows.
+pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = head.map(str::to_owned);
+    let all = || std::iter::once(&head).chain(rows);
+    let width = |column: usize| all().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let mut lines = Vec::with_capacity(rows.len() + 1);
+    for row in all() {
+        let cells = row.iter().zip(&widths);
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        lines.push(line.join("  ").trim_end().to_owned());
+    }
+    lines.join("\n")
+}
+
+/// A size in bytes as a person says it: `512 B`, `1.2 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        None => format!("{bytes} B"),
+        Some((unit, name)) => {
+            let tenths = bytes.saturating_mul(10) / unit;
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+/// A time span as a person says it: `85 ms`, `2.4 s`.
+pub fn span(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ 0..1_000 => format!("{millis} ms"),
+        millis => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [
+            ["/".to_owned(), "1".to_owned()],
+            ["/é".repeat(3), "22".into()],
+        ];
+        let text = table(["route", "n"], &rows);
+        assert_eq!(text, "route   n\n/       1\n/é/é/é  22");
+        assert_eq!(table(["a"], &[]), "");
+    }
+
+    #[test]
+    fn sizes_and_spans() {
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1024 * 1024 * 3 / 2), "1.5 MiB");
+        assert_eq!(size(u64::MAX), "1717986918.3 GiB");
+        assert_eq!(span(Duration::from_millis(999)), "999 ms");
+        assert_eq!(span(Duration::from_millis(61_260)), "61.2 s");
+    }
+}

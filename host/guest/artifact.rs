@@ -1,0 +1,220 @@
+//! `Artifacts`: the folder of compiled modules, so that a restart compiles nothing.
+//!
+//! An artifact is native code, which the process runs with its own rights. So the folder is the
+//! owner's alone, a name says which component and which exact compiler it was made from, a sum
+//! beside it says that it is whole, and a file is never written to once it has its name.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wasmtime::component::Component;
+
+use crate::page::Digest;
+
+/// A folder of compiled modules that belongs to this process's user alone.
+#[derive(Debug)]
+pub(super) struct Artifacts {
+    folder: PathBuf,
+    written: AtomicU64,
+}
+
+/// What names an artifact: its component and all of the compiler that shows in the code, the patch
+/// version included, since patches mend the code that is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint(Digest);
+
+/// A compiled module.
+pub(super) enum Compiled {
+    /// In a file of the folder.
+    Kept(PathBuf),
+    /// Fresh from the compiler and kept nowhere.
+    Fresh(Vec<u8>),
+}
+
+impl Fingerprint {
+    /// The fingerprint of what `engine` makes from `component`.
+    pub(super) fn of(engine: &wasmtime::Engine, component: &[u8]) -> Self {
+        let mut hasher = Blake(blake3::Hasher::new());
+        hasher.0.update(blake3::hash(component).as_bytes());
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Self(Digest::from(*hasher.0.finalize().as_bytes()))
+    }
+}
+
+/// The standard library's view of BLAKE3: all of the hash, where `finish` would leave 64 bits.
+struct Blake(blake3::Hasher);
+
+impl Hasher for Blake {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = *self.0.finalize().as_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl Artifacts {
+    /// Opens the folder, which is made if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made, or belongs to or may be written by somebody else.
+    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)?;
+        let meta = fs::metadata(&folder)?;
+        if meta.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other("it belongs to another user"));
+        }
+        if meta.mode() & 0o077 != 0 {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        }
+        Ok(Self {
+            folder,
+            written: AtomicU64::new(0),
+        })
+    }
+
+    /// The artifact of this name, if it is there and whole.
+    pub(super) fn find(&self, name: Fingerprint) -> Option<Compiled> {
+        let path = self.path(name);
+        let sum = fs::read(path.with_extension("sum")).ok()?;
+        let mut hasher = blake3::Hasher::new();
+        io::copy(&mut File::open(&path).ok()?, &mut hasher).ok()?;
+        if sum != hasher.finalize().as_bytes() {
+            tracing::warn!(path = %path.display(), "compiled module is damaged: compiling again");
+            self.remove(name);
+            return None;
+        }
+        Some(Compiled::Kept(path))
+    }
+
+    /// Keeps an artifact, if that is possible.
+    pub(super) fn keep(&self, name: Fingerprint, code: Vec<u8>) -> Compiled {
+        let path = self.path(name);
+        // The sum first: code without one is not trusted.
+        let kept = self
+            .write(&path.with_extension("sum"), blake3::hash(&code).as_bytes())
+            .and_then(|()| self.write(&path, &code));
+        match kept {
+            Ok(()) => Compiled::Kept(path),
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(%path, "compiled module was not kept, a restart compiles it again: {error}");
+                Compiled::Fresh(code)
+            }
+        }
+    }
+
+    /// Forgets an artifact. Whoever has it mapped keeps it.
+    pub(super) fn remove(&self, name: Fingerprint) {
+        // The code goes first, so that there is never code without its sum.
+        for path in [self.path(name), self.path(name).with_extension("sum")] {
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %path.display(), "compiled module was not removed: {error}");
+            }
+        }
+    }
+
+    fn path(&self, name: Fingerprint) -> PathBuf {
+        self.folder.join(name.0.to_string()).with_extension("code")
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let turn = self.written.fetch_add(1, Ordering::Relaxed);
+        let scratch = self
+            .folder
+            .join(format!("{}-{turn}.new", std::process::id()));
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&scratch)
+            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&scratch, path));
+        if written.is_err() {
+            let _ = fs::remove_file(&scratch);
+        }
+        written
+    }
+}
+
+impl Compiled {
+    /// Its size in bytes, for tables.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Compiled::Kept(path) => fs::metadata(path).map_or(0, |meta| meta.len()),
+            Compiled::Fresh(code) => code.len() as u64,
+        }
+    }
+
+    /// Makes it runnable.
+    ///
+    /// # Errors
+    /// When it is of another engine, or needs more than the engine's pool has.
+    pub(super) fn open(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {
+        #[expect(unsafe_code, reason = "loading native code is what an artifact is for")]
+        // SAFETY: the code comes from this engine's compiler: either just now, or in a file whose
+        // sum was checked, in a folder that only this user may write to. Files in it are replaced
+        // by renaming and removed by unlinking, never written to, so a mapped one stays as it is.
+        unsafe {
+            match self {
+                Compiled::Kept(path) => Component::deserialize_file(engine, path),
+                Compiled::Fresh(code) => Component::deserialize(engine, code),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine() -> wasmtime::Engine {
+        wasmtime::Engine::default()
+    }
+
+    #[test]
+    fn what_is_kept_is_found_until_it_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(folder.path().join("a/b")).unwrap();
+        let mode = fs::metadata(folder.path().join("a/b")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let name = Fingerprint::of(&engine(), b"component");
+        assert!(artifacts.find(name).is_none());
+        artifacts.keep(name, b"code".to_vec());
+        let Some(Compiled::Kept(path)) = artifacts.find(name) else {
+            panic!("not kept")
+        };
+        fs::write(&path, b"c0de").unwrap();
+        assert!(artifacts.find(name).is_none());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_compiler_is_part_of_the_name() {
+        let slow = wasmtime::Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
+        let name = Fingerprint::of(&engine(), b"component");
+        assert!(name == Fingerprint::of(&engine(), b"component"));
+        assert!(name != Fingerprint::of(&slow, b"component"));
+        assert!(name != Fingerprint::of(&engine(), b"another"));
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        Artifacts::open(folder.path().to_owned()).unwrap();
+        assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,219 @@
+//! What crosses the border: the contract's words to the cache's, checked on their way out.
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+
+use super::bindings::exports::wisr::page::paths;
+use super::bindings::wisr::page::page_types as wit;
+use super::limits::Limits;
+use super::trap::{Stop, size};
+use crate::page::{
+    Cause, Context, Document, FailureKind, Fallback, Lifetime, Outcome, Param, PathList, Props,
+    Rejected, Tag, check_redirect,
+};
+
+/// What `static-props` decided.
+pub(super) enum Decision {
+    /// There is a page with these props.
+    Render(Props),
+    /// There is none; the outcome is known without rendering.
+    Done(Outcome),
+}
+
+/// A context in the guest's words.
+pub(super) fn context(context: &Context) -> wit::Context {
+    wit::Context {
+        route: context.route.to_string(),
+        path: context.path.clone(),
+        params: context
+            .params
+            .iter()
+            .map(|param| wit::Param {
+                name: param.name.clone(),
+                values: param.values.clone(),
+            })
+            .collect(),
+        query: context.query.clone(),
+        cause: match context.cause {
+            Cause::Build => wit::Cause::Build,
+            Cause::FirstRequest => wit::Cause::FirstRequest,
+            Cause::Stale => wit::Cause::Stale,
+            Cause::OnDemand => wit::Cause::OnDemand,
+            Cause::Draft => wit::Cause::Draft,
+        },
+    }
+}
+
+/// Checks what `static-props` returned.
+pub(super) fn decision(outcome: wit::Outcome, limits: &Limits) -> Result<Decision, Stop> {
+    match outcome {
+        wit::Outcome::Props(returned) => props(returned, limits).map(Decision::Render),
+        wit::Outcome::NotFound(freshness) => {
+            Ok(Decision::Done(Outcome::NotFound(lifetime(freshness)?)))
+        }
+        wit::Outcome::Redirect(redirect) => {
+            let (location, status) =
+                check_redirect(&redirect.location, redirect.status).map_err(invalid)?;
+            Ok(Decision::Done(Outcome::Redirect {
+                location,
+                status,
+                lifetime: lifetime(redirect.freshness)?,
+            }))
+        }
+    }
+}
+
+fn props(returned: wit::Props, limits: &Limits) -> Result<Props, Stop> {
+    let wit::Props {
+        data,
+        freshness,
+        tags,
+    } = returned;
+    within("props", "props", data.len(), limits.props)?;
+    serde_json::from_str::<IgnoredAny>(&data)
+        .map_err(|error| invalid(format!("its props are not JSON: {error}")))?;
+    Ok(Props {
+        json: Bytes::from(data),
+        lifetime: lifetime(freshness)?,
+        tags: Tag::all(&tags).map_err(invalid)?,
+    })
+}
+
+fn lifetime(freshness: wit::Freshness) -> Result<Lifetime, Stop> {
+    match freshness {
+        wit::Freshness::Inherit => Ok(Lifetime::Inherit),
+        wit::Freshness::Never => Ok(Lifetime::Never),
+        wit::Freshness::Seconds(0) => Err(invalid(
+            "a page cannot stay fresh for 0 seconds: return at least 1, or `never` for a page \
+             that only changes on demand",
+        )),
+        wit::Freshness::Seconds(seconds) => Ok(Lifetime::Seconds(seconds)),
+    }
+}
+
+/// Checks what `render` or `shell` returned.
+pub(super) fn document(returned: wit::Document, limits: &Limits) -> Result<Document, Stop> {
+    let body = match returned.body {
+        wit::Body::Text(text) => Bytes::from(text),
+        wit::Body::Bytes(bytes) => Bytes::from(bytes),
+    };
+    within("page", "page", body.len(), limits.page)?;
+    let headers = returned.headers.iter();
+    let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    Document::check(returned.status, headers, body).map_err(|rejected| match rejected {
+        Rejected::ServerError(_) => Stop::broken(FailureKind::ServerError, rejected),
+        _ => invalid(rejected),
+    })
+}
+
+/// What `static-paths` returned.
+pub(super) fn path_list(returned: paths::PathList) -> PathList {
+    let param = |param: wit::Param| Param {
+        name: param.name,
+        values: param.values,
+    };
+    let path = |params: Vec<wit::Param>| params.into_iter().map(param).collect();
+    PathList {
+        paths: returned.paths.into_iter().map(path).collect(),
+        fallback: match returned.fallback {
+            paths::Fallback::NotFound => Fallback::NotFound,
+            paths::Fallback::Blocking => Fallback::Blocking,
+            paths::Fallback::Shell => Fallback::Shell,
+        },
+    }
+}
+
+fn within(what: &str, name: &str, bytes: usize, limit: u64) -> Result<(), Stop> {
+    let bytes = bytes as u64;
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Stop::broken(
+        FailureKind::Output,
+        format!(
+            "its {what} of {} is larger than {} (limit `{name}`)",
+            size(bytes),
+            size(limit)
+        ),
+    ))
+}
+
+fn invalid(reason: impl ToString) -> Stop {
+    Stop::broken(FailureKind::Invalid, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(outcome: wit::Outcome) -> Result<Decision, String> {
+        decision(outcome, &Limits::default()).map_err(|stop| format!("{stop:?}"))
+    }
+
+    fn with(data: &str, freshness: wit::Freshness, tags: Vec<String>) -> wit::Outcome {
+        wit::Outcome::Props(wit::Props {
+            data: data.to_owned(),
+            freshness,
+            tags,
+        })
+    }
+
+    #[test]
+    fn what_breaks_a_rule_never_leaves() {
+        let inherit = wit::Freshness::Inherit;
+        assert!(decide(with("{}", inherit, vec!["a".to_owned()])).is_ok());
+        for (outcome, words) in [
+            (with("{", inherit, Vec::new()), "not JSON"),
+            (
+                with("{}", wit::Freshness::Seconds(0), Vec::new()),
+                "at least 1",
+            ),
+            (with("{}", inherit, vec![String::new()]), "tag"),
+            (
+                wit::Outcome::NotFound(wit::Freshness::Seconds(0)),
+                "at least 1",
+            ),
+            (
+                wit::Outcome::Redirect(wit::Redirect {
+                    location: "/".to_owned(),
+                    status: 200,
+                    freshness: inherit,
+                }),
+                "redirect",
+            ),
+        ] {
+            let error = decide(outcome).err().unwrap();
+            assert!(
+                error.contains(words) && error.contains("Invalid"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn deeply_nested_props_are_json_too() {
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(decide(with(&deep, wit::Freshness::Never, Vec::new())).is_ok());
+    }
+
+    #[test]
+    fn sizes_and_statuses_have_kinds_of_their_own() {
+        let answer = |status, body: usize| wit::Document {
+            status,
+            headers: Vec::new(),
+            body: wit::Body::Text("x".repeat(body)),
+        };
+        let limits = Limits {
+            page: 3,
+            ..Limits::default()
+        };
+        assert!(document(answer(200, 3), &limits).is_ok());
+        let kind = |answer| match document(answer, &limits) {
+            Err(Stop::Broken { kind, .. }) => kind,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kind(answer(200, 4)), FailureKind::Output);
+        assert_eq!(kind(answer(503, 1)), FailureKind::ServerError);
+        assert_eq!(kind(answer(304, 1)), FailureKind::Invalid);
+    }
+}

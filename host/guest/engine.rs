@@ -1,0 +1,269 @@
+//! `Engine`: what all sandboxes of the process share: compiler, pool, linker, and the ticks that
+//! interrupt running guests.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
+
+use super::artifact::Artifacts;
+use super::bindings::wisr::page::{host, page_types};
+use super::limits::{
+    BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, STACK_BYTES, TABLE_ELEMENTS,
+    TABLES, TICK,
+};
+use super::sandbox::State;
+
+/// How an engine is set up.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The folder of compiled modules; none keeps nothing.
+    pub cache: Option<PathBuf>,
+    /// Instances at once: generations, shells, listings and the dry runs of new modules.
+    pub instances: u32,
+    /// The largest memory limit of any route, in bytes.
+    pub max_memory: u64,
+    /// Compile quickly to slower code, for development.
+    pub fast_compile: bool,
+    /// Threads that compile; they run at low priority.
+    pub compile_threads: usize,
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// wasmtime cannot run here.
+    #[error("WebAssembly cannot be run on this machine: {0}")]
+    Runtime(String),
+    /// The threads could not be started.
+    #[error("the threads that compile pages and time them could not be started: {0}")]
+    Threads(String),
+}
+
+/// The one engine of the process. Its clones are the same; the last one to go stops its threads.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    runtime: wasmtime::Engine,
+    linker: Linker<State>,
+    artifacts: Option<Artifacts>,
+    compilers: rayon::ThreadPool,
+    compilations: Semaphore,
+    instances: Arc<Semaphore>,
+    max_memory: u64,
+    generations: AtomicU64,
+    _ticker: Ticker,
+}
+
+/// Modules that compile at once. Two keep the threads busy while one of them ends in its largest
+/// function; more would only take more memory.
+const COMPILATIONS: usize = 2;
+
+/// How much lower than the serving threads' the compiling threads' priority is.
+const NICE: i32 = 10;
+
+impl Engine {
+    /// Sets up the runtime and starts its threads.
+    ///
+    /// # Errors
+    /// When the machine lacks what it takes. A folder for compiled modules that cannot be used is
+    /// only logged.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let runtime = runtime(&config)?;
+        let linker =
+            linker(&runtime).map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
+        let compilers = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.compile_threads.max(1))
+            .thread_name(|number| format!("compile-{number}"))
+            .start_handler(|_| lower_priority())
+            .build()
+            .map_err(|error| EngineError::Threads(error.to_string()))?;
+        let ticker =
+            Ticker::start(&runtime).map_err(|error| EngineError::Threads(error.to_string()))?;
+        let artifacts = config.cache.and_then(|folder| {
+            let shown = folder.display().to_string();
+            Artifacts::open(folder)
+                .inspect_err(|error| {
+                    tracing::warn!("compiled modules are not kept in {shown}: {error}");
+                })
+                .ok()
+        });
+        Ok(Self(Arc::new(Inner {
+            runtime,
+            linker,
+            artifacts,
+            compilers,
+            compilations: Semaphore::new(COMPILATIONS),
+            instances: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
+            max_memory: config.max_memory,
+            generations: AtomicU64::new(0),
+            _ticker: ticker,
+        })))
+    }
+
+    pub(super) fn runtime(&self) -> &wasmtime::Engine {
+        &self.0.runtime
+    }
+
+    pub(super) fn linker(&self) -> &Linker<State> {
+        &self.0.linker
+    }
+
+    pub(super) fn artifacts(&self) -> Option<&Artifacts> {
+        self.0.artifacts.as_ref()
+    }
+
+    pub(super) fn compilers(&self) -> &rayon::ThreadPool {
+        &self.0.compilers
+    }
+
+    pub(super) fn compilations(&self) -> &Semaphore {
+        &self.0.compilations
+    }
+
+    /// The largest memory limit of any route, in bytes.
+    pub(super) fn max_memory(&self) -> u64 {
+        self.0.max_memory
+    }
+
+    /// The next number by which the log tells generations apart.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.0.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A place for one instance, as soon as there is one.
+    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
+        let places = Arc::clone(&self.0.instances);
+        let place = places.acquire_owned().await;
+        place.expect("the semaphore lives as long as the engine and is never closed")
+    }
+}
+
+/// The runtime with a pool of instances; where address space is capped, without one.
+fn runtime(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
+    let mut config = config(settings);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+    wasmtime::Engine::new(&config)
+        .or_else(|error| {
+            tracing::warn!(
+                "instances are not pooled, so pages render slower: {error:#} (is address space \
+                 limited, as by `ulimit -v`?)"
+            );
+            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+            wasmtime::Engine::new(&config)
+        })
+        .map_err(|error| EngineError::Runtime(format!("{error:#}")))
+}
+
+fn config(settings: &EngineConfig) -> Config {
+    let mut config = Config::new();
+    config
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .memory_may_move(false)
+        .max_wasm_stack(STACK_BYTES)
+        // Host functions run on the same stack, above the guest.
+        .async_stack_size(2 * STACK_BYTES)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .native_unwind_info(false)
+        .cranelift_opt_level(if settings.fast_compile {
+            OptLevel::None
+        } else {
+            OptLevel::Speed
+        });
+    config
+}
+
+/// Every instance may have all that the limits allow, so that only their number can run out, and
+/// that is what [`Engine::place`] guards.
+fn pool(settings: &EngineConfig) -> PoolingAllocationConfig {
+    let instances = settings.instances.max(1);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_stacks(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
+        .total_memories(instances.saturating_mul(MEMORIES))
+        .total_tables(instances.saturating_mul(TABLES))
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_memories_per_module(MEMORIES)
+        .max_tables_per_module(TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_component_instance_size(INSTANCE_BYTES)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .max_memory_size(usize::try_from(settings.max_memory).unwrap_or(usize::MAX))
+        .decommit_batch_size(16)
+        .pagemap_scan(Enabled::Auto);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        // Resetting what a page touched is then cheaper than returning it to the kernel; without
+        // the scan all of it would be reset, which is dearer.
+        pool.linear_memory_keep_resident(4 << 20)
+            .table_keep_resident(512 << 10);
+    }
+    pool
+}
+
+/// All of WASI 0.2 is linked, whatever a toolchain's guests import; almost none of it is granted.
+fn linker(runtime: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(runtime);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    page_types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    host::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
+fn lower_priority() {
+    let thread = Some(rustix::thread::gettid());
+    // On Linux the priority is the thread's own. Without it, compiling merely competes.
+    if let Err(error) = rustix::process::setpriority_process(thread, NICE) {
+        tracing::debug!("compiling threads keep their priority: {error}");
+    }
+}
+
+/// The thread that advances the epoch, which is how running guests are interrupted.
+struct Ticker {
+    /// Dropped to stop the thread.
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(runtime: &wasmtime::Engine) -> std::io::Result<Self> {
+        let runtime = runtime.clone();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = thread::Builder::new()
+            .name("ticker".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    runtime.increment_epoch();
+                }
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // It only ends in panic if wasmtime does; there is nothing left to save.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `Limits`: what one generation may use, and the fixed bounds that no configuration moves.
+
+use std::time::Duration;
+
+/// What one generation may use of each thing. A field's name is its name in `wisr.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// CPU time, summed over all calls of the generation.
+    pub cpu: Duration,
+    /// Wall time, instantiation and waiting for the host included.
+    pub wall: Duration,
+    /// Bytes of linear memory, summed over all memories of the instance.
+    pub memory: u64,
+    /// Bytes of a rendered body.
+    pub page: u64,
+    /// Bytes of the props' JSON.
+    pub props: u64,
+    /// Outgoing requests.
+    pub fetches: u32,
+    /// Outgoing requests at once.
+    pub fetches_in_flight: u32,
+    /// Bytes of outgoing bodies, each way.
+    pub fetch_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cpu: Duration::from_secs(1),
+            wall: Duration::from_secs(10),
+            // CPython, compiled to WebAssembly, starts at some 60 MiB.
+            memory: 128 << 20,
+            page: 8 << 20,
+            props: 1 << 20,
+            fetches: 32,
+            fetches_in_flight: 6,
+            fetch_bytes: 8 << 20,
+        }
+    }
+}
+
+/// How often a running guest is interrupted to look at its CPU time and to let others run.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// Bytes of a module's file: twice the largest Python guest seen.
+pub(super) const MODULE_BYTES: usize = 64 << 20;
+
+/// Elements of one table: 8 bytes each. SpiderMonkey needs 7,888, dynamically linked CPython more.
+pub(super) const TABLE_ELEMENTS: usize = 100_000;
+
+/// Tables of one instance. An adapted Rust guest has 2.
+pub(super) const TABLES: u32 = 16;
+
+/// Linear memories of one instance. A guest has 1; components composed of others have several.
+pub(super) const MEMORIES: u32 = 4;
+
+/// Core instances of one component. An adapted Rust guest has 4, dynamically linked CPython dozens.
+pub(super) const CORE_INSTANCES: u32 = 64;
+
+/// Bytes of the host's records about one instance; Spin's figure, ten times wasmtime's.
+pub(super) const INSTANCE_BYTES: usize = 10 << 20;
+
+/// Bytes of stack for guest code. JavaScript and Python recurse deeper than wasmtime's 512 KiB.
+pub(super) const STACK_BYTES: usize = 1 << 20;
+
+/// Handles to resources that a guest holds at once.
+pub(super) const HANDLES: usize = 4_096;
+
+/// Host-side resources (streams, requests, timers) that exist for a guest at once.
+pub(super) const RESOURCES: usize = 1_024;
+
+/// Bytes of one set of HTTP fields in the host's memory.
+pub(super) const FIELD_BYTES: usize = 128 << 10;
+
+/// Random bytes in one call. Seeds need 32.
+pub(super) const RANDOM_BYTES: u64 = 64 << 10;
+
+/// Bytes that one call may hand over beside its page or props: headers, tags, messages.
+pub(super) const CALL_BYTES: u64 = 1 << 20;
+
+/// Bytes of the host's copy of what `static-paths` lists: some 400,000 paths.
+pub(super) const LISTING_BYTES: u64 = 64 << 20;
+
+/// Bytes of stdout, stderr and messages that one generation may put into the log.
+pub(super) const LOG_BYTES: usize = 64 << 10;
+
+/// Bytes of one line of the log; the rest of a longer line follows as a line of its own.
+pub(super) const LOG_LINE_BYTES: usize = 4 << 10;
+
+/// The last bytes of stderr that a failure keeps: a panic message and some of what led to it.
+pub(super) const STDERR_BYTES: usize = 4 << 10;
+
+/// Frames of a backtrace.
+pub(super) const BACKTRACE_FRAMES: usize = 32;
+
+/// CPU and wall time of the dry run that checks a new module.
+pub(super) const DRY_RUN: Limits = Limits {
+    // SpiderMonkey and CPython start from snapshots; nothing needs longer than a page may take.
+    cpu: Duration::from_secs(1),
+    wall: Duration::from_secs(10),
+    memory: u64::MAX,
+    page: 0,
+    props: 0,
+    fetches: 0,
+    fetches_in_flight: 0,
+    fetch_bytes: 0,
+};

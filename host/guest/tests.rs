@@ -1,0 +1,1 @@
+//! The room tried with real modules.

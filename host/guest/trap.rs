@@ -1,0 +1,325 @@
+//! `Stop`: how a generation ended without a page, and its telling as a [`Failure`].
+
+use std::time::Duration;
+
+use wasmtime::component::ResourceTableError;
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::limits::{HANDLES, Limits, RANDOM_BYTES, RESOURCES, STACK_BYTES, TABLE_ELEMENTS};
+use super::meter::Cut;
+use super::sandbox::Overrun;
+use crate::page::{FailureKind, Frame};
+
+/// Why a generation stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The guest trapped, or ran into a limit.
+    Trapped(wasmtime::Error),
+    /// The guest returned an error.
+    Said(String),
+    /// What the guest returned breaks a rule.
+    Broken {
+        /// Which sort of rule.
+        kind: FailureKind,
+        /// The rule, and what to do.
+        message: String,
+    },
+    /// It was cut short.
+    Cut(Cut),
+}
+
+impl Stop {
+    /// What the guest returned breaks a rule.
+    pub(super) fn broken(kind: FailureKind, reason: impl ToString) -> Self {
+        Stop::Broken {
+            kind,
+            message: reason.to_string(),
+        }
+    }
+
+    /// Its kind and one sentence that a page's author can act on. `stderr` is what the guest
+    /// wrote to it last; `call` bounds what one call may move.
+    pub(super) fn explain(self, limits: &Limits, call: u64, stderr: &str) -> (FailureKind, String) {
+        match self {
+            Stop::Trapped(error) => explain(&error, limits, call, stderr),
+            Stop::Said(message) => (FailureKind::Error, message),
+            Stop::Broken { kind, message } => (kind, message),
+            Stop::Cut(Cut::Wall) => {
+                let wall = span(limits.wall);
+                let message = format!(
+                    "took longer than its {wall}, waiting for the host included (limit `wall`)"
+                );
+                (FailureKind::Wall, message)
+            }
+            Stop::Cut(Cut::Panic(words)) => {
+                let message = format!("wisr itself panicked, please report it: {words}");
+                (FailureKind::Host, message)
+            }
+        }
+    }
+
+    /// The guest's frames, innermost first.
+    pub(super) fn frames(&self) -> Vec<Frame> {
+        let Stop::Trapped(error) = self else {
+            return Vec::new();
+        };
+        let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
+            return Vec::new();
+        };
+        let all: Vec<Frame> = trace.frames().iter().flat_map(frames).collect();
+        let own: Vec<Frame> = all
+            .iter()
+            .filter(|frame| !is_noise(frame))
+            .cloned()
+            .collect();
+        if own.is_empty() { all } else { own }
+    }
+}
+
+impl From<wasmtime::Error> for Stop {
+    fn from(error: wasmtime::Error) -> Self {
+        Stop::Trapped(error)
+    }
+}
+
+fn explain(
+    error: &wasmtime::Error,
+    limits: &Limits,
+    call: u64,
+    stderr: &str,
+) -> (FailureKind, String) {
+    if let Some(overrun) = error.downcast_ref::<Overrun>() {
+        return overrun_words(*overrun, limits);
+    }
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        let message = format!("called exit({code}) instead of returning");
+        return (FailureKind::Exit, message);
+    }
+    if let Some(told) = resource_words(error, call) {
+        return told;
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        let message = format!("wisr ran out of instances, please report it: {error}");
+        return (FailureKind::Host, message);
+    }
+    let message = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap_words(*trap, stderr),
+        None => format!("trapped: {}", error.root_cause()),
+    };
+    (FailureKind::Trap, message)
+}
+
+fn overrun_words(overrun: Overrun, limits: &Limits) -> (FailureKind, String) {
+    match overrun {
+        Overrun::Cpu => {
+            let cpu = span(limits.cpu);
+            let message = format!("used more than its {cpu} of CPU time (limit `cpu`)");
+            (FailureKind::Cpu, message)
+        }
+        Overrun::Memory { asked, limit } => {
+            let (asked, limit) = (size(asked), size(limit));
+            let message =
+                format!("asked for {asked} of memory, it may have {limit} (limit `memory`)");
+            (FailureKind::Memory, message)
+        }
+        Overrun::Table(elements) => {
+            let message = format!(
+                "asked for a table of {elements} elements, it may have {TABLE_ELEMENTS} (fixed)"
+            );
+            (FailureKind::Resources, message)
+        }
+    }
+}
+
+/// wasmtime keeps the types of most of these to itself, so their words are all there is; the tests
+/// with the hostile fixture fail when they change.
+fn resource_words(error: &wasmtime::Error, call: u64) -> Option<(FailureKind, String)> {
+    let told = |message: String| Some((FailureKind::Resources, message));
+    if error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref(), Some(ResourceTableError::Full)))
+    {
+        return told(format!(
+            "held more than {RESOURCES} streams, requests and timers at once (fixed): drop what is done"
+        ));
+    }
+    let words = error.root_cause().to_string();
+    if words.contains("store handle limit exceeded") {
+        return told(format!(
+            "held more than {HANDLES} handles at once (fixed): drop what is done"
+        ));
+    }
+    if words.starts_with("requested len") {
+        return told(format!(
+            "asked for more than {} of random bytes at once (fixed)",
+            size(RANDOM_BYTES)
+        ));
+    }
+    if words.contains("total size of fields exceeds limit") {
+        return told("made an HTTP message with too many or too large headers (fixed)".to_owned());
+    }
+    if words.contains("fuel allocated for hostcalls") {
+        let call = size(call);
+        // With a backtrace the guest was calling the host; without, it had returned.
+        if error.downcast_ref::<WasmBacktrace>().is_some() {
+            return told(format!("passed more than {call} to the host in one call"));
+        }
+        let message = format!(
+            "returned more than {call}, headers and tags included (limits `page` and `props`)"
+        );
+        return Some((FailureKind::Output, message));
+    }
+    None
+}
+
+fn trap_words(trap: Trap, stderr: &str) -> String {
+    match trap {
+        Trap::UnreachableCodeReached => panic_words(stderr).unwrap_or_else(|| {
+            "aborted (`unreachable` was executed; its stderr says no more)".to_owned()
+        }),
+        Trap::StackOverflow => {
+            let stack = size(STACK_BYTES as u64);
+            format!("recursed too deeply: its stack of {stack} is full")
+        }
+        Trap::MemoryOutOfBounds => {
+            "reached outside its memory: often recursion that is too deep, else a wild pointer"
+                .to_owned()
+        }
+        trap => format!("trapped: {trap}"),
+    }
+}
+
+/// The last panic that Rust reported: `thread 'main' (1) panicked at src/lib.rs:1:2:\nwords`.
+fn panic_words(stderr: &str) -> Option<String> {
+    let (_, told) = stderr.rsplit_once("panicked at ")?;
+    let mut lines = told.lines();
+    let place = lines.next()?.trim_end_matches(':');
+    let words = lines.next().unwrap_or("").trim();
+    Some(format!("panicked at {place}: {words}"))
+}
+
+/// One frame for each function, inlined ones included where there is debug information.
+fn frames(info: &FrameInfo) -> Vec<Frame> {
+    let name = || match info.func_name() {
+        Some(name) => demangle(name),
+        None => format!("function {}", info.func_index()),
+    };
+    if info.symbols().is_empty() {
+        return vec![Frame {
+            function: name(),
+            location: None,
+        }];
+    }
+    let symbols = info.symbols().iter();
+    symbols
+        .map(|symbol| Frame {
+            function: symbol.name().map_or_else(name, demangle),
+            location: symbol.file().map(|file| match symbol.line() {
+                Some(line) => format!("{file}:{line}"),
+                None => file.to_owned(),
+            }),
+        })
+        .collect()
+}
+
+/// The readable form of a Rust symbol, without its hash.
+fn demangle(symbol: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(symbol))
+}
+
+/// Frames that every panic and every call goes through.
+fn is_noise(frame: &Frame) -> bool {
+    const NOISE: [&str; 14] = [
+        "std::",
+        "core::",
+        "alloc::",
+        "std[",
+        "core[",
+        "alloc[",
+        "wit_bindgen",
+        "__rust",
+        "rust_",
+        "__wasm",
+        "_start",
+        "abort",
+        "dlmalloc",
+        "cabi_",
+    ];
+    let name = frame.function.trim_start_matches(['<', '&', '_']);
+    NOISE
+        .iter()
+        .any(|noise| name.starts_with(noise.trim_start_matches('_')))
+        || frame.function.contains("::_export_")
+}
+
+/// A size in the largest unit that keeps it readable.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    for (shift, unit) in UNITS {
+        let tenths = (u128::from(bytes) * 10) >> shift;
+        if tenths >= 10 {
+            return match tenths % 10 {
+                0 => format!("{} {unit}", tenths / 10),
+                rest => format!("{}.{rest} {unit}", tenths / 10),
+            };
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+fn span(time: Duration) -> String {
+    if time.subsec_millis() == 0 {
+        format!("{} s", time.as_secs())
+    } else {
+        format!("{} ms", time.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_spans_read_well() {
+        assert_eq!(size(1023), "1023 bytes");
+        assert_eq!(size(128 << 20), "128 MiB");
+        assert_eq!(size((8 << 20) + (1 << 19)), "8.5 MiB");
+        assert_eq!(span(Duration::from_secs(1)), "1 s");
+        assert_eq!(span(Duration::from_millis(1500)), "1500 ms");
+    }
+
+    #[test]
+    fn a_panic_is_found_in_what_was_said() {
+        let stderr =
+            "log\n\nthread '<unnamed>' (1) panicked at src/page.rs:7:9:\nno such post\nnote: run\n";
+        assert_eq!(
+            panic_words(stderr).unwrap(),
+            "panicked at src/page.rs:7:9: no such post"
+        );
+        assert_eq!(panic_words("nothing of the kind"), None);
+    }
+
+    #[test]
+    fn the_authors_frames_are_told_from_the_rest() {
+        let frame = |function: &str| Frame {
+            function: demangle(function),
+            location: None,
+        };
+        for noise in [
+            "core::panicking::panic_fmt",
+            "<alloc::vec::Vec<T> as core::clone::Clone>::clone",
+            "_ZN3std9panicking20rust_panic_with_hook17h0123456789abcdefE",
+            "__rust_start_panic",
+        ] {
+            assert!(is_noise(&frame(noise)), "{noise}");
+        }
+        for own in [
+            "hostile::render",
+            "<hostile::Page as wisr_guest::Page>::render",
+            "corelib::x",
+        ] {
+            assert!(!is_noise(&frame(own)), "{own}");
+        }
+    }
+}
