@@ -1,1 +1,22 @@
+//! The promises of wisr, tested from outside: the real binary, real modules, HTTP and files.
+//!
+//! Each file of promises is named after a section of the design; the others are the bench they
+//! stand on. A test lays out a site in a temporary folder, scripts the origin that its pages read
+//! from, starts the server and watches what readers get.
 
+// The bench: a site, the origin behind it, the client before it, the modules in it.
+mod client;
+mod modules;
+mod origin;
+mod site;
+
+// The promises.
+mod commands;
+mod on_demand;
+mod publication;
+mod regeneration;
+mod routing;
+mod sandbox;
+mod serving;
+mod swap;
+mod tidy;

@@ -18,7 +18,7 @@ use super::bindings::exports::wisr::page::{page, paths};
 use super::engine::Engine;
 use super::limits::MODULE_BYTES;
 use super::meter::words;
-use super::render::dry_run;
+use super::run::dry_run;
 use super::sandbox::State;
 use crate::page::{Digest, Failure};
 

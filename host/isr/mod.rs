@@ -1,5 +1,435 @@
-//! Incremental static regeneration.
+//! `Isr`: incremental static regeneration.
+//!
+//! Shows what is there, makes what is not, renews what is stale, keeps the last good page when
+//! that fails. It has never heard of WebAssembly: pages come from a `page::Render`.
+//!
+//! Invariants: a page has at most one generation at a time; a generation runs in a task of its
+//! own, so that a reader who hangs up neither ends nor repeats it; whoever needs data read after
+//! an invalidation never gets the result of a generation that began before it; nothing made from
+//! data read before a purge is kept.
 
+mod backoff;
+mod flight;
+mod make;
+mod queue;
 mod served;
+#[cfg(test)]
+mod tests;
 
-pub use served::{Ask, Patience, Refused, Renewal, Served};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::runtime::Handle;
+
+pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
+
+use crate::page::{
+    Cause, Document, Entry, Failure, Freshness, Page, PageKey, Tag, Timestamp, Why, judge,
+};
+use crate::store::{Mark, Marks, Store};
+use crate::telemetry::metrics::{Ending, Metrics, Verdict};
+use crate::telemetry::{Clock, Incidents, Subject};
+use backoff::Backoffs;
+use flight::{Claim, Flights, Landing, Permit, Wait};
+use queue::{Priority, Queue, Ticket};
+
+/// How much is made at once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Generations at once.
+    pub concurrency: usize,
+    /// Generations that wait for a place; beyond it readers without a page get 503.
+    pub queue: usize,
+    /// How long a reader waits for a generation to begin.
+    pub wait: Duration,
+}
+
+/// What the cache stands on.
+pub struct Parts {
+    /// Where entries live.
+    pub store: Arc<dyn Store>,
+    /// What was invalidated.
+    pub marks: Arc<Marks>,
+    /// The time.
+    pub clock: Clock,
+    /// Where generations run, apart from the threads that serve.
+    pub runtime: Handle,
+    /// Where failures are told.
+    pub incidents: Arc<Incidents>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// How long a caller of the revalidate endpoint waits for its generation to begin: webhooks of
+/// content systems commonly give up after 30 s.
+const ON_DEMAND_WAIT: Duration = Duration::from_secs(30);
+
+/// The cache. Cloning costs a reference count.
+#[derive(Clone)]
+pub struct Isr(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    flights: Arc<Flights>,
+    queue: Arc<Queue>,
+    backoffs: Backoffs,
+    config: Config,
+}
+
+impl Isr {
+    /// A cache over `parts`.
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let queue = Queue::new(config.concurrency, config.queue, parts.metrics.clone());
+        let backoffs = Backoffs::new();
+        Self(Arc::new(Inner {
+            parts,
+            flights: Flights::new(),
+            queue,
+            backoffs,
+            config,
+        }))
+    }
+
+    /// The time by which entries are judged.
+    pub fn now(&self) -> Timestamp {
+        self.0.parts.clock.now()
+    }
+
+    /// A fresh entry, if there is one: the fast path, without waiting.
+    pub fn hit(&self, page: &Page, key: &PageKey) -> Option<Served> {
+        let entry = self.0.parts.store.get(key)?;
+        let Freshness::Fresh(ttl) = self.0.judge(page, &entry) else {
+            return None;
+        };
+        self.0.parts.metrics.hits.inc();
+        Some(Served::Hit { entry, ttl })
+    }
+
+    /// Answers a reader.
+    ///
+    /// # Errors
+    /// When there is no entry and none could be made.
+    pub async fn serve(&self, ask: Ask, patience: Patience) -> Result<Served, Refused> {
+        let served = self.0.serve(ask, patience).await;
+        let verdict = served.as_ref().map_or_else(Refused::as_str, Served::as_str);
+        self.0
+            .parts
+            .metrics
+            .served
+            .get_or_create(&Verdict { verdict })
+            .inc();
+        served
+    }
+
+    /// Makes the page anew from data read after this call; the very next reader sees it.
+    ///
+    /// # Errors
+    /// When the generation fails (the last good page stays), there is no room for it, or only a
+    /// generated page was to be renewed and this one never was.
+    pub async fn revalidate(&self, ask: Ask, only_generated: bool) -> Result<Arc<Entry>, Refused> {
+        if only_generated && self.0.parts.store.get(&ask.key).is_none() {
+            return Err(Refused::NeverGenerated);
+        }
+        let least = self.0.parts.marks.raise([Mark::Path(ask.key.clone())]);
+        let (wait, _) = self
+            .0
+            .launch(ask, least, Priority::OnDemand, Cause::OnDemand);
+        self.0.landed(wait, ON_DEMAND_WAIT).await
+    }
+
+    /// Marks pages as stale: they are shown once more while they are made anew.
+    pub fn invalidate_paths(&self, keys: &[PageKey]) {
+        self.0
+            .parts
+            .marks
+            .raise(keys.iter().cloned().map(Mark::Path));
+    }
+
+    /// Marks all pages with any of these tags as stale.
+    pub fn invalidate_tags(&self, tags: &[Tag]) {
+        self.0
+            .parts
+            .marks
+            .raise(tags.iter().cloned().map(Mark::Tag));
+    }
+
+    /// Removes a page, last good included; whether there was one.
+    pub fn purge(&self, key: &PageKey) -> bool {
+        let parts = &self.0.parts;
+        self.0.backoffs.forget(key);
+        self.0.flights.exclusively(key, || {
+            parts.marks.raise([Mark::Purge(key.clone())]);
+            parts.store.remove(key)
+        })
+    }
+
+    /// Forgets the pages of a route that is gone; how many there were.
+    pub fn remove_route(&self, route: &str) -> usize {
+        self.0.parts.store.remove_route(route)
+    }
+
+    /// Up to `limit` entries whose keys begin with `prefix`.
+    pub fn entries(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
+        self.0.parts.store.list(prefix, limit)
+    }
+
+    /// What readers of `page` would be told of `entry` now.
+    pub fn freshness(&self, page: &Page, entry: &Entry) -> Freshness {
+        self.0.judge(page, entry)
+    }
+
+    /// Makes those pages that are missing or stale, behind everybody who waits for one.
+    pub async fn prerender(&self, asks: impl IntoIterator<Item = Ask>) -> Prerendered {
+        let results = stream::iter(asks).map(|ask| self.0.prerender(ask));
+        // Twice the places: while some are stored, others are ready to begin.
+        let mut results = results.buffer_unordered(self.0.config.concurrency.max(1) * 2);
+        let mut report = Prerendered::default();
+        while let Some((key, result)) = results.next().await {
+            match result {
+                Ok(true) => report.made += 1,
+                Ok(false) => report.fresh += 1,
+                Err(refused) => report.failed.push((key, refused)),
+            }
+        }
+        report
+    }
+}
+
+impl Inner {
+    fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
+        let mark = self.parts.marks.why(&entry.key, &entry.stamp);
+        let (now, owner) = (self.parts.clock.now(), page.renderer.module());
+        judge(&entry.stamp, now, owner, page.policy.max_stale, mark)
+    }
+
+    async fn serve(self: &Arc<Self>, ask: Ask, patience: Patience) -> Result<Served, Refused> {
+        let Some(entry) = self.parts.store.get(&ask.key) else {
+            return match patience {
+                Patience::Wait => self.first(ask).await,
+                Patience::Shell => self.shell(ask).await,
+            };
+        };
+        match self.judge(&ask.page, &entry) {
+            Freshness::Fresh(ttl) => Ok(Served::Hit { entry, ttl }),
+            Freshness::Stale(why) => Ok(self.stale(ask, entry, why)),
+            Freshness::Expired(why) => Ok(self.expired(ask, entry, why).await),
+        }
+    }
+
+    /// There is no entry: the reader waits for one.
+    async fn first(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
+        let least = self.parts.marks.path(&ask.key);
+        let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::FirstRequest);
+        let entry = self.landed(wait, self.config.wait).await?;
+        Ok(self.rendered(ask, entry, !led))
+    }
+
+    /// There is no entry: the reader gets the shell, and a reload finds the page.
+    async fn shell(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
+        let module = ask.page.renderer.module();
+        if let Some(failure) = self
+            .backoffs
+            .holds(&ask.key, module, self.parts.clock.now())
+        {
+            // Another shell would only have the reader reload for ever.
+            return Err(Refused::Failed(failure));
+        }
+        let least = self.parts.marks.path(&ask.key);
+        self.launch(ask.clone(), least, Priority::OnDemand, Cause::FirstRequest);
+        match self.draw_shell(&ask).await {
+            Ok(shell) => Ok(Served::Shell(Arc::new(shell))),
+            Err(failure) => {
+                self.report(&ask, Cause::FirstRequest, &Arc::new(failure));
+                self.first(ask).await
+            }
+        }
+    }
+
+    async fn draw_shell(self: &Arc<Self>, ask: &Ask) -> Result<Document, Failure> {
+        let ticket = Arc::new(Ticket::new(Priority::Reader));
+        let policy = &ask.page.policy;
+        let full = |_| {
+            let message = "no room to draw the shell: the queue of generations is full";
+            Failure::new(crate::page::FailureKind::Resources, "shell", message)
+        };
+        let _slot = self
+            .queue
+            .enter(&ticket, &ask.page.route, policy.concurrency)
+            .await
+            .map_err(full)?;
+        let context = make::context(ask, Cause::FirstRequest);
+        ask.page.renderer.shell(&context).await
+    }
+
+    /// The entry is shown at once; it is made anew unless it failed a moment ago.
+    fn stale(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
+        let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
+        let renewal = if self.backoffs.holds(&ask.key, module, now).is_some() {
+            Renewal::BackOff
+        } else {
+            let least = self.parts.marks.path(&ask.key);
+            match self.launch(ask, least, Priority::Background, Cause::Stale) {
+                (_, true) => Renewal::Started,
+                (_, false) => Renewal::Collapsed,
+            }
+        };
+        Served::Stale {
+            entry,
+            why,
+            renewal,
+        }
+    }
+
+    /// The entry is too old to show, unless the attempt to make it anew fails.
+    async fn expired(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
+        let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
+        if self.backoffs.holds(&ask.key, module, now).is_some() {
+            return Served::Stale {
+                entry,
+                why,
+                renewal: Renewal::BackOff,
+            };
+        }
+        let least = self.parts.marks.path(&ask.key);
+        let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::Stale);
+        match self.landed(wait, self.config.wait).await {
+            Ok(made) => self.rendered(ask, made, !led),
+            Err(Refused::Failed(failure)) => Served::LastGood { entry, failure },
+            Err(_) => Served::Stale {
+                entry,
+                why,
+                renewal: Renewal::Collapsed,
+            },
+        }
+    }
+
+    /// What was waited for, unless it was invalidated or overtaken by another module meanwhile.
+    fn rendered(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, collapsed: bool) -> Served {
+        match self.judge(&ask.page, &entry) {
+            Freshness::Fresh(_) => Served::Rendered { entry, collapsed },
+            Freshness::Stale(why) | Freshness::Expired(why) => self.stale(ask, entry, why),
+        }
+    }
+
+    async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {
+        let key = ask.key.clone();
+        let entry = self.parts.store.get(&key);
+        if entry.is_some_and(|entry| matches!(self.judge(&ask.page, &entry), Freshness::Fresh(_))) {
+            return (key, Ok(false));
+        }
+        let least = self.parts.marks.path(&key);
+        let (wait, _) = self.launch(ask, least, Priority::Background, Cause::Build);
+        (key, self.landed(wait, Duration::MAX).await.map(|_| true))
+    }
+
+    /// Joins or starts a generation that reads its data after the invalidation `least`; whether
+    /// it was started.
+    fn launch(
+        self: &Arc<Self>,
+        ask: Ask,
+        least: u64,
+        priority: Priority,
+        cause: Cause,
+    ) -> (Wait, bool) {
+        match self.flights.claim(&ask.key, least, priority) {
+            Claim::Follow(wait) => (wait, false),
+            Claim::Lead(permit) => {
+                let wait = permit.wait();
+                self.parts
+                    .runtime
+                    .spawn(self.clone().fly(permit, ask, cause));
+                (wait, true)
+            }
+        }
+    }
+
+    async fn landed(&self, mut wait: Wait, patience: Duration) -> Result<Arc<Entry>, Refused> {
+        let retry_after = self.config.wait.max(Duration::from_secs(1));
+        let overloaded = Refused::Overloaded { retry_after };
+        if tokio::time::timeout(patience, wait.begun()).await.is_err() {
+            return Err(overloaded);
+        }
+        match wait.landed().await {
+            Landing::Stored(entry) => Ok(entry),
+            Landing::Failed(failure) => Err(Refused::Failed(failure)),
+            Landing::Overloaded => Err(overloaded),
+        }
+    }
+
+    /// One generation, from its turn to its landing.
+    async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause) {
+        permit.turn().await;
+        let places = ask.page.policy.concurrency;
+        let entered = self
+            .queue
+            .enter(permit.ticket(), &ask.page.route, places)
+            .await;
+        let Ok(slot) = entered else {
+            return permit.land(|| Landing::Overloaded);
+        };
+        let sequence = permit.begin(|| self.parts.marks.sequence());
+        let previous = self.parts.store.get(&ask.key);
+        let clock = &self.parts.clock;
+        let started = tokio::time::Instant::now();
+        let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
+        drop(slot);
+        self.parts
+            .metrics
+            .generation_seconds
+            .observe(started.elapsed().as_secs_f64());
+        let made = made.map(Arc::new).map_err(Arc::new);
+        let outcome = made
+            .as_ref()
+            .map_or_else(|f| f.kind.as_str(), |e| e.content.as_str());
+        let ending = Ending {
+            cause: cause.as_str(),
+            outcome,
+        };
+        self.parts.metrics.generations.get_or_create(&ending).inc();
+        if let Err(failure) = &made {
+            self.report(&ask, cause, failure);
+        }
+        permit.land(|| self.settle(&ask, sequence, made));
+    }
+
+    /// Stores what came out. Nobody can claim or purge the page meanwhile.
+    fn settle(&self, ask: &Ask, sequence: u64, made: Result<Arc<Entry>, Arc<Failure>>) -> Landing {
+        match made {
+            Ok(entry) => {
+                self.backoffs.forget(&ask.key);
+                if !self.parts.marks.purged_since(&ask.key, sequence)
+                    && let Err(error) = self.parts.store.put(entry.clone())
+                {
+                    tracing::warn!(path = %ask.key, "not kept: {error}");
+                }
+                Landing::Stored(entry)
+            }
+            Err(failure) => {
+                let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
+                let last_good = self.parts.store.get(&ask.key);
+                let revalidate =
+                    last_good.map_or(ask.page.policy.revalidate, |entry| entry.stamp.revalidate);
+                let jitter = fastrand::f64();
+                self.backoffs
+                    .failed(&ask.key, module, revalidate, now, &failure, jitter);
+                Landing::Failed(failure)
+            }
+        }
+    }
+
+    fn report(&self, ask: &Ask, cause: Cause, failure: &Arc<Failure>) {
+        let subject = Subject::Generation {
+            route: ask.page.route.clone(),
+            path: ask.key.to_string(),
+            module: ask.page.renderer.module().short(),
+            cause: cause.as_str(),
+        };
+        let (kind, message) = (failure.kind.as_str(), failure.to_string());
+        let now = self.parts.clock.now();
+        self.parts
+            .incidents
+            .record(now, subject, kind, message, Some(failure.clone()));
+        self.parts.metrics.incidents.inc();
+    }
+}

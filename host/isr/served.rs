@@ -20,6 +20,18 @@ pub struct Ask {
     pub query: Vec<(String, String)>,
 }
 
+impl Ask {
+    /// Asks for the page of `page` at the canonical `path`.
+    pub fn new(
+        page: Arc<Page>,
+        path: &str,
+        params: Vec<Param>,
+        query: Vec<(String, String)>,
+    ) -> Self {
+        Self { page, key: PageKey::new(path, &query), path: path.to_owned(), params, query }
+    }
+}
+
 /// What a reader gets when there is no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
@@ -38,8 +50,6 @@ pub enum Renewal {
     Collapsed,
     /// The last one failed; the next attempt waits.
     BackOff,
-    /// There was no room for another generation.
-    QueueFull,
 }
 
 /// An answer for a reader.
@@ -107,9 +117,6 @@ pub enum Refused {
     /// Only a generated page was to be renewed, and this one never was.
     #[error("the page was never generated")]
     NeverGenerated,
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Stopping,
 }
 
 impl Refused {
@@ -119,7 +126,17 @@ impl Refused {
             Refused::Failed(_) => "error",
             Refused::Overloaded { .. } => "overloaded",
             Refused::NeverGenerated => "never-generated",
-            Refused::Stopping => "stopping",
         }
     }
+}
+
+/// What prerendering did.
+#[derive(Debug, Default)]
+pub struct Prerendered {
+    /// Pages made.
+    pub made: usize,
+    /// Pages that were fresh already.
+    pub fresh: usize,
+    /// Pages that could not be made, and why.
+    pub failed: Vec<(PageKey, Refused)>,
 }

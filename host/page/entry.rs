@@ -22,7 +22,7 @@ pub struct Entry {
 }
 
 /// What an entry says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Content {
     /// A page and the props it was rendered from: one generation, one age.
     Document {

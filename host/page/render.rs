@@ -165,6 +165,9 @@ pub struct Cost {
     /// Wall time of `render`.
     #[serde(serialize_with = "as_micros", rename = "render_us")]
     pub render: Duration,
+    /// Time to compress the page and its props.
+    #[serde(serialize_with = "as_micros", rename = "encode_us")]
+    pub encode: Duration,
     /// The most linear memory held at once, in bytes.
     pub memory: u64,
     /// The outgoing requests, in order.

@@ -1,48 +1,33 @@
-//! `Policy`: which hosts a page may reach. This first version reaches none.
+//! Outgoing HTTP of guests: who may call whom, and the client that makes the call.
+//!
+//! Nothing is granted by default. A [`Policy`] lists what a route may call, a [`Client`] is shared
+//! by the whole program and owns the connections, a [`Session`] is one generation's use of it: it
+//! is what the sandbox plugs in as `wasi:http`'s hooks.
+//!
+//! The order of checks is the security argument: a URL is brought into its one spelling,
+//! held against the policy, resolved once, and every address is judged on its
+//! own; the socket goes to exactly the address that was judged, so an answer that changes between
+//! check and use changes nothing.
 
-use std::sync::Arc;
+mod address;
+mod body;
+mod client;
+mod connect;
+mod entry;
+mod log;
+mod policy;
+mod pool;
+mod refusal;
+mod resolve;
+mod session;
+mod target;
+mod tls;
 
-use tokio::time::Instant;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+#[cfg(test)]
+mod live;
 
-use super::Limits;
-use crate::page::Fetch;
-
-/// The hosts that a route may reach.
-#[derive(Debug, Default)]
-pub struct Policy;
-
-/// What all routes share to reach hosts.
-#[derive(Debug, Clone, Default)]
-pub struct Client;
-
-/// The outgoing requests of one generation.
-#[derive(Debug)]
-pub struct Session;
-
-impl Client {
-    /// The requests of a generation that ends at `deadline`.
-    pub fn session(&self, _: Arc<Policy>, _: &Limits, _: Instant) -> Session {
-        Session
-    }
-}
-
-impl Session {
-    /// The requests so far, in order.
-    pub fn fetches(&self) -> Vec<Fetch> {
-        Vec::new()
-    }
-}
-
-type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
-
-impl WasiHttpHooks for Session {
-    fn send_request(
-        &mut self,
-        _: ::http::Request<WasiBody>,
-        _: Option<RequestOptions>,
-        _: Io,
-    ) -> Box<dyn Future<Output = Result<(::http::Response<WasiBody>, Io), Error>> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
-    }
-}
+pub use client::{Client, ClientConfig, ClientError};
+pub use entry::Entry;
+pub use policy::{Policy, PolicyError};
+pub use resolve::Resolver;
+pub use session::{Session, SessionLimits};

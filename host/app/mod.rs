@@ -1,0 +1,128 @@
+//! `App`: the one place where the rooms are wired together.
+
+mod threads;
+mod warm;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::guest::Engine;
+use crate::guest::outbound::Client;
+use crate::http::listen::Bound;
+use crate::http::{Overlay, Site};
+use crate::isr::{Isr, Parts};
+use crate::release::Releases;
+use crate::store::{Marks, Memory};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Clock, Incidents};
+use crate::{admin, http};
+use threads::GenerationThreads;
+
+/// A server, bound to its ports and ready to run.
+pub struct App {
+    site: (Bound, Arc<Site>),
+    admin: (Bound, Arc<admin::Admin>),
+    releases: Arc<Releases>,
+    isr: Isr,
+    ready: watch::Sender<bool>,
+    generations: GenerationThreads,
+}
+
+impl App {
+    /// Binds the ports, starts the sandbox and loads the first release. Readers who connect
+    /// meanwhile wait; none is refused.
+    ///
+    /// # Errors
+    /// When a port cannot be had, or the machine cannot run the sandbox. A module that cannot be
+    /// loaded is an incident, not an error.
+    pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let incidents = Arc::new(Incidents::default());
+        let clock = Clock::system();
+        let site_port = Bound::bind(config.http.listener(&metrics)).context("the site's port")?;
+        let admin_port = Bound::bind(config.admin.listener()).context("the admin port")?;
+        let generations = GenerationThreads::start(config.generation_threads)?;
+
+        let engine = Engine::new(config.engine)?;
+        let own_addresses = vec![site_port.addr(), admin_port.addr()];
+        let client = Client::new(crate::guest::outbound::ClientConfig {
+            own_addresses,
+            ..config.outbound
+        })?;
+        let releases =
+            Releases::new(config.release, engine, client, clock, incidents.clone());
+        releases.scan().await;
+
+        let isr = Isr::new(
+            config.isr,
+            Parts {
+                store: Arc::new(Memory::new(config.memory, metrics.clone())),
+                marks: Arc::new(Marks::default()),
+                clock,
+                runtime: generations.handle(),
+                incidents: incidents.clone(),
+                metrics: metrics.clone(),
+            },
+        );
+        let (ready, is_ready) = watch::channel(false);
+        let site = Site::new(config.http, releases.clone(), isr.clone(), overlay);
+        let admin = admin::Admin::new(
+            config.admin,
+            admin::Parts { releases: releases.clone(), isr: isr.clone(), incidents, metrics, is_ready },
+        );
+        Ok(Self {
+            site: (site_port, Arc::new(site)),
+            admin: (admin_port, Arc::new(admin)),
+            releases,
+            isr,
+            ready,
+            generations,
+        })
+    }
+
+    /// Where readers connect.
+    pub fn site_addr(&self) -> SocketAddr {
+        self.site.0.addr()
+    }
+
+    /// Where operators connect.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.0.addr()
+    }
+
+    /// The releases that are served.
+    pub fn releases(&self) -> &Arc<Releases> {
+        &self.releases
+    }
+
+    /// Serves until `stop`, then finishes what is in flight.
+    ///
+    /// # Errors
+    /// When a serving thread died.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let (stopping, stopped) = watch::channel(false);
+        let (site_port, site) = self.site;
+        let (admin_port, admin) = self.admin;
+        let site = site_port.serve(site, stopped.clone());
+        let admin = admin_port.serve(admin, stopped.clone());
+        let ended = http::listen::stopped(stopped.clone());
+        let watcher = tokio::spawn({
+            let releases = self.releases.clone();
+            async move { releases.watch(ended).await }
+        });
+        let warmer = tokio::spawn(warm::keep_warm(self.releases, self.isr, self.ready));
+        stop.await;
+        tracing::info!("stopping: requests in flight are finished");
+        stopping.send_replace(true);
+        warmer.abort();
+        let ends = (site.join().await, admin.join().await);
+        // The watcher ends with the stop signal, unless a module is compiling, which nothing waits for.
+        watcher.abort();
+        self.generations.stop();
+        ends.0.and(ends.1).context("a serving thread died")
+    }
+}

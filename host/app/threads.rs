@@ -1,0 +1,46 @@
+//! `GenerationThreads`: where pages are made, apart from the threads that serve.
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// How much lower than the serving threads' priority: a busy guest yields the core to a hit.
+const NICE: i32 = 10;
+
+/// Compressions at once, beside the threads that run guests.
+const BLOCKING_THREADS: usize = 4;
+
+/// A runtime of its own for generations, at low priority.
+pub(super) struct GenerationThreads(Runtime);
+
+impl GenerationThreads {
+    /// Starts `count` threads.
+    pub(super) fn start(count: usize) -> anyhow::Result<Self> {
+        Builder::new_multi_thread()
+            .worker_threads(count.max(1))
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("generate")
+            .on_thread_start(lower_priority)
+            .enable_all()
+            .build()
+            .map(Self)
+            .context("cannot start the threads that make pages")
+    }
+
+    /// Where to spawn.
+    pub(super) fn handle(&self) -> Handle {
+        self.0.handle().clone()
+    }
+
+    /// Ends them without waiting: what is half made is worth nothing.
+    pub(super) fn stop(self) {
+        self.0.shutdown_background();
+    }
+}
+
+fn lower_priority() {
+    let thread = rustix::thread::gettid();
+    // Not being allowed to is no reason not to serve.
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
+        tracing::debug!("generations run at normal priority: {error}");
+    }
+}

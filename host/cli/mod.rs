@@ -1,0 +1,65 @@
+//! `Cli`: the commands, their help, and how they end.
+//!
+//! Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
+
+mod build;
+mod content;
+mod serve;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Serves pages compiled to WebAssembly with Incremental Static Regeneration.
+///
+/// Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
+#[derive(Debug, Parser)]
+#[command(name = "wisr", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> ExitCode {
+        init_logging();
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(&anyhow::anyhow!(error).context("cannot start threads")),
+        };
+        let ended = runtime.block_on(async {
+            match self.command {
+                Command::Serve(args) => serve::run(args).await,
+            }
+        });
+        // Compilations cannot be interrupted: whoever stops does not wait for them.
+        runtime.shutdown_background();
+        ended.unwrap_or_else(|error| fail(&error))
+    }
+}
+
+/// Logs go to stderr, as `WISR_LOG` says; the default shows what needs attention.
+fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WISR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("wisr=info,warn"));
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .with_target(false);
+    if terminal { log.compact().init() } else { log.init() }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

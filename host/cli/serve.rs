@@ -1,0 +1,74 @@
+//! `wisr serve`: serves a folder of modules.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::terminal;
+use crate::app::App;
+use crate::config::{Config, Overrides, TOKEN_VARIABLE};
+
+/// Serve a site: the folder that `wisr build` makes, or any folder with `pages/*.wasm`.
+///
+/// Drop a module into SITE/pages and its route is live; replace it and readers get the new one
+/// without a failed request; what cannot be loaded changes nothing and is told as an incident on
+/// the admin port. SITE/wisr.toml configures it.
+///
+/// Exit codes: 0 stopped by a signal, 1 failed, 2 usage.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The site's folder.
+    #[arg(default_value = ".")]
+    pub site: PathBuf,
+    /// The address for readers; port 0 picks a free one [default: 127.0.0.1:3000].
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// The address for operators [default: 127.0.0.1:3001].
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// The token of the revalidate endpoint; better set it in the environment or in wisr.toml,
+    /// since others on this machine can read a command line.
+    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true)]
+    pub token: Option<String>,
+}
+
+/// Runs `wisr serve` until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// What keeps the server from starting.
+pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    ensure!(
+        args.site.is_dir(),
+        "no folder `{}`: `wisr build SRC -o {}` makes one",
+        args.site.display(),
+        args.site.display()
+    );
+    let overrides =
+        Overrides { listen: args.listen, admin: args.admin, token: args.token, dev: false };
+    let app = App::build(Config::load(&args.site, &overrides)?, None).await?;
+    announce(&app);
+    app.run(stop_signal()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints where the server listens: the two lines that scripts wait for.
+pub(super) fn announce(app: &App) {
+    terminal::data(format!("wisr: site on http://{}", app.site_addr()));
+    terminal::data(format!("wisr: admin on http://{}", app.admin_addr()));
+}
+
+/// Ends with SIGTERM or SIGINT.
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,137 @@
+//! `File`: `wisr.toml` as written. Every key has a default; unknown keys are errors.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::units::{Lifetime, Size, Span};
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct File {
+    pub(super) server: Server,
+    pub(super) revalidate: Revalidate,
+    pub(super) store: Store,
+    pub(super) generations: Generations,
+    pub(super) shell: Shell,
+    pub(super) outbound: Outbound,
+    pub(super) defaults: Route,
+    pub(super) routes: BTreeMap<String, Route>,
+    pub(super) settings: BTreeMap<String, String>,
+    pub(super) dev: Dev,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Server {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+    pub(super) admin_token: Option<String>,
+    pub(super) threads: Option<usize>,
+    pub(super) connections: Option<usize>,
+    pub(super) drain: Option<Span>,
+    pub(super) artifacts: Option<PathBuf>,
+    pub(super) poll: Option<Span>,
+}
+
+/// `[revalidate]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Revalidate {
+    pub(super) token: Option<String>,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Store {
+    pub(super) memory: Option<Size>,
+}
+
+/// `[generations]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Generations {
+    pub(super) concurrency: Option<usize>,
+    pub(super) queue: Option<usize>,
+    pub(super) wait: Option<Span>,
+}
+
+/// `[shell]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Shell {
+    pub(super) crawlers: Option<Vec<String>>,
+}
+
+/// `[outbound]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Outbound {
+    pub(super) extra_roots: Option<PathBuf>,
+}
+
+/// `[defaults]` and `[routes."/…"]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Route {
+    pub(super) revalidate: Option<Lifetime>,
+    pub(super) max_stale: Option<Span>,
+    pub(super) render: Option<RenderWhen>,
+    pub(super) concurrency: Option<usize>,
+    pub(super) cpu: Option<Span>,
+    pub(super) wall: Option<Span>,
+    pub(super) memory: Option<Size>,
+    pub(super) page: Option<Size>,
+    pub(super) props: Option<Size>,
+    pub(super) fetches: Option<u32>,
+    pub(super) fetches_in_flight: Option<u32>,
+    pub(super) fetch_bytes: Option<Size>,
+    pub(super) outbound: Option<Vec<String>>,
+    pub(super) query: Option<Vec<String>>,
+    pub(super) settings: BTreeMap<String, String>,
+}
+
+/// `render = …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RenderWhen {
+    Always,
+    WhenPropsChange,
+}
+
+/// `[dev]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Dev {
+    pub(super) content: Option<PathBuf>,
+}
+
+impl Route {
+    /// What this table says, and where it is silent what `defaults` says.
+    pub(super) fn over(&self, defaults: &Route) -> Route {
+        let mut settings = defaults.settings.clone();
+        settings.extend(self.settings.clone());
+        Route {
+            revalidate: self.revalidate.or(defaults.revalidate),
+            max_stale: self.max_stale.or(defaults.max_stale),
+            render: self.render.or(defaults.render),
+            concurrency: self.concurrency.or(defaults.concurrency),
+            cpu: self.cpu.or(defaults.cpu),
+            wall: self.wall.or(defaults.wall),
+            memory: self.memory.or(defaults.memory),
+            page: self.page.or(defaults.page),
+            props: self.props.or(defaults.props),
+            fetches: self.fetches.or(defaults.fetches),
+            fetches_in_flight: self.fetches_in_flight.or(defaults.fetches_in_flight),
+            fetch_bytes: self.fetch_bytes.or(defaults.fetch_bytes),
+            outbound: self.outbound.clone().or_else(|| defaults.outbound.clone()),
+            query: self.query.clone().or_else(|| defaults.query.clone()),
+            settings,
+        }
+    }
+}

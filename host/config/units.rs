@@ -1,0 +1,85 @@
+//! `Span`, `Size` and `Lifetime`: quantities as people write them in `wisr.toml`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+use crate::page::Revalidate;
+
+/// A duration with its unit: `"500ms"`, `"10s"`, `"365d"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+/// A number of bytes: `4096`, `"8MiB"`, `"1 GB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size(pub(super) u64);
+
+/// `"never"`, or a number of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lifetime(pub(super) Revalidate);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Span).map_err(|_| {
+            D::Error::custom(format!("{text:?} is not a duration: write \"500ms\", \"10s\", \"365d\""))
+        })
+    }
+}
+
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a size such as \"128MiB\", or a number of bytes")
+    }
+
+    fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
+        u64::try_from(bytes).map(Size).map_err(|_| E::custom("a size is not negative"))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+        text.parse::<bytesize::ByteSize>().map(|size| Size(size.as_u64())).map_err(|_| {
+            E::custom(format!("{text:?} is not a size: write \"128MiB\", \"1GB\" or a number of bytes"))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+struct LifetimeVisitor;
+
+impl Visitor<'_> for LifetimeVisitor {
+    type Value = Lifetime;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("\"never\" or a number of seconds, at least 1")
+    }
+
+    fn visit_i64<E: Error>(self, seconds: i64) -> Result<Lifetime, E> {
+        match u32::try_from(seconds) {
+            Ok(seconds) if seconds > 0 => Ok(Lifetime(Revalidate::After(seconds))),
+            _ => Err(E::custom("revalidate is \"never\" or a number of seconds, at least 1")),
+        }
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Lifetime, E> {
+        match text {
+            "never" => Ok(Lifetime(Revalidate::Never)),
+            _ => Err(E::custom(format!("revalidate = {text:?}: write \"never\" or a number of seconds"))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Lifetime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LifetimeVisitor)
+    }
+}

@@ -1,0 +1,308 @@
+//! `Flights`: at most one generation of a page at a time, and those who wait for it.
+//!
+//! A caller who needs data read after a certain invalidation never joins a generation that began
+//! before it: it shares the next one, which begins when the current one has landed. Exactly one
+//! permit exists for each flight; dropping it frees the followers.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::queue::{Priority, Ticket};
+use crate::page::{Entry, Failure, FailureKind, PageKey};
+
+/// Enough that a few dozen cores rarely meet.
+const SHARDS: usize = 64;
+
+/// The flights of all pages.
+pub(super) struct Flights {
+    shards: Box<[Mutex<HashMap<PageKey, Lane>>]>,
+    hasher: RandomState,
+}
+
+/// The flights of one page.
+struct Lane {
+    current: Flight,
+    /// The invalidation sequence read when the current flight began; none before.
+    began: Option<u64>,
+    next: Option<Flight>,
+}
+
+#[derive(Clone)]
+struct Flight {
+    phase: Arc<watch::Sender<Phase>>,
+    ticket: Arc<Ticket>,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Waiting,
+    Running,
+    Landed(Landing),
+}
+
+/// How a flight ended.
+#[derive(Clone)]
+pub(super) enum Landing {
+    /// A new entry, which is what readers get from now on.
+    Stored(Arc<Entry>),
+    /// The generation failed.
+    Failed(Arc<Failure>),
+    /// There was no room for it.
+    Overloaded,
+}
+
+/// What a caller does about a page that must be made.
+pub(super) enum Claim {
+    /// Make it.
+    Lead(Permit),
+    /// Somebody does.
+    Follow(Wait),
+}
+
+/// The right and the duty to make a page.
+pub(super) struct Permit {
+    flights: Arc<Flights>,
+    key: PageKey,
+    flight: Flight,
+    predecessor: Option<Wait>,
+}
+
+/// A flight that will land.
+pub(super) struct Wait {
+    phase: watch::Receiver<Phase>,
+}
+
+// === impl Flights ===
+
+impl Flights {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        })
+    }
+
+    /// Joins or opens a flight whose data is read after the invalidation `least`.
+    pub(super) fn claim(self: &Arc<Self>, key: &PageKey, least: u64, priority: Priority) -> Claim {
+        let mut shard = self.shard(key).lock();
+        let Some(lane) = shard.get_mut(key) else {
+            let flight = Flight::new(priority);
+            let lane = Lane {
+                current: flight.clone(),
+                began: None,
+                next: None,
+            };
+            shard.insert(key.clone(), lane);
+            return Claim::Lead(self.permit(key, flight, None));
+        };
+        let flight = match (lane.began, &lane.next) {
+            (Some(began), None) if began < least => {
+                let flight = Flight::new(priority);
+                lane.next = Some(flight.clone());
+                let predecessor = Some(lane.current.wait());
+                return Claim::Lead(self.permit(key, flight, predecessor));
+            }
+            (Some(began), Some(next)) if began < least => next,
+            _ => &lane.current,
+        };
+        flight.ticket.raise(priority);
+        Claim::Follow(flight.wait())
+    }
+
+    /// Runs `change` while no flight of the page can begin or land.
+    pub(super) fn exclusively<T>(&self, key: &PageKey, change: impl FnOnce() -> T) -> T {
+        let _held = self.shard(key).lock();
+        change()
+    }
+
+    fn permit(
+        self: &Arc<Self>,
+        key: &PageKey,
+        flight: Flight,
+        predecessor: Option<Wait>,
+    ) -> Permit {
+        Permit {
+            flights: self.clone(),
+            key: key.clone(),
+            flight,
+            predecessor,
+        }
+    }
+
+    fn shard(&self, key: &PageKey) -> &Mutex<HashMap<PageKey, Lane>> {
+        let hash = self.hasher.hash_one(key);
+        &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
+    }
+}
+
+// === impl Flight ===
+
+impl Flight {
+    fn new(priority: Priority) -> Self {
+        let (phase, _) = watch::channel(Phase::Waiting);
+        Self {
+            phase: Arc::new(phase),
+            ticket: Arc::new(Ticket::new(priority)),
+        }
+    }
+
+    fn wait(&self) -> Wait {
+        Wait {
+            phase: self.phase.subscribe(),
+        }
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// A wait for this very flight.
+    pub(super) fn wait(&self) -> Wait {
+        self.flight.wait()
+    }
+
+    /// The flight's place in the queue.
+    pub(super) fn ticket(&self) -> &Arc<Ticket> {
+        &self.flight.ticket
+    }
+
+    /// Waits until the page's earlier flight has landed.
+    pub(super) async fn turn(&mut self) {
+        if let Some(predecessor) = self.predecessor.take() {
+            predecessor.landed().await;
+        }
+    }
+
+    /// Begins: `sequence` is read while nobody can judge whether to join.
+    pub(super) fn begin(&self, sequence: impl FnOnce() -> u64) -> u64 {
+        let mut shard = self.flights.shard(&self.key).lock();
+        let sequence = sequence();
+        if let Some(lane) = shard.get_mut(&self.key) {
+            lane.began = Some(sequence);
+        }
+        drop(shard);
+        self.flight.phase.send_replace(Phase::Running);
+        sequence
+    }
+
+    /// Lands: `settle` stores what came out before anybody can claim the page again.
+    pub(super) fn land(self, settle: impl FnOnce() -> Landing) {
+        self.finish(settle);
+    }
+
+    fn finish(&self, settle: impl FnOnce() -> Landing) {
+        let mut shard = self.flights.shard(&self.key).lock();
+        let landing = settle();
+        if let Some(lane) = shard.get_mut(&self.key) {
+            if Arc::ptr_eq(&lane.current.phase, &self.flight.phase) {
+                match lane.next.take() {
+                    Some(next) => (lane.current, lane.began) = (next, None),
+                    None => drop(shard.remove(&self.key)),
+                }
+            } else {
+                lane.next = None;
+            }
+        }
+        drop(shard);
+        self.flight.phase.send_replace(Phase::Landed(landing));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let landed = matches!(*self.flight.phase.borrow(), Phase::Landed(_));
+        if !landed {
+            self.finish(|| {
+                let message = "wisr abandoned the generation: this is a bug, please report it";
+                Landing::Failed(Arc::new(Failure::new(
+                    FailureKind::Host,
+                    "generation",
+                    message,
+                )))
+            });
+        }
+    }
+}
+
+// === impl Wait ===
+
+impl Wait {
+    /// Waits until the generation runs.
+    pub(super) async fn begun(&mut self) {
+        // An error means that the flight is gone, which `landed` reports.
+        let _ = self
+            .phase
+            .wait_for(|phase| !matches!(phase, Phase::Waiting))
+            .await;
+    }
+
+    /// Waits until the flight lands.
+    pub(super) async fn landed(mut self) -> Landing {
+        match self
+            .phase
+            .wait_for(|phase| matches!(phase, Phase::Landed(_)))
+            .await
+            .as_deref()
+        {
+            Ok(Phase::Landed(landing)) => landing.clone(),
+            _ => Landing::Overloaded,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lead(claim: Claim) -> Permit {
+        match claim {
+            Claim::Lead(permit) => permit,
+            Claim::Follow(_) => panic!("expected to lead"),
+        }
+    }
+
+    fn follow(claim: Claim) -> Wait {
+        match claim {
+            Claim::Follow(wait) => wait,
+            Claim::Lead(_) => panic!("expected to follow"),
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_need_newer_data_share_the_next_flight() {
+        let flights = Flights::new();
+        let key = PageKey::new("/a", &[]);
+        let first = lead(flights.claim(&key, 0, Priority::Reader));
+        follow(flights.claim(&key, 7, Priority::OnDemand));
+        first.begin(|| 7);
+        follow(flights.claim(&key, 7, Priority::Reader));
+        let mut second = lead(flights.claim(&key, 8, Priority::OnDemand));
+        let waiting = follow(flights.claim(&key, 9, Priority::OnDemand));
+        follow(flights.claim(&key, 7, Priority::Reader));
+        first.land(|| Landing::Overloaded);
+        second.turn().await;
+        second.begin(|| 9);
+        follow(flights.claim(&key, 9, Priority::Reader));
+        second.land(|| Landing::Overloaded);
+        assert!(matches!(waiting.landed().await, Landing::Overloaded));
+        lead(flights.claim(&key, 0, Priority::Reader));
+    }
+
+    #[tokio::test]
+    async fn dropping_a_permit_frees_the_followers() {
+        let flights = Flights::new();
+        let key = PageKey::new("/a", &[]);
+        let permit = lead(flights.claim(&key, 0, Priority::Reader));
+        let wait = follow(flights.claim(&key, 0, Priority::Reader));
+        drop(permit);
+        assert!(matches!(wait.landed().await, Landing::Failed(_)));
+        let current = lead(flights.claim(&key, 0, Priority::Reader));
+        current.begin(|| 0);
+        drop(lead(flights.claim(&key, 1, Priority::Reader)));
+        lead(flights.claim(&key, 1, Priority::Reader));
+    }
+}

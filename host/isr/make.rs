@@ -1,0 +1,165 @@
+//! `make`: one generation, from asking the renderer to an entry ready to be stored.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderValue, header};
+
+use super::Ask;
+use crate::page::{
+    Cause, Content, Context, Cost, Digest, Document, Entry, Failure, FailureKind, Lifetime,
+    NOT_FOUND_REVALIDATE, Outcome, Payload, Props, Revalidate, Stamp, Tag, Timestamp,
+};
+use crate::telemetry::Clock;
+
+/// Makes the page that was asked for. `previous` is what readers get now; `sequence` the
+/// invalidation number read before.
+pub(super) async fn make(
+    ask: &Ask,
+    cause: Cause,
+    sequence: u64,
+    previous: Option<&Entry>,
+    clock: &Clock,
+) -> Result<Entry, Failure> {
+    let work = generate(ask, cause, sequence, previous, clock);
+    // A bug of wisr costs this generation, not the process, and says so.
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            let message = format!("wisr panicked (please report it): {text}");
+            Err(Failure::new(FailureKind::Host, "generation", message))
+        })
+}
+
+/// What a page is made from, to make it.
+pub(super) fn context(ask: &Ask, cause: Cause) -> Context {
+    Context {
+        route: ask.page.route.clone(),
+        path: ask.path.clone(),
+        params: ask.params.clone(),
+        query: ask.query.clone(),
+        cause,
+    }
+}
+
+async fn generate(
+    ask: &Ask,
+    cause: Cause,
+    sequence: u64,
+    previous: Option<&Entry>,
+    clock: &Clock,
+) -> Result<Entry, Failure> {
+    let renderer = &ask.page.renderer;
+    let module = renderer.module();
+    let before = previous
+        .filter(|entry| ask.page.policy.render_on_change && entry.stamp.module == module)
+        .and_then(|entry| match &entry.content {
+            Content::Document { props, .. } => Some((*props, &entry.content)),
+            _ => None,
+        });
+    let known = before.map(|(props, _)| props);
+    let generation = renderer.generate(&context(ask, cause), known).await?;
+    let mut cost = generation.cost;
+    let (content, lifetime, tags) = match (generation.outcome, before) {
+        (Outcome::Page(props, document), _) => {
+            let (lifetime, tags) = (props.lifetime, props.tags.clone());
+            (encode(props, document, &mut cost).await?, lifetime, tags)
+        }
+        (Outcome::Unchanged(props), Some((_, content))) => {
+            (content.clone(), props.lifetime, props.tags)
+        }
+        (Outcome::Unchanged(_), None) => {
+            let message = "the renderer skipped a page that was never rendered";
+            return Err(Failure::new(FailureKind::Host, "generation", message));
+        }
+        (Outcome::NotFound(lifetime), _) => (Content::NotFound, lifetime, Vec::new()),
+        (
+            Outcome::Redirect {
+                location,
+                status,
+                lifetime,
+            },
+            _,
+        ) => (Content::Redirect { location, status }, lifetime, Vec::new()),
+    };
+    let revalidate = resolve(&content, lifetime, ask.page.policy.revalidate);
+    let stamp = stamp(clock.now(), revalidate, module, sequence, tags);
+    Ok(Entry {
+        key: ask.key.clone(),
+        route: ask.page.route.clone(),
+        stamp,
+        content,
+        cost,
+    })
+}
+
+fn resolve(content: &Content, lifetime: Lifetime, inherited: Revalidate) -> Revalidate {
+    match content {
+        Content::NotFound => Revalidate::resolve(lifetime, NOT_FOUND_REVALIDATE),
+        Content::Document { .. } | Content::Redirect { .. } => {
+            Revalidate::resolve(lifetime, inherited)
+        }
+    }
+}
+
+fn stamp(
+    now: Timestamp,
+    revalidate: Revalidate,
+    module: Digest,
+    sequence: u64,
+    tags: Vec<Tag>,
+) -> Stamp {
+    Stamp {
+        generated: now,
+        revalidate,
+        fresh_until: revalidate.fresh_until(now, fastrand::f64()),
+        module,
+        sequence,
+        tags: tags.into(),
+    }
+}
+
+async fn encode(props: Props, document: Document, cost: &mut Cost) -> Result<Content, Failure> {
+    let Document {
+        status,
+        headers,
+        body,
+    } = document;
+    let content_type = headers.get(header::CONTENT_TYPE).cloned();
+    let json = props.json;
+    let digest = Digest::of(&json);
+    let started = Instant::now();
+    // Milliseconds of pure computation: not on a thread that polls other generations.
+    let encoded = tokio::task::spawn_blocking(move || {
+        (
+            Payload::encode(body, content_type.as_ref()),
+            encode_json(json),
+        )
+    });
+    let (body, data) = encoded.await.map_err(|error| {
+        Failure::new(
+            FailureKind::Host,
+            "encode",
+            format!("compressing failed: {error}"),
+        )
+    })?;
+    cost.encode = started.elapsed();
+    Ok(Content::Document {
+        status,
+        headers,
+        body,
+        data,
+        props: digest,
+    })
+}
+
+fn encode_json(json: Bytes) -> Payload {
+    Payload::encode(json, Some(&HeaderValue::from_static("application/json")))
+}

@@ -1,0 +1,300 @@
+//! `Queue`: how many generations run at once, and who comes next.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::telemetry::metrics::Metrics;
+
+/// Who waits for a generation; a later variant comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Priority {
+    /// Nobody: a stale page is renewed, a listed one made ahead.
+    Background,
+    /// A caller of the revalidate endpoint.
+    OnDemand,
+    /// A reader without a page.
+    Reader,
+}
+
+/// A place in the queue whose priority may rise while it waits.
+#[derive(Debug)]
+pub(super) struct Ticket(AtomicU8);
+
+/// The queue.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Generations at once.
+    places: usize,
+    /// Generations that wait.
+    length: usize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    routes: HashMap<Arc<str>, usize>,
+    waiting: VecDeque<Waiter>,
+}
+
+struct Waiter {
+    ticket: Arc<Ticket>,
+    route: Arc<str>,
+    route_places: usize,
+    grant: oneshot::Sender<Slot>,
+}
+
+/// The right to run one generation, until dropped.
+pub(super) struct Slot {
+    queue: Arc<Queue>,
+    route: Arc<str>,
+}
+
+/// There is no room, not even to wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+// === impl Ticket ===
+
+impl Ticket {
+    pub(super) fn new(priority: Priority) -> Self {
+        Self(AtomicU8::new(priority as u8))
+    }
+
+    pub(super) fn raise(&self, priority: Priority) {
+        self.0.fetch_max(priority as u8, Ordering::Relaxed);
+    }
+
+    fn urgency(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    pub(super) fn new(places: usize, length: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            places,
+            length,
+            metrics,
+        })
+    }
+
+    /// Waits for a slot. When the queue is full, the least urgent gives way.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        ticket: &Arc<Ticket>,
+        route: &Arc<str>,
+        route_places: usize,
+    ) -> Result<Slot, Full> {
+        let (grant, granted) = oneshot::channel();
+        let waiter = Waiter {
+            ticket: ticket.clone(),
+            route: route.clone(),
+            route_places,
+            grant,
+        };
+        self.admit(waiter)?;
+        self.grant();
+        granted.await.map_err(|_| Full)
+    }
+
+    fn admit(&self, waiter: Waiter) -> Result<(), Full> {
+        let mut state = self.state.lock();
+        if state.waiting.len() >= self.length {
+            state.waiting.retain(|waiter| !waiter.grant.is_closed());
+        }
+        if state.waiting.len() >= self.length.max(1) {
+            let urgency = |(_, waiter): &(usize, &Waiter)| waiter.ticket.urgency();
+            // The last of the least urgent: those who came first are served first.
+            let least = state.waiting.iter().enumerate().rev().min_by_key(urgency);
+            match least.map(|(position, least)| (position, least.ticket.urgency())) {
+                Some((position, urgency)) if urgency < waiter.ticket.urgency() => {
+                    state.waiting.remove(position);
+                }
+                _ => return Err(Full),
+            }
+        }
+        state.waiting.push_back(waiter);
+        Ok(())
+    }
+
+    /// Gives free places to the most urgent, first come first.
+    fn grant(self: &Arc<Self>) {
+        loop {
+            let next = {
+                let mut state = self.state.lock();
+                let next = state.next(self.places);
+                self.metrics.generations_running.set(signed(state.running));
+                self.metrics
+                    .generations_waiting
+                    .set(signed(state.waiting.len()));
+                next
+            };
+            let Some(waiter) = next else { return };
+            // A waiter who left drops the slot here, outside the lock, which frees it again.
+            let _ = waiter.grant.send(Slot {
+                queue: self.clone(),
+                route: waiter.route,
+            });
+        }
+    }
+}
+
+impl State {
+    fn next(&mut self, places: usize) -> Option<Waiter> {
+        if self.running >= places {
+            return None;
+        }
+        let mut best: Option<(usize, u8)> = None;
+        for (position, waiter) in self.waiting.iter().enumerate() {
+            let busy = self.routes.get(&waiter.route).copied().unwrap_or(0);
+            let urgency = waiter.ticket.urgency();
+            if busy < waiter.route_places && best.is_none_or(|(_, most)| urgency > most) {
+                best = Some((position, urgency));
+            }
+        }
+        let waiter = self.waiting.remove(best?.0)?;
+        self.running += 1;
+        *self.routes.entry(waiter.route.clone()).or_default() += 1;
+        Some(waiter)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        {
+            let mut state = self.queue.state.lock();
+            state.running -= 1;
+            if let Some(busy) = state.routes.get_mut(&self.route) {
+                *busy -= 1;
+                if *busy == 0 {
+                    state.routes.remove(&self.route);
+                }
+            }
+        }
+        self.queue.grant();
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(places: usize, length: usize) -> Arc<Queue> {
+        Queue::new(places, length, Arc::new(Metrics::new()))
+    }
+
+    fn ticket(priority: Priority) -> Arc<Ticket> {
+        Arc::new(Ticket::new(priority))
+    }
+
+    /// Queues one after the other, then frees the only place and returns the order of service.
+    async fn order(
+        queue: &Arc<Queue>,
+        arrivals: Vec<(&'static str, Arc<Ticket>)>,
+    ) -> Vec<&'static str> {
+        let route: Arc<str> = Arc::from("/");
+        let held = queue
+            .enter(&ticket(Priority::Reader), &route, 9)
+            .await
+            .unwrap();
+        let served = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for (name, ticket) in arrivals {
+            let (queue, route, served) = (queue.clone(), route.clone(), served.clone());
+            tasks.push(tokio::spawn(async move {
+                if let Ok(_slot) = queue.enter(&ticket, &route, 9).await {
+                    served.lock().push(name);
+                }
+            }));
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let served = served.lock();
+        served.clone()
+    }
+
+    #[tokio::test]
+    async fn readers_come_first_then_on_demand_then_background() {
+        let arrivals = vec![
+            ("background", ticket(Priority::Background)),
+            ("on-demand", ticket(Priority::OnDemand)),
+            ("reader", ticket(Priority::Reader)),
+            ("reader 2", ticket(Priority::Reader)),
+        ];
+        let served = order(&queue(1, 10), arrivals).await;
+        assert_eq!(served, ["reader", "reader 2", "on-demand", "background"]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_the_least_urgent() {
+        let arrivals = vec![
+            ("background", ticket(Priority::Background)),
+            ("reader", ticket(Priority::Reader)),
+            ("reader 2", ticket(Priority::Reader)),
+            ("reader 3", ticket(Priority::Reader)),
+        ];
+        assert_eq!(order(&queue(1, 2), arrivals).await, ["reader", "reader 2"]);
+    }
+
+    #[tokio::test]
+    async fn a_busy_route_leaves_places_for_others() {
+        let queue = queue(2, 10);
+        let (busy, other): (Arc<str>, Arc<str>) = (Arc::from("/busy"), Arc::from("/other"));
+        let reader = ticket(Priority::Reader);
+        let first = queue.enter(&reader, &busy, 1).await.unwrap();
+        let waiting = tokio::spawn({
+            let (queue, reader, busy) = (queue.clone(), reader.clone(), busy.clone());
+            async move { queue.enter(&reader, &busy, 1).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        let background = ticket(Priority::Background);
+        drop(queue.enter(&background, &other, 1).await.unwrap());
+        assert!(!waiting.is_finished());
+        drop(first);
+        waiting.await.unwrap().unwrap();
+        assert_eq!(queue.state.lock().running, 0);
+        assert!(queue.state.lock().routes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn those_who_leave_hold_no_place() {
+        let queue = queue(1, 10);
+        let route: Arc<str> = Arc::from("/");
+        let held = queue
+            .enter(&ticket(Priority::Reader), &route, 1)
+            .await
+            .unwrap();
+        let left = tokio::spawn({
+            let (queue, route) = (queue.clone(), route.clone());
+            async move {
+                queue
+                    .enter(&ticket(Priority::Reader), &route, 1)
+                    .await
+                    .map(drop)
+            }
+        });
+        tokio::task::yield_now().await;
+        left.abort();
+        assert!(left.await.unwrap_err().is_cancelled());
+        drop(held);
+        queue
+            .enter(&ticket(Priority::Background), &route, 1)
+            .await
+            .unwrap();
+    }
+}

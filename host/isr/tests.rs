@@ -1,0 +1,504 @@
+//! The life of a page, on a paused clock, with a renderer that does as it is told.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::page::{
+    Content, Context, Cost, Digest, FailureKind, Fallback, Generation, Lifetime, Outcome, Param,
+    PathList, Pending, Policy, Props, Render, Revalidate,
+};
+use crate::store::Memory;
+
+/// What the renderer does next.
+enum Step {
+    Page(Lifetime, &'static str),
+    Tagged(&'static str),
+    NotFound,
+    Fail,
+    Panic,
+}
+
+struct Fake {
+    module: Digest,
+    steps: Mutex<VecDeque<Step>>,
+    calls: AtomicUsize,
+    causes: Mutex<Vec<Cause>>,
+    takes: Duration,
+}
+
+impl Fake {
+    fn new(steps: impl IntoIterator<Item = Step>) -> Arc<Self> {
+        Self::slow(Duration::from_millis(100), steps)
+    }
+
+    fn slow(takes: Duration, steps: impl IntoIterator<Item = Step>) -> Arc<Self> {
+        Arc::new(Self {
+            module: Digest::of(b"module"),
+            steps: Mutex::new(steps.into_iter().collect()),
+            calls: AtomicUsize::new(0),
+            causes: Mutex::default(),
+            takes,
+        })
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    async fn step(&self, context: &Context, known: Option<Digest>) -> Result<Generation, Failure> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.causes.lock().push(context.cause);
+        let step = self.steps.lock().pop_front();
+        tokio::time::sleep(self.takes).await;
+        let failure = || Failure::new(FailureKind::Error, "static-props", "told to");
+        let page = |lifetime, text: &'static str, tags: Vec<Tag>| {
+            let props = Props {
+                json: Bytes::from(format!("{text:?}")),
+                lifetime,
+                tags,
+            };
+            if known == Some(Digest::of(&props.json)) {
+                return Ok(Outcome::Unchanged(props));
+            }
+            let body = Bytes::from(format!("{text} {}", self.calls()));
+            let document = Document::check(200, [].into_iter(), body).map_err(|_| failure())?;
+            Ok(Outcome::Page(props, document))
+        };
+        let outcome = match step.ok_or_else(failure)? {
+            Step::Page(lifetime, text) => page(lifetime, text, Vec::new())?,
+            Step::Tagged(tag) => page(Lifetime::Never, tag, vec![Tag::new(tag).unwrap()])?,
+            Step::NotFound => Outcome::NotFound(Lifetime::Inherit),
+            Step::Fail => return Err(failure()),
+            Step::Panic => panic!("told to"),
+        };
+        Ok(Generation {
+            outcome,
+            cost: Cost::default(),
+        })
+    }
+}
+
+impl Render for Fake {
+    fn module(&self) -> Digest {
+        self.module
+    }
+
+    fn generate<'a>(
+        &'a self,
+        context: &'a Context,
+        known: Option<Digest>,
+    ) -> Pending<'a, Result<Generation, Failure>> {
+        Box::pin(self.step(context, known))
+    }
+
+    fn shell<'a>(&'a self, _: &'a Context) -> Pending<'a, Result<Document, Failure>> {
+        let shell = Document::check(200, [].into_iter(), Bytes::from_static(b"shell"));
+        Box::pin(async { shell.map_err(|_| Failure::new(FailureKind::Error, "shell", "")) })
+    }
+
+    fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
+        Box::pin(async {
+            Ok(PathList {
+                paths: Vec::new(),
+                fallback: Fallback::Blocking,
+            })
+        })
+    }
+}
+
+fn isr() -> Isr {
+    isr_with(Config {
+        concurrency: 4,
+        queue: 100,
+        wait: Duration::from_secs(10),
+    })
+}
+
+fn isr_with(config: Config) -> Isr {
+    let metrics = Arc::new(Metrics::new());
+    let parts = Parts {
+        store: Arc::new(Memory::new(1 << 20, metrics.clone())),
+        marks: Arc::default(),
+        clock: Clock::starting_at(Timestamp::from_millis(1_000_000)),
+        runtime: Handle::current(),
+        incidents: Arc::default(),
+        metrics,
+    };
+    Isr::new(config, parts)
+}
+
+fn policy() -> Policy {
+    Policy {
+        revalidate: Revalidate::Never,
+        max_stale: Duration::from_secs(31_536_000),
+        render_on_change: false,
+        concurrency: 4,
+    }
+}
+
+fn ask(renderer: &Arc<Fake>) -> Ask {
+    ask_under(policy(), renderer, "/posts/1")
+}
+
+fn ask_under(policy: Policy, renderer: &Arc<Fake>, path: &str) -> Ask {
+    let renderer: Arc<dyn Render> = renderer.clone();
+    let params = vec![Param {
+        name: "id".into(),
+        values: vec!["1".into()],
+    }];
+    let page = Page {
+        route: Arc::from("/posts/[id]"),
+        renderer,
+        policy,
+    };
+    let key = PageKey::new(path, &[]);
+    Ask {
+        page: Arc::new(page),
+        key,
+        path: path.into(),
+        params,
+        query: Vec::new(),
+    }
+}
+
+fn body(entry: &Entry) -> String {
+    match &entry.content {
+        Content::Document { body, .. } => String::from_utf8(body.identity().body.to_vec()).unwrap(),
+        other => other.as_str().to_owned(),
+    }
+}
+
+fn told(served: Result<Served, Refused>) -> String {
+    match served {
+        Ok(Served::Hit { entry, .. }) => format!("hit {}", body(&entry)),
+        Ok(Served::Stale {
+            entry,
+            why,
+            renewal,
+        }) => {
+            format!("stale {} {} {renewal:?}", body(&entry), why.as_str())
+        }
+        Ok(Served::Rendered {
+            entry,
+            collapsed: false,
+        }) => format!("miss {}", body(&entry)),
+        Ok(Served::Rendered {
+            entry,
+            collapsed: true,
+        }) => format!("joined {}", body(&entry)),
+        Ok(Served::LastGood { entry, .. }) => format!("last good {}", body(&entry)),
+        Ok(Served::Shell(shell)) => String::from_utf8(shell.body.to_vec()).unwrap(),
+        Err(refused) => refused.as_str().to_owned(),
+    }
+}
+
+async fn get(isr: &Isr, ask: &Ask) -> String {
+    told(isr.serve(ask.clone(), Patience::Wait).await)
+}
+
+async fn seconds(span: f64) {
+    tokio::time::sleep(Duration::from_secs_f64(span)).await;
+}
+
+const TWO: Lifetime = Lifetime::Seconds(2);
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_made_once_shown_while_fresh_and_renewed_behind_its_readers() {
+    let fake = Fake::new([Step::Page(TWO, "a"), Step::Page(TWO, "b")]);
+    let (isr, ask) = (isr(), ask(&fake));
+    assert_eq!(get(&isr, &ask).await, "miss a 1");
+    assert_eq!(get(&isr, &ask).await, "hit a 1");
+    seconds(1.9).await;
+    assert_eq!(get(&isr, &ask).await, "hit a 1");
+    seconds(0.4).await;
+    assert_eq!(get(&isr, &ask).await, "stale a 1 expired Started");
+    assert_eq!(get(&isr, &ask).await, "stale a 1 expired Collapsed");
+    seconds(0.2).await;
+    assert_eq!(get(&isr, &ask).await, "hit b 2");
+    assert_eq!(*fake.causes.lock(), [Cause::FirstRequest, Cause::Stale]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_cold_readers_share_one_generation_and_one_failure() {
+    let fake = Fake::new([Step::Fail, Step::Page(TWO, "a")]);
+    let (isr, ask) = (isr(), ask(&fake));
+    for expected in ["error", "joined a 2"] {
+        let readers: Vec<_> = (0..50)
+            .map(|_| {
+                tokio::spawn({
+                    let (isr, ask) = (isr.clone(), ask.clone());
+                    async move { get(&isr, &ask).await }
+                })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for reader in readers {
+            answers.push(reader.await.unwrap());
+        }
+        assert!(
+            answers.iter().filter(|answer| *answer == expected).count() >= 49,
+            "{answers:?}"
+        );
+    }
+    assert_eq!(fake.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_keeps_the_last_good_page_and_backs_off() {
+    let fake = Fake::new([
+        Step::Page(TWO, "a"),
+        Step::Fail,
+        Step::Panic,
+        Step::Page(TWO, "b"),
+    ]);
+    let (isr, ask) = (isr(), ask(&fake));
+    get(&isr, &ask).await;
+    seconds(2.5).await;
+    assert_eq!(get(&isr, &ask).await, "stale a 1 expired Started");
+    seconds(0.5).await;
+    assert_eq!(get(&isr, &ask).await, "stale a 1 expired BackOff");
+    seconds(3.0).await;
+    assert_eq!(get(&isr, &ask).await, "stale a 1 expired Started");
+    seconds(4.0).await;
+    assert_eq!(get(&isr, &ask).await, "stale a 1 expired BackOff");
+    seconds(3.0).await;
+    assert_eq!(get(&isr, &ask).await, "stale a 1 expired Started");
+    seconds(0.2).await;
+    assert_eq!(get(&isr, &ask).await, "hit b 4");
+    let kinds: Vec<_> = isr
+        .0
+        .parts
+        .incidents
+        .latest(9)
+        .iter()
+        .map(|incident| incident.kind)
+        .collect();
+    assert_eq!(kinds, ["host", "error"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_older_than_max_stale_is_waited_for_and_shown_if_that_fails() {
+    let fake = Fake::new([Step::Page(TWO, "a"), Step::Page(TWO, "b"), Step::Fail]);
+    let policy = Policy {
+        max_stale: Duration::from_secs(6),
+        ..policy()
+    };
+    let (isr, ask) = (isr(), ask_under(policy, &fake, "/posts/1"));
+    get(&isr, &ask).await;
+    seconds(6.5).await;
+    assert_eq!(get(&isr, &ask).await, "miss b 2");
+    seconds(6.5).await;
+    assert_eq!(get(&isr, &ask).await, "last good b 2");
+    assert_eq!(get(&isr, &ask).await, "stale b 2 expired BackOff");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_on_demand_call_never_settles_for_data_read_before_it() {
+    let fake = Fake::slow(
+        Duration::from_secs(2),
+        [
+            Step::Page(TWO, "old"),
+            Step::Page(TWO, "new"),
+            Step::Page(TWO, "newer"),
+        ],
+    );
+    let (isr, ask) = (isr(), ask(&fake));
+    let reader = tokio::spawn({
+        let (isr, ask) = (isr.clone(), ask.clone());
+        async move { get(&isr, &ask).await }
+    });
+    seconds(0.5).await;
+    let calls: Vec<_> = (0..3)
+        .map(|_| {
+            tokio::spawn({
+                let (isr, ask) = (isr.clone(), ask.clone());
+                async move { isr.revalidate(ask, false).await.map(|entry| body(&entry)) }
+            })
+        })
+        .collect();
+    assert_eq!(
+        reader.await.unwrap(),
+        "stale old 1 path-invalidated Collapsed"
+    );
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), "new 2");
+    }
+    assert_eq!(get(&isr, &ask).await, "hit new 2");
+    assert_eq!(fake.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_on_demand_call_keeps_the_last_good_page() {
+    let fake = Fake::new([Step::Page(Lifetime::Never, "a"), Step::Fail]);
+    let (isr, ask) = (isr(), ask(&fake));
+    assert!(matches!(
+        isr.revalidate(ask.clone(), true).await,
+        Err(Refused::NeverGenerated)
+    ));
+    get(&isr, &ask).await;
+    assert!(matches!(
+        isr.revalidate(ask.clone(), true).await,
+        Err(Refused::Failed(_))
+    ));
+    assert_eq!(get(&isr, &ask).await, "stale a 1 path-invalidated BackOff");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_takes_the_last_good_page_also_while_it_is_being_made() {
+    let fake = Fake::new([Step::Page(TWO, "old"), Step::Page(TWO, "new"), Step::Fail]);
+    let (isr, ask) = (isr(), ask(&fake));
+    let early = tokio::spawn({
+        let (isr, ask) = (isr.clone(), ask.clone());
+        async move { get(&isr, &ask).await }
+    });
+    seconds(0.05).await;
+    assert!(!isr.purge(&ask.key));
+    assert_eq!(get(&isr, &ask).await, "miss new 2");
+    early.await.unwrap();
+    assert_eq!(get(&isr, &ask).await, "hit new 2");
+    assert!(isr.purge(&ask.key));
+    assert_eq!(get(&isr, &ask).await, "error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_and_paths_are_invalidated_softly() {
+    let fake = Fake::new([
+        Step::Tagged("news"),
+        Step::Tagged("news"),
+        Step::Tagged("news"),
+    ]);
+    let (isr, ask) = (isr(), ask(&fake));
+    get(&isr, &ask).await;
+    isr.invalidate_tags(&[Tag::new("sport").unwrap()]);
+    assert_eq!(get(&isr, &ask).await, "hit news 1");
+    isr.invalidate_tags(&[Tag::new("news").unwrap()]);
+    assert_eq!(
+        get(&isr, &ask).await,
+        "stale news 1 tag-invalidated Started"
+    );
+    seconds(0.2).await;
+    assert_eq!(get(&isr, &ask).await, "hit news 2");
+    isr.invalidate_paths(std::slice::from_ref(&ask.key));
+    assert_eq!(
+        get(&isr, &ask).await,
+        "stale news 2 path-invalidated Started"
+    );
+    seconds(0.2).await;
+    assert_eq!(get(&isr, &ask).await, "hit news 3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn not_found_is_an_entry_that_does_not_stick() {
+    let fake = Fake::new([Step::Page(TWO, "a"), Step::NotFound, Step::Page(TWO, "b")]);
+    let (isr, ask) = (isr(), ask(&fake));
+    get(&isr, &ask).await;
+    seconds(3.0).await;
+    get(&isr, &ask).await;
+    seconds(0.2).await;
+    assert_eq!(get(&isr, &ask).await, "hit not-found");
+    seconds(67.0).await;
+    assert_eq!(get(&isr, &ask).await, "stale not-found expired Started");
+    seconds(0.2).await;
+    assert_eq!(get(&isr, &ask).await, "hit b 3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_props_are_not_rendered_twice_where_the_route_says_so() {
+    let fake = Fake::new([
+        Step::Page(TWO, "a"),
+        Step::Page(TWO, "a"),
+        Step::Page(TWO, "b"),
+    ]);
+    let policy = Policy {
+        render_on_change: true,
+        ..policy()
+    };
+    let (isr, ask) = (isr(), ask_under(policy, &fake, "/posts/1"));
+    for expected in ["miss a 1", "hit a 1", "hit b 3"] {
+        get(&isr, &ask).await;
+        seconds(0.2).await;
+        let shown = get(&isr, &ask).await;
+        assert_eq!(shown, expected.replace("miss", "hit"));
+        seconds(3.0).await;
+    }
+    assert_eq!(fake.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shell_is_shown_while_the_page_is_made_and_not_for_ever() {
+    let fake = Fake::new([Step::Fail, Step::Page(TWO, "a")]);
+    let (isr, ask) = (isr(), ask(&fake));
+    let shell = || async { told(isr.serve(ask.clone(), Patience::Shell).await) };
+    assert_eq!(shell().await, "shell");
+    seconds(0.2).await;
+    assert_eq!(shell().await, "error");
+    seconds(40.0).await;
+    assert_eq!(shell().await, "shell");
+    seconds(0.2).await;
+    assert_eq!(shell().await, "hit a 2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_leaves_neither_ends_nor_repeats_the_generation() {
+    let fake = Fake::new([Step::Page(TWO, "a")]);
+    let (isr, ask) = (isr(), ask(&fake));
+    let gone = tokio::time::timeout(Duration::from_millis(50), get(&isr, &ask)).await;
+    assert!(gone.is_err());
+    seconds(0.2).await;
+    assert_eq!(get(&isr, &ask).await, "hit a 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_readers_without_a_page_only() {
+    let fake = Fake::slow(
+        Duration::from_secs(60),
+        (0..9).map(|_| Step::Page(Lifetime::Never, "a")),
+    );
+    let isr = isr_with(Config {
+        concurrency: 1,
+        queue: 1,
+        wait: Duration::from_secs(5),
+    });
+    let ask = |path: &str| ask_under(policy(), &fake, path);
+    assert_eq!(get(&isr, &ask("/posts/0")).await, "miss a 1");
+    let _first = tokio::spawn({
+        let (isr, ask) = (isr.clone(), ask("/posts/1"));
+        async move { get(&isr, &ask).await }
+    });
+    seconds(0.1).await;
+    assert_eq!(get(&isr, &ask("/posts/2")).await, "overloaded");
+    isr.invalidate_paths(&[PageKey::new("/posts/0", &[])]);
+    assert_eq!(
+        get(&isr, &ask("/posts/0")).await,
+        "stale a 1 path-invalidated Started"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn prerendering_makes_what_is_missing_and_tells_what_failed() {
+    let fake = Fake::new([Step::Page(TWO, "a"), Step::Page(TWO, "b"), Step::Fail]);
+    let isr = isr();
+    let asks = |paths: &[&str]| -> Vec<Ask> {
+        paths
+            .iter()
+            .map(|path| ask_under(policy(), &fake, path))
+            .collect()
+    };
+    let first = isr.prerender(asks(&["/posts/1", "/posts/2"])).await;
+    assert_eq!((first.made, first.fresh, first.failed.len()), (2, 0, 0));
+    let second = isr
+        .prerender(asks(&["/posts/1", "/posts/2", "/posts/3"]))
+        .await;
+    assert_eq!((second.made, second.fresh, second.failed.len()), (0, 2, 1));
+    assert_eq!(second.failed[0].0.as_str(), "/posts/3");
+    assert!(
+        fake.causes
+            .lock()
+            .iter()
+            .all(|cause| *cause == Cause::Build)
+    );
+}

@@ -1,0 +1,408 @@
+//! `Releases`: passes over the folder of modules, each of which may replace the release as a whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::{Mutex, watch};
+
+use crate::guest::{Engine, outbound};
+use crate::page::Timestamp;
+use crate::route::Table;
+use crate::telemetry::{Clock, Incidents, Subject};
+
+use super::folder::{FolderError, Snapshot};
+use super::load::{Loaded, Loader, Retry};
+use super::plan::{Candidate, Known, Patience, Plan, needs_second_look, plan, seat};
+use super::routed::{RouteConfig, Routed};
+
+/// Modules read and loaded at once: enough to overlap disk and compiler.
+const LOADS: usize = 4;
+
+/// How long a swap waits for the new modules to list their paths, so that a path that one of them
+/// dropped is 404 from the swap on. A listing that takes longer arrives after the swap.
+const LISTING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When a module is tried again whose failure may have been the machine's.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Where the modules are and how they are served.
+#[derive(Clone)]
+pub struct Config {
+    /// The folder of modules.
+    pub pages: PathBuf,
+    /// How often the folder is looked at though nothing reported a change.
+    pub poll: Duration,
+    /// How long a file stays untouched before it counts as written.
+    pub settle: Duration,
+    /// What the site's configuration says of a route; asked once for each module.
+    pub routes: Arc<dyn Fn(&str) -> RouteConfig + Send + Sync>,
+}
+
+/// One immutable set of routes.
+pub struct Release {
+    /// Counts the changes of routes since the start; 0 before the folder was read.
+    pub id: u64,
+    /// When it took over.
+    pub at: Timestamp,
+    /// The routes.
+    pub table: Table<Arc<Routed>>,
+    /// What makes the page for paths without one: `404.wasm`.
+    pub not_found: Option<Arc<Routed>>,
+    /// What makes the page for failures: `500.wasm`.
+    pub error: Option<Arc<Routed>>,
+    /// What lies in the folder and is not served, or only in an older version.
+    pub refused: Vec<Refusal>,
+}
+
+/// Something in the folder that changes no route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Refusal {
+    /// Where it is, relative to the folder.
+    pub file: PathBuf,
+    /// `module` or `conflict`.
+    pub kind: &'static str,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+/// What a pass did.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScanReport {
+    /// The release after it.
+    pub release: u64,
+    /// Whether the routes changed.
+    pub swapped: bool,
+    /// New modules.
+    pub loaded: usize,
+    /// Files that are gone.
+    pub removed: usize,
+    /// Files that are still being written; another pass is needed.
+    pub waiting: usize,
+    /// What is refused now.
+    pub refused: usize,
+    /// Why the folder could not be read, if so.
+    pub problem: Option<String>,
+}
+
+/// The current release, and what makes the next one.
+pub struct Releases {
+    loader: Loader,
+    current: ArcSwap<Release>,
+    /// Held for a whole pass: passes are made one after another.
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<PathBuf, Held>,
+    /// The files whose routes are in the current table.
+    seated: BTreeSet<PathBuf>,
+    /// The device that the folder was on when it was last read.
+    device: Option<u64>,
+    problem: Option<String>,
+}
+
+/// A file as the last passes left it.
+struct Held {
+    known: Known,
+    /// The newest version that passed every check.
+    routed: Option<Arc<Routed>>,
+    /// Why the newest version did not.
+    refusal: Option<Refusal>,
+}
+
+impl Refusal {
+    pub(super) fn module(file: PathBuf, message: impl Into<String>) -> Self {
+        Self {
+            file,
+            kind: "module",
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn conflict(file: PathBuf, message: String) -> Self {
+        Self {
+            file,
+            kind: "conflict",
+            message,
+        }
+    }
+}
+
+impl Release {
+    fn new(id: u64, at: Timestamp, table: Table<Arc<Routed>>, refused: Vec<Refusal>) -> Self {
+        let of_route = |route: &str| {
+            let mut routes = table.iter();
+            let found = routes.find(|(pattern, _)| pattern.as_str() == route);
+            found.map(|(_, routed)| Arc::clone(routed))
+        };
+        Self {
+            id,
+            at,
+            not_found: of_route("/404"),
+            error: of_route("/500"),
+            table,
+            refused,
+        }
+    }
+
+    fn has_routes_of(&self, table: &Table<Arc<Routed>>) -> bool {
+        let own: HashSet<_> = self
+            .table
+            .iter()
+            .map(|(_, routed)| Arc::as_ptr(routed))
+            .collect();
+        let is_own = |routed: &Arc<Routed>| own.contains(&Arc::as_ptr(routed));
+        own.len() == table.len() && table.iter().all(|(_, routed)| is_own(routed))
+    }
+}
+
+impl Releases {
+    /// No routes yet: [`Releases::scan`] reads the folder.
+    pub fn new(
+        config: Config,
+        engine: Engine,
+        client: outbound::Client,
+        clock: Clock,
+        incidents: Arc<Incidents>,
+    ) -> Self {
+        let empty = Release::new(0, clock.now(), Table::new(), Vec::new());
+        Self {
+            loader: Loader {
+                config,
+                engine,
+                client,
+                clock,
+                incidents,
+            },
+            current: ArcSwap::from_pointee(empty),
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// The current release, to keep.
+    pub fn current(&self) -> Arc<Release> {
+        self.current.load_full()
+    }
+
+    /// The current release, to look something up in: cheaper, and not to be held across an await.
+    pub fn load(&self) -> Guard<Arc<Release>> {
+        self.current.load()
+    }
+
+    /// The id of the current release, and of each that follows.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.loader.config
+    }
+
+    /// Makes one pass over the folder: loads what changed, drops what is gone, and swaps the
+    /// release if that changed its routes. A pass that is cancelled changes nothing.
+    pub async fn scan(&self) -> ScanReport {
+        let mut state = self.state.lock().await;
+        let known = state
+            .files
+            .iter()
+            .map(|(file, held)| (file.clone(), held.known))
+            .collect();
+        let (plan, seen) = match self.look(&known, &state).await {
+            Ok(looked) => looked,
+            Err(error) => return self.stay(&mut state, error.to_string()),
+        };
+        let (removed, mut waiting) = (plan.remove.len(), plan.wait.len());
+        let results = self.load_all(&plan, &state).await;
+        for file in &plan.remove {
+            state.files.remove(file);
+        }
+        let mut loaded = 0;
+        for ((file, found), result) in plan.load.into_iter().zip(results) {
+            loaded += usize::from(matches!(result, Loaded::New(_)));
+            waiting += usize::from(matches!(result, Loaded::Moving));
+            state.note(file, found.mark, result, self.loader.clock.now());
+        }
+        state.problem = None;
+        let is_first = state.device.replace(seen.device).is_none();
+        let swapped = self.publish(&mut state, seen.refused, is_first);
+        let release = self.load();
+        ScanReport {
+            release: release.id,
+            swapped,
+            loaded,
+            removed,
+            waiting,
+            refused: release.refused.len(),
+            problem: None,
+        }
+    }
+
+    /// Looks at the folder, twice where once does not tell, and plans.
+    async fn look(
+        &self,
+        known: &BTreeMap<PathBuf, Known>,
+        state: &State,
+    ) -> Result<(Plan, Snapshot), FolderError> {
+        let settle = self.loader.config.settle;
+        let now = self.loader.clock.now();
+        let patience = Patience { now, settle };
+        let first = self.snapshot(state).await?;
+        if !needs_second_look(known, &first, patience) {
+            return Ok((plan(known, &first, &first, patience), first));
+        }
+        tokio::time::sleep(settle).await;
+        let second = self.snapshot(state).await?;
+        Ok((plan(known, &first, &second, patience), second))
+    }
+
+    async fn snapshot(&self, state: &State) -> Result<Snapshot, FolderError> {
+        let folder = self.loader.config.pages.clone();
+        let looking = tokio::task::spawn_blocking(move || Snapshot::take(&folder)).await;
+        let pages = || self.loader.config.pages.clone();
+        let seen = looking.unwrap_or_else(|lost| {
+            let error = std::io::Error::other(lost);
+            Err(FolderError::Unreadable(pages(), error))
+        })?;
+        let has_moved = state.device.is_some_and(|device| device != seen.device);
+        if has_moved && seen.files.is_empty() && !state.files.is_empty() {
+            return Err(FolderError::Unmounted(pages()));
+        }
+        Ok(seen)
+    }
+
+    /// Loads what the plan says, in its order, and waits a little for listings.
+    async fn load_all(&self, plan: &Plan, state: &State) -> Vec<Loaded> {
+        let load = |(file, found): &(PathBuf, _)| {
+            let held = state.files.get(file).and_then(|held| held.routed.clone());
+            let (file, found) = (file.clone(), Clone::clone(found));
+            async move { self.loader.load(&file, found, held.as_deref()).await }
+        };
+        let loads: Vec<_> = plan.load.iter().map(load).collect();
+        let results: Vec<Loaded> = stream::iter(loads).buffered(LOADS).collect().await;
+        let listings = results.iter().filter_map(|result| match result {
+            Loaded::New(routed) => Some(routed.ready()),
+            _ => None,
+        });
+        // Not an error: a route whose listing is not known yet makes every page that is asked for.
+        let _ = tokio::time::timeout(LISTING_PATIENCE, join_all(listings)).await;
+        results
+    }
+
+    /// The folder cannot be read: everything stays as it is, and that is said once.
+    fn stay(&self, state: &mut State, problem: String) -> ScanReport {
+        if state.problem.as_ref() != Some(&problem) {
+            let now = self.loader.clock.now();
+            let incidents = &self.loader.incidents;
+            incidents.record(now, Subject::Server, "folder", problem.clone(), None);
+            state.problem = Some(problem.clone());
+        }
+        let release = self.load();
+        ScanReport {
+            release: release.id,
+            swapped: false,
+            loaded: 0,
+            removed: 0,
+            waiting: 0,
+            refused: release.refused.len(),
+            problem: Some(problem),
+        }
+    }
+
+    /// Makes the next release of what is held and swaps it in. Whether the routes changed.
+    fn publish(&self, state: &mut State, mut refused: Vec<Refusal>, is_first: bool) -> bool {
+        let now = self.loader.clock.now();
+        let (table, conflicts) = seat(state.candidates());
+        refused.extend(conflicts);
+        refused.extend(state.files.values().filter_map(|held| held.refusal.clone()));
+        refused.sort_unstable();
+        let current = self.current();
+        for refusal in refused
+            .iter()
+            .filter(|refusal| !current.refused.contains(refusal))
+        {
+            let file = refusal.file.display().to_string();
+            let (kind, message) = (refusal.kind, refusal.message.clone());
+            let subject = Subject::Module { file };
+            self.loader
+                .incidents
+                .record(now, subject, kind, message, None);
+        }
+        let is_same = !is_first && current.has_routes_of(&table);
+        if is_same && refused == current.refused {
+            return false;
+        }
+        state.seated = table
+            .iter()
+            .map(|(_, routed)| routed.file.clone())
+            .collect();
+        let (id, at) = if is_same {
+            (current.id, current.at)
+        } else {
+            (current.id + 1, now)
+        };
+        let release = Release::new(id, at, table, refused);
+        tracing::info!(release = id, routes = release.table.len(), "release");
+        self.current.store(Arc::new(release));
+        if !is_same {
+            self.changed.send_replace(id);
+        }
+        !is_same
+    }
+}
+
+impl State {
+    /// Remembers what became of a file. Nothing but a new module takes the place of the old one.
+    fn note(&mut self, file: PathBuf, mark: super::folder::Mark, result: Loaded, now: Timestamp) {
+        if matches!(result, Loaded::Moving) {
+            return;
+        }
+        let held = self.files.entry(file.clone()).or_insert_with(|| Held {
+            known: Known {
+                mark: None,
+                again: None,
+            },
+            routed: None,
+            refusal: None,
+        });
+        held.known = Known {
+            mark: Some(mark),
+            again: None,
+        };
+        held.refusal = None;
+        match result {
+            Loaded::New(routed) => held.routed = Some(routed),
+            Loaded::Same | Loaded::Moving => {}
+            Loaded::Refused { message, retry } => {
+                held.known.again = match retry {
+                    Retry::Never => None,
+                    Retry::Later => Some(now.plus(RETRY)),
+                    Retry::Soon => Some(now),
+                };
+                held.refusal = Some(Refusal::module(file, message));
+            }
+        }
+    }
+
+    fn candidates(&self) -> Vec<Candidate<Arc<Routed>>> {
+        let candidate = |(file, held): (&PathBuf, &Held)| {
+            let routed = Arc::clone(held.routed.as_ref()?);
+            Some(Candidate {
+                seated: self.seated.contains(file),
+                file: file.clone(),
+                pattern: routed.pattern.clone(),
+                value: routed,
+            })
+        };
+        self.files.iter().filter_map(candidate).collect()
+    }
+}

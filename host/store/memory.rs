@@ -1,0 +1,310 @@
+//! `Memory`: the tier that hits are served from.
+//!
+//! Bounded by bytes, split into shards so that cores seldom meet at a lock, and in two segments
+//! so that a crawler cannot flush it: an entry starts on probation and is protected from its
+//! second hit on; what was seen once goes first.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::{Store, TooLarge};
+use crate::page::{Entry, PageKey};
+use crate::telemetry::metrics::Metrics;
+
+/// Enough that a few dozen cores rarely meet; a power of two.
+const SHARDS: usize = 64;
+
+/// The part of the budget that protected entries may fill: the rest is where new pages prove
+/// themselves.
+const PROTECTED_PERCENT: usize = 80;
+
+/// The memory tier.
+pub struct Memory {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    budget: usize,
+    bytes: AtomicUsize,
+    /// The shard that gives up an entry next: in turn, so that the oldest go first everywhere.
+    hand: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+struct Shard {
+    probation: LruCache<PageKey, Held>,
+    protected: LruCache<PageKey, Held>,
+    protected_bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Segment {
+    Probation,
+    Protected,
+}
+
+struct Held {
+    entry: Arc<Entry>,
+    weight: usize,
+}
+
+impl Memory {
+    /// An empty tier of at most `budget` bytes.
+    pub fn new(budget: usize, metrics: Arc<Metrics>) -> Self {
+        let shard = || {
+            Mutex::new(Shard {
+                probation: LruCache::unbounded(),
+                protected: LruCache::unbounded(),
+                protected_bytes: 0,
+            })
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hasher: RandomState::new(),
+            budget,
+            bytes: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+            metrics,
+        }
+    }
+
+    fn shard(&self, key: &PageKey) -> &Mutex<Shard> {
+        // The upper bits: the lower ones choose the bucket inside the shard's own table.
+        let hash = self.hasher.hash_one(key) >> 32;
+        &self.shards[usize::try_from(hash).unwrap_or(0) % SHARDS]
+    }
+
+    fn protected_budget(&self) -> usize {
+        self.budget / SHARDS * PROTECTED_PERCENT / 100
+    }
+
+    fn account(&self, added: usize, removed: usize, entries: i64) {
+        self.bytes.fetch_add(added, Ordering::Relaxed);
+        let before = self.bytes.fetch_sub(removed, Ordering::Relaxed);
+        let bytes = i64::try_from(before.saturating_sub(removed)).unwrap_or(i64::MAX);
+        self.metrics.memory_bytes.set(bytes);
+        self.metrics.memory_entries.inc_by(entries);
+    }
+
+    /// Gives up entries, a shard at a time, until the budget holds: protected ones only when
+    /// none is on probation anywhere. `kept` just came in.
+    fn evict(&self, kept: &PageKey) {
+        for segment in [Segment::Probation, Segment::Protected] {
+            let mut idle_shards = 0;
+            while self.bytes.load(Ordering::Relaxed) > self.budget && idle_shards < SHARDS {
+                let hand = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
+                match self.shards[hand].lock().pop_least(segment, kept) {
+                    Some(held) => {
+                        self.account(0, held.weight, -1);
+                        self.metrics.evictions.inc();
+                        idle_shards = 0;
+                    }
+                    None => idle_shards += 1,
+                }
+            }
+        }
+    }
+}
+
+impl Store for Memory {
+    fn get(&self, key: &PageKey) -> Option<Arc<Entry>> {
+        self.shard(key).lock().get(key, self.protected_budget())
+    }
+
+    fn put(&self, entry: Arc<Entry>) -> Result<(), TooLarge> {
+        let weight = entry.weight();
+        if weight > self.budget {
+            self.remove(&entry.key);
+            return Err(TooLarge {
+                weight,
+                budget: self.budget,
+            });
+        }
+        let key = entry.key.clone();
+        let replaced = self.shard(&key).lock().put(Held { entry, weight });
+        self.account(weight, replaced.unwrap_or(0), i64::from(replaced.is_none()));
+        self.evict(&key);
+        Ok(())
+    }
+
+    fn remove(&self, key: &PageKey) -> bool {
+        let removed = self.shard(key).lock().remove(key);
+        if let Some(held) = &removed {
+            self.account(0, held.weight, -1);
+        }
+        removed.is_some()
+    }
+
+    fn remove_route(&self, route: &str) -> usize {
+        let mut removed = 0;
+        for shard in &self.shards {
+            let keys: Vec<PageKey> = {
+                let shard = shard.lock();
+                let of_route = |(key, held): (&PageKey, &Held)| {
+                    (&*held.entry.route == route).then(|| key.clone())
+                };
+                shard
+                    .probation
+                    .iter()
+                    .chain(shard.protected.iter())
+                    .filter_map(of_route)
+                    .collect()
+            };
+            removed += keys.iter().filter(|key| self.remove(key)).count();
+        }
+        removed
+    }
+
+    fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let held = shard.probation.iter().chain(shard.protected.iter());
+            found.extend(
+                held.filter(|(key, _)| key.as_str().starts_with(prefix))
+                    .map(|(_, held)| held.entry.clone()),
+            );
+        }
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        found.truncate(limit);
+        found
+    }
+}
+
+impl Shard {
+    fn get(&mut self, key: &PageKey, protected_budget: usize) -> Option<Arc<Entry>> {
+        if let Some(held) = self.protected.get(key) {
+            return Some(held.entry.clone());
+        }
+        let (key, held) = self.probation.pop_entry(key)?;
+        let entry = held.entry.clone();
+        self.protected_bytes += held.weight;
+        self.protected.put(key, held);
+        while self.protected_bytes > protected_budget && self.protected.len() > 1 {
+            let Some((key, demoted)) = self.protected.pop_lru() else {
+                break;
+            };
+            self.protected_bytes -= demoted.weight;
+            self.probation.put(key, demoted);
+        }
+        Some(entry)
+    }
+
+    /// Returns the weight of what was replaced. A page regenerated keeps its segment.
+    fn put(&mut self, held: Held) -> Option<usize> {
+        let key = held.entry.key.clone();
+        if let Some(current) = self.protected.peek_mut(&key) {
+            self.protected_bytes = self.protected_bytes - current.weight + held.weight;
+            return Some(std::mem::replace(current, held).weight);
+        }
+        self.probation
+            .put(key, held)
+            .map(|replaced| replaced.weight)
+    }
+
+    fn remove(&mut self, key: &PageKey) -> Option<Held> {
+        self.probation.pop(key).or_else(|| {
+            let held = self.protected.pop(key)?;
+            self.protected_bytes -= held.weight;
+            Some(held)
+        })
+    }
+
+    fn pop_least(&mut self, segment: Segment, kept: &PageKey) -> Option<Held> {
+        let entries = match segment {
+            Segment::Probation => &self.probation,
+            Segment::Protected => &self.protected,
+        };
+        let least = entries
+            .iter()
+            .rev()
+            .map(|(key, _)| key)
+            .find(|key| *key != kept)
+            .cloned()?;
+        self.remove(&least)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::{Content, Cost, Digest, Revalidate, Stamp, Timestamp};
+
+    fn entry(path: &str) -> Arc<Entry> {
+        Arc::new(Entry {
+            key: PageKey::new(path, &[]),
+            route: Arc::from("/[id]"),
+            stamp: Stamp {
+                generated: Timestamp::from_millis(0),
+                revalidate: Revalidate::Never,
+                fresh_until: None,
+                module: Digest::of(b""),
+                sequence: 0,
+                tags: Box::default(),
+            },
+            content: Content::NotFound,
+            cost: Cost::default(),
+        })
+    }
+
+    fn memory(entries: usize) -> Memory {
+        Memory::new(entries * entry("/00000").weight(), Arc::new(Metrics::new()))
+    }
+
+    #[test]
+    fn the_budget_holds_in_bytes() {
+        let memory = memory(100);
+        for number in 0..10_000 {
+            memory.put(entry(&format!("/{number:05}"))).unwrap();
+            assert!(memory.bytes.load(Ordering::Relaxed) <= memory.budget);
+        }
+        assert_eq!(memory.list("/", usize::MAX).len(), 100);
+    }
+
+    #[test]
+    fn a_crawler_does_not_flush_the_hot_pages() {
+        let memory = memory(1_000);
+        let hot: Vec<PageKey> = (0..200)
+            .map(|n| PageKey::new(&format!("/h{n:04}"), &[]))
+            .collect();
+        for key in &hot {
+            memory.put(entry(key.as_str())).unwrap();
+            memory.get(key).unwrap();
+        }
+        for number in 0..50_000 {
+            memory.put(entry(&format!("/{number:05}"))).unwrap();
+        }
+        let still = hot.iter().filter(|key| memory.get(key).is_some()).count();
+        assert!(still >= 190, "{still} of 200");
+    }
+
+    #[test]
+    fn removal_and_replacement_are_accounted() {
+        let memory = memory(100);
+        memory.put(entry("/00001")).unwrap();
+        memory.get(&PageKey::new("/00001", &[])).unwrap();
+        memory.put(entry("/00001")).unwrap();
+        memory.put(entry("/00002")).unwrap();
+        assert_eq!(memory.remove_route("/[id]"), 2);
+        assert_eq!(memory.bytes.load(Ordering::Relaxed), 0);
+        assert!(!memory.remove(&PageKey::new("/00001", &[])));
+        assert_eq!(memory.metrics.memory_entries.get(), 0);
+        assert_eq!(
+            memory
+                .shards
+                .iter()
+                .map(|s| s.lock().protected_bytes)
+                .sum::<usize>(),
+            0
+        );
+    }
+
+    #[test]
+    fn what_is_larger_than_the_budget_is_refused() {
+        let memory = Memory::new(10, Arc::new(Metrics::new()));
+        assert!(memory.put(entry("/00001")).is_err());
+        assert!(memory.get(&PageKey::new("/00001", &[])).is_none());
+    }
+}

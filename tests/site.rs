@@ -1,0 +1,391 @@
+//! [`Site`]: a folder of pages with a server on it, as a test lays it out; [`Running`] is the same
+//! site once it serves.
+
+use std::io::{BufRead, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::client::{Client, Response};
+use crate::modules;
+use crate::origin::Origin;
+
+/// The token of every site's `/api/revalidate`.
+pub(crate) const TOKEN: &str = "secret";
+
+/// In the server's environment, where no page may find it.
+pub(crate) const CANARY: (&str, &str) = ("WISR_TEST_CANARY", "canary-in-the-environment");
+
+/// How long a condition may take to come true: generous, for machines with noisy neighbours.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a server may take to listen: a cold start may compile.
+const START: Duration = Duration::from_secs(120);
+
+/// A site that is not running yet.
+pub(crate) struct Site {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    scripts: Vec<(String, Value)>,
+    config: toml::Table,
+}
+
+/// A running site. Dropping it kills the server and removes the folder.
+pub(crate) struct Running {
+    server: Option<Server>,
+    folder: TempDir,
+    pub(crate) origin: Origin,
+}
+
+struct Server {
+    process: Child,
+    site: SocketAddr,
+    admin: SocketAddr,
+    stderr: Arc<Mutex<String>>,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        Self {
+            files: Vec::new(),
+            scripts: Vec::new(),
+            config: toml::Table::new(),
+        }
+    }
+
+    /// The puppet at `pages/NAME.wasm`, for each name.
+    pub(crate) fn pages(self, names: &[&str]) -> Self {
+        names.iter().fold(self, |site, name| site.module(name, modules::puppet()))
+    }
+
+    /// Any bytes at `pages/NAME.wasm`.
+    pub(crate) fn module(self, name: &str, bytes: &[u8]) -> Self {
+        self.file(&format!("pages/{name}.wasm"), bytes)
+    }
+
+    /// Any bytes anywhere in the site's folder.
+    pub(crate) fn file(mut self, path: &str, bytes: &[u8]) -> Self {
+        self.files.push((path.into(), bytes.to_vec()));
+        self
+    }
+
+    /// What the origin says about a path from before the start on.
+    pub(crate) fn script(mut self, path: &str, answer: Value) -> Self {
+        self.scripts.push((path.to_owned(), answer));
+        self
+    }
+
+    /// What `static-paths` of `route` answers. `name` has no slashes.
+    pub(crate) fn listed(self, route: &str, name: &str, answer: Value) -> Self {
+        self.config(&format!("[routes.{route:?}]\nsettings = {{ paths = {name:?} }}"))
+            .script(&format!("/@paths/{name}"), answer)
+    }
+
+    /// More of `wisr.toml`, merged into what there is.
+    pub(crate) fn config(mut self, text: &str) -> Self {
+        merge(&mut self.config, text.parse().unwrap());
+        self
+    }
+
+    /// Starts the server and waits until everything that is made ahead of time is made.
+    pub(crate) async fn start(self) -> Running {
+        let running = self.start_unready().await;
+        running.until_ready().await;
+        running
+    }
+
+    /// Starts the server and waits only until it listens.
+    pub(crate) async fn start_unready(self) -> Running {
+        let origin = Origin::start().await;
+        for (path, answer) in self.scripts {
+            origin.script(&path, answer);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("pages")).unwrap();
+        for (path, bytes) in &self.files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        let mut config = base_config(&origin.url());
+        merge(&mut config, self.config);
+        std::fs::write(folder.path().join("wisr.toml"), config.to_string()).unwrap();
+        let mut running = Running { server: None, folder, origin };
+        running.launch().await;
+        running
+    }
+}
+
+fn base_config(origin: &str) -> toml::Table {
+    let artifacts = modules::artifacts();
+    std::fs::create_dir_all(&artifacts).unwrap();
+    let text = format!(
+        "[server]\nartifacts = {artifacts:?}\ndrain = \"5s\"\n[revalidate]\ntoken = {TOKEN:?}\n\
+         [defaults]\noutbound = [{origin:?}]\n[settings]\norigin = {origin:?}\n"
+    );
+    text.parse().unwrap()
+}
+
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Looks again and again until `look` finds what it wants; the error is what it saw instead.
+pub(crate) async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) if Instant::now() > deadline => {
+                panic!("{what}: not within {DEADLINE:?}; last seen: {seen}")
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Runs `wisr` with `arguments` in `folder` to its end.
+pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> std::process::Output {
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_wisr"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap()
+}
+
+impl Server {
+    async fn start(folder: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_wisr"))
+            .arg("serve")
+            .arg(folder)
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .env("WISR_LOG", "info")
+            .env(CANARY.0, CANARY.1)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        collect(process.stderr.take().unwrap(), Arc::clone(&stderr));
+        let (sender, mut addresses) = tokio::sync::mpsc::unbounded_channel();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some((_, address)) = line.split_once(" on http://") {
+                    let _ = sender.send(address.trim().parse().unwrap());
+                }
+            }
+        });
+        let mut next = async || {
+            let told = tokio::time::timeout(START, addresses.recv()).await;
+            told.ok().flatten().unwrap_or_else(|| panic!("the server did not start:\n{}", stderr.lock()))
+        };
+        let (site, admin) = (next().await, next().await);
+        Self { process, site, admin, stderr }
+    }
+}
+
+/// Reads a pipe to its end, so that the server never waits for a test to read.
+fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        let mut chunk = [0; 8192];
+        while let Ok(length @ 1..) = pipe.read(&mut chunk) {
+            into.lock().push_str(&String::from_utf8_lossy(&chunk[..length]));
+        }
+    });
+}
+
+impl Running {
+    async fn launch(&mut self) {
+        self.server = Some(Server::start(self.folder.path()).await);
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("the test stopped the server")
+    }
+
+    /// The public address.
+    pub(crate) fn site(&self) -> SocketAddr {
+        self.server().site
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What the server logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.server().stderr.lock().clone()
+    }
+
+    /// A reader with a connection of its own.
+    pub(crate) fn reader(&self) -> Client {
+        Client::new(self.site())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.get_with(path, &[]).await
+    }
+
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        self.send("GET", path, headers, "").await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        let answer = self.reader().send(method, path, headers, body).await;
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+        crate::client::raw(self.site(), bytes).await
+    }
+
+    /// Asks the admin listener.
+    pub(crate) async fn admin(&self, path: &str) -> Response {
+        let answer = Client::new(self.server().admin).send("GET", path, &[], "").await;
+        answer.unwrap_or_else(|error| panic!("admin {path}: {error}"))
+    }
+
+    /// Calls `/api/revalidate` with the token.
+    pub(crate) async fn revalidate(&self, body: Value) -> Response {
+        let headers = [
+            ("authorization", "Bearer secret"),
+            ("content-type", "application/json"),
+        ];
+        self.send("POST", "/api/revalidate", &headers, &body.to_string()).await
+    }
+
+    /// Revalidates one path and expects it to work.
+    #[track_caller]
+    pub(crate) fn renew(&self, path: &str) -> impl Future<Output = ()> {
+        let path = path.to_owned();
+        async move {
+            let answer = self.revalidate(json!({ "paths": [path] })).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        }
+    }
+
+    /// The incidents, newest first.
+    pub(crate) async fn incidents(&self) -> Vec<Value> {
+        let body = self.admin("/api/incidents").await.json();
+        let list = body.as_array().or_else(|| body["incidents"].as_array());
+        list.unwrap_or_else(|| panic!("no list of incidents: {body}")).clone()
+    }
+
+    /// Waits for an incident of this kind whose JSON contains `words`.
+    pub(crate) async fn until_incident(&self, kind: &str, words: &str) -> Value {
+        wait_for(&format!("an incident of kind {kind} about {words:?}"), async || {
+            let incidents = self.incidents().await;
+            let found = incidents.iter().find(|incident| {
+                incident["kind"] == kind && incident.to_string().contains(words)
+            });
+            found.cloned().ok_or_else(|| format!("{incidents:#?}"))
+        })
+        .await
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        wait_for("ready", async || {
+            let answer = self.admin("/readyz").await;
+            if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+        })
+        .await;
+    }
+
+    /// Reads `path` until the answer is as wanted, and returns that answer.
+    pub(crate) async fn until(&self, path: &str, wanted: impl Fn(&Response) -> bool) -> Response {
+        wait_for(&format!("GET {path}"), async || {
+            let answer = self.get(path).await;
+            if wanted(&answer) {
+                return Ok(answer);
+            }
+            Err(format!("{} {:?} {}", answer.status, answer.headers, answer.text()))
+        })
+        .await
+    }
+
+    /// Waits until the origin was asked for `path` this often, without reading the page.
+    pub(crate) async fn until_calls(&self, path: &str, count: usize) {
+        wait_for(&format!("{count} calls for {path}"), async || {
+            let calls = self.origin.calls(path);
+            if calls.len() >= count { Ok(()) } else { Err(format!("{calls:?}")) }
+        })
+        .await;
+    }
+
+    /// Puts a module into the folder the way a careful deployment does: written aside, then renamed.
+    pub(crate) fn swap(&self, name: &str, bytes: &[u8]) {
+        let aside = self.folder().join("aside.tmp");
+        std::fs::write(&aside, bytes).unwrap();
+        let target = self.folder().join(format!("pages/{name}.wasm"));
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::rename(aside, target).unwrap();
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        std::fs::remove_file(self.folder().join(format!("pages/{name}.wasm"))).unwrap();
+    }
+
+    /// `kill -9`: nothing is flushed, nothing is said.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.process.kill();
+            let _ = server.process.wait();
+            show(&server);
+        }
+    }
+
+    /// Starts the server again on the same folder.
+    pub(crate) async fn restart(&mut self) {
+        self.kill();
+        self.launch().await;
+        self.until_ready().await;
+    }
+
+    /// SIGTERM, and then how the server ended.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        let process = &mut self.server.as_mut().expect("it runs").process;
+        let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::TERM).unwrap();
+        let process = Mutex::new(process);
+        wait_for("the end of the server", async || {
+            process.lock().try_wait().unwrap().ok_or("it still runs".to_owned())
+        })
+        .await
+    }
+}
+
+fn show(server: &Server) {
+    if std::thread::panicking() {
+        eprintln!("--- the server said:\n{}---", server.stderr.lock());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
