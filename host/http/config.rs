@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Patience, listen};
 use crate::page::Digest;
+use crate::telemetry::metrics::Metrics;
 
 /// The settings of the public door.
 #[derive(Debug, Clone)]
@@ -33,13 +34,14 @@ pub struct Config {
 
 impl Config {
     /// What the listener needs of it.
-    pub fn listener(&self) -> listen::Config {
+    pub fn listener(&self, metrics: &Metrics) -> listen::Config {
         listen::Config {
             listen: self.listen,
             threads: self.threads,
             max_connections: self.max_connections,
             drain: self.drain,
             patience: Patience::default(),
+            open: metrics.connections.clone(),
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::body::{Body, BodyError};
-use super::listen::{Stop, stopped};
+use super::listen::{Stop, told};
 
 /// Bytes of a request head, in either version: cookies and long query strings fit, a flood does
 /// not. More is answered 431. (The number of headers is limited to 100 by hyper.)
@@ -103,7 +103,7 @@ pub(super) async fn serve<S: Service>(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = stopped(&mut stop) => {
+        () = told(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

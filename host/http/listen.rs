@@ -46,6 +46,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long a client may dawdle.
     pub patience: Patience,
+    /// Counts open connections.
+    pub open: Gauge,
 }
 
 /// Why a listener could not start.
@@ -82,33 +84,8 @@ impl ListenError {
 #[derive(Debug)]
 pub struct Bound {
     addr: SocketAddr,
-    listeners: Vec<StdListener>,
+    listeners: Vec<(StdListener, Runtime)>,
     config: Config,
-}
-
-/// Takes the port.
-///
-/// # Errors
-/// When it cannot be had; the message says what to do.
-pub fn bind(config: Config) -> Result<Bound, ListenError> {
-    let wanted = config.listen;
-    let failed = |error| ListenError::new(wanted, error);
-    if wanted.port() != 0 {
-        // With SO_REUSEPORT alone, a second wisr of the same user would silently take half of the
-        // connections.
-        drop(socket(wanted, false).map_err(failed)?);
-    }
-    let first = socket(wanted, true).map_err(failed)?;
-    let addr = first.local_addr().map_err(failed)?;
-    let mut listeners = vec![first];
-    for _ in 1..config.threads {
-        listeners.push(socket(addr, true).map_err(failed)?);
-    }
-    Ok(Bound {
-        addr,
-        listeners,
-        config,
-    })
 }
 
 fn socket(addr: SocketAddr, shared: bool) -> io::Result<StdListener> {
@@ -125,69 +102,94 @@ fn socket(addr: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 impl Bound {
+    /// Takes the port. Whoever connects from now on waits until it is served.
+    ///
+    /// # Errors
+    /// When it cannot be had; the message says what to do.
+    pub fn bind(config: Config) -> Result<Self, ListenError> {
+        let wanted = config.listen;
+        let failed = |error| ListenError::new(wanted, error);
+        if wanted.port() != 0 {
+            // With SO_REUSEPORT alone, a second wisr of the same user would silently take half of
+            // the connections.
+            drop(socket(wanted, false).map_err(failed)?);
+        }
+        let first = socket(wanted, true).map_err(failed)?;
+        let addr = first.local_addr().map_err(failed)?;
+        let mut listeners = vec![(first, runtime().map_err(failed)?)];
+        for _ in 1..config.threads {
+            let another = socket(addr, true).map_err(failed)?;
+            listeners.push((another, runtime().map_err(failed)?));
+        }
+        Ok(Self {
+            addr,
+            listeners,
+            config,
+        })
+    }
+
     /// The address, with the port that was found for port 0.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Serves until `stop`, then lets requests in flight finish. `open` counts connections.
-    ///
-    /// # Errors
-    /// When the threads cannot be started.
-    pub fn serve<S: Service>(
-        self,
-        service: Arc<S>,
-        stop: Stop,
-        open: Gauge,
-    ) -> io::Result<Serving> {
+    /// Serves until `stop`, then lets requests in flight finish.
+    pub fn serve<S: Service>(self, service: Arc<S>, stop: Stop) -> Serving {
         let slots = Arc::new(Semaphore::new(self.config.max_connections.max(1)));
         let (alive, ended) = mpsc::channel(1);
-        let mut threads = Vec::with_capacity(self.listeners.len());
-        for (number, listener) in self.listeners.into_iter().enumerate() {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(BLOCKING_THREADS)
-                .build()?;
+        let start = |(listener, runtime)| {
             let thread = Thread {
                 service: Arc::clone(&service),
                 stop: stop.clone(),
                 slots: Arc::clone(&slots),
-                open: open.clone(),
                 config: self.config.clone(),
                 _alive: alive.clone(),
             };
-            threads.push(
-                std::thread::Builder::new()
-                    .name(format!("wisr-http-{number}"))
-                    .spawn(move || thread.run(runtime, listener))?,
-            );
-        }
-        Ok(Serving { threads, ended })
+            std::thread::Builder::new()
+                .name("serve".to_owned())
+                .spawn(move || thread.run(runtime, listener))
+        };
+        let threads = self.listeners.into_iter().map(start).collect();
+        Serving { threads, ended }
     }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
 }
 
 /// A port that is being served.
 #[derive(Debug)]
 pub struct Serving {
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<io::Result<JoinHandle<io::Result<()>>>>,
     ended: mpsc::Receiver<Infallible>,
 }
 
 impl Serving {
     /// Waits until the stop signal was given and every thread has drained.
-    pub async fn finished(mut self) {
+    ///
+    /// # Errors
+    /// When a thread could not be started, or ended before its time.
+    pub async fn join(mut self) -> io::Result<()> {
         // Nothing is ever sent: the channel closes when the last thread lets go of its end.
         let _ = self.ended.recv().await;
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a serving thread panicked");
-            }
-        }
+        self.threads.into_iter().try_for_each(|thread| {
+            let panicked = |_| Err(io::Error::other("it panicked"));
+            thread?.join().unwrap_or_else(panicked)
+        })
     }
 }
 
 /// Waits for the stop signal.
-pub async fn stopped(stop: &mut Stop) {
+pub async fn stopped(mut stop: Stop) {
+    told(&mut stop).await;
+}
+
+/// Waits for the stop signal without giving up the receiver.
+pub(super) async fn told(stop: &mut Stop) {
     // A sender that is gone can never say stop: nobody owns the server any more.
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -196,18 +198,16 @@ struct Thread<S> {
     service: Arc<S>,
     stop: Stop,
     slots: Arc<Semaphore>,
-    open: Gauge,
     config: Config,
     _alive: mpsc::Sender<Infallible>,
 }
 
 impl<S: Service> Thread<S> {
-    fn run(self, runtime: Runtime, listener: StdListener) {
-        if let Err(error) = runtime.block_on(self.accept(listener)) {
-            tracing::error!(%error, "a listener could not be registered");
-        }
+    fn run(self, runtime: Runtime, listener: StdListener) -> io::Result<()> {
+        let ended = runtime.block_on(self.accept(listener));
         // A file that is still being read must not hold up the end.
         runtime.shutdown_background();
+        ended
     }
 
     async fn accept(&self, listener: StdListener) -> io::Result<()> {
@@ -216,7 +216,7 @@ impl<S: Service> Thread<S> {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                () = stopped(&mut stop) => break,
+                () = told(&mut stop) => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.admit(stream, peer, &mut connections).await,
                     Err(error) => recover(&error).await,
@@ -245,9 +245,9 @@ impl<S: Service> Thread<S> {
         // would sit on a place that another thread needs.
         let place = tokio::select! {
             place = Arc::clone(&self.slots).acquire_owned() => place,
-            () = stopped(&mut stop) => return,
+            () = told(&mut stop) => return,
         };
-        let (service, open) = (Arc::clone(&self.service), self.open.clone());
+        let (service, open) = (Arc::clone(&self.service), self.config.open.clone());
         let patience = self.config.patience;
         connections.spawn(async move {
             open.inc();
@@ -294,7 +294,7 @@ mod tests {
             }
             let mut go = self.0.clone();
             Answer::Later(Box::pin(async move {
-                stopped(&mut go).await;
+                told(&mut go).await;
                 Response::new(Body::from(path))
             }))
         }
@@ -315,16 +315,16 @@ mod tests {
             max_connections: 100,
             drain: Duration::from_secs(10),
             patience: Patience::default(),
+            open: Gauge::default(),
         }
     }
 
     fn start(config: Config) -> Server {
-        let bound = bind(config).unwrap();
+        let open = config.open.clone();
+        let bound = Bound::bind(config).unwrap();
         let ((stop, stopping), (go, going)) = (watch::channel(false), watch::channel(false));
-        let (addr, open) = (bound.addr(), Gauge::default());
-        let serving = bound
-            .serve(Arc::new(Echo(going)), stopping, open.clone())
-            .unwrap();
+        let addr = bound.addr();
+        let serving = bound.serve(Arc::new(Echo(going)), stopping);
         Server {
             addr,
             stop,
@@ -437,7 +437,7 @@ mod tests {
         let answer = slow.await.unwrap();
         assert!(answer.contains("connection: close"), "{answer}");
         assert!(answer.ends_with("/slow"), "{answer}");
-        server.serving.finished().await;
+        server.serving.join().await.unwrap();
         assert!(TcpStream::connect(server.addr).await.is_err());
         drop(idle);
     }
@@ -456,7 +456,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         server.stop.send(true).unwrap();
-        server.serving.finished().await;
+        server.serving.join().await.unwrap();
         assert_eq!(slow.await.unwrap(), "");
     }
 
@@ -488,8 +488,8 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_is_named() {
-        let bound = bind(config()).unwrap();
-        let taken = bind(Config {
+        let bound = Bound::bind(config()).unwrap();
+        let taken = Bound::bind(Config {
             listen: bound.addr(),
             ..config()
         });

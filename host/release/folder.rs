@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::page::Timestamp;
 use crate::route::Pattern;
 
-use super::releases::Refusal;
+use super::routes::Refusal;
 
 /// Bytes of a module's file; the engine's own limit, checked before a file is read.
 pub(super) const MODULE_BYTES: u64 = 64 << 20;

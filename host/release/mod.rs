@@ -7,6 +7,8 @@
 //! | `load` | one file → bytes → module → [`Routed`] |
 //! | [`Routed`] | a route with its module, rules and listing, shared by releases while unchanged |
 //! | [`Listing`] | what `static-paths` said: who is a page and who is not |
+//! | [`Release`] | one immutable set of routes, and the [`Refusal`]s beside it |
+//! | `state` | what is held of each file between two passes |
 //! | [`Releases`] | the passes over the folder, and the swap |
 //! | `watch` | when to make a pass |
 //!
@@ -19,8 +21,14 @@ mod load;
 mod plan;
 mod releases;
 mod routed;
+mod routes;
+mod state;
 mod watch;
 
 pub use listing::{Listing, Place};
-pub use releases::{Config, Refusal, Release, Releases, ScanReport};
+pub use releases::{Config, Releases, ScanReport};
 pub use routed::{Admission, RouteConfig, Routed};
+pub use routes::{Refusal, Release};
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use crate::page::Timestamp;
 use crate::route::{Pattern, Table};
 
 use super::folder::{Found, Mark, Snapshot};
-use super::releases::Refusal;
+use super::routes::Refusal;
 
 /// What the last passes learnt of a file.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! `Releases`: passes over the folder of modules, each of which may replace the release as a whole.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,15 @@ use serde::Serialize;
 use tokio::sync::{Mutex, watch};
 
 use crate::guest::{Engine, outbound};
-use crate::page::Timestamp;
 use crate::route::Table;
 use crate::telemetry::{Clock, Incidents, Subject};
 
 use super::folder::{FolderError, Snapshot};
-use super::load::{Loaded, Loader, Retry};
-use super::plan::{Candidate, Known, Patience, Plan, needs_second_look, plan, seat};
-use super::routed::{RouteConfig, Routed};
+use super::load::{Loaded, Loader};
+use super::plan::{Known, Patience, Plan, needs_second_look, plan, seat};
+use super::routed::RouteConfig;
+use super::routes::{Refusal, Release};
+use super::state::State;
 
 /// Modules read and loaded at once: enough to overlap disk and compiler.
 const LOADS: usize = 4;
@@ -28,9 +29,6 @@ const LOADS: usize = 4;
 /// How long a swap waits for the new modules to list their paths, so that a path that one of them
 /// dropped is 404 from the swap on. A listing that takes longer arrives after the swap.
 const LISTING_PATIENCE: Duration = Duration::from_secs(1);
-
-/// When a module is tried again whose failure may have been the machine's.
-const RETRY: Duration = Duration::from_secs(30);
 
 /// Where the modules are and how they are served.
 #[derive(Clone)]
@@ -43,33 +41,6 @@ pub struct Config {
     pub settle: Duration,
     /// What the site's configuration says of a route; asked once for each module.
     pub routes: Arc<dyn Fn(&str) -> RouteConfig + Send + Sync>,
-}
-
-/// One immutable set of routes.
-pub struct Release {
-    /// Counts the changes of routes since the start; 0 before the folder was read.
-    pub id: u64,
-    /// When it took over.
-    pub at: Timestamp,
-    /// The routes.
-    pub table: Table<Arc<Routed>>,
-    /// What makes the page for paths without one: `404.wasm`.
-    pub not_found: Option<Arc<Routed>>,
-    /// What makes the page for failures: `500.wasm`.
-    pub error: Option<Arc<Routed>>,
-    /// What lies in the folder and is not served, or only in an older version.
-    pub refused: Vec<Refusal>,
-}
-
-/// Something in the folder that changes no route.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Refusal {
-    /// Where it is, relative to the folder.
-    pub file: PathBuf,
-    /// `module` or `conflict`.
-    pub kind: &'static str,
-    /// Why, and what to do.
-    pub message: String,
 }
 
 /// What a pass did.
@@ -98,71 +69,6 @@ pub struct Releases {
     /// Held for a whole pass: passes are made one after another.
     state: Mutex<State>,
     changed: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct State {
-    files: BTreeMap<PathBuf, Held>,
-    /// The files whose routes are in the current table.
-    seated: BTreeSet<PathBuf>,
-    /// The device that the folder was on when it was last read.
-    device: Option<u64>,
-    problem: Option<String>,
-}
-
-/// A file as the last passes left it.
-struct Held {
-    known: Known,
-    /// The newest version that passed every check.
-    routed: Option<Arc<Routed>>,
-    /// Why the newest version did not.
-    refusal: Option<Refusal>,
-}
-
-impl Refusal {
-    pub(super) fn module(file: PathBuf, message: impl Into<String>) -> Self {
-        Self {
-            file,
-            kind: "module",
-            message: message.into(),
-        }
-    }
-
-    pub(super) fn conflict(file: PathBuf, message: String) -> Self {
-        Self {
-            file,
-            kind: "conflict",
-            message,
-        }
-    }
-}
-
-impl Release {
-    fn new(id: u64, at: Timestamp, table: Table<Arc<Routed>>, refused: Vec<Refusal>) -> Self {
-        let of_route = |route: &str| {
-            let mut routes = table.iter();
-            let found = routes.find(|(pattern, _)| pattern.as_str() == route);
-            found.map(|(_, routed)| Arc::clone(routed))
-        };
-        Self {
-            id,
-            at,
-            not_found: of_route("/404"),
-            error: of_route("/500"),
-            table,
-            refused,
-        }
-    }
-
-    fn has_routes_of(&self, table: &Table<Arc<Routed>>) -> bool {
-        let own: HashSet<_> = self
-            .table
-            .iter()
-            .map(|(_, routed)| Arc::as_ptr(routed))
-            .collect();
-        let is_own = |routed: &Arc<Routed>| own.contains(&Arc::as_ptr(routed));
-        own.len() == table.len() && table.iter().all(|(_, routed)| is_own(routed))
-    }
 }
 
 impl Releases {
@@ -357,52 +263,5 @@ impl Releases {
             self.changed.send_replace(id);
         }
         !is_same
-    }
-}
-
-impl State {
-    /// Remembers what became of a file. Nothing but a new module takes the place of the old one.
-    fn note(&mut self, file: PathBuf, mark: super::folder::Mark, result: Loaded, now: Timestamp) {
-        if matches!(result, Loaded::Moving) {
-            return;
-        }
-        let held = self.files.entry(file.clone()).or_insert_with(|| Held {
-            known: Known {
-                mark: None,
-                again: None,
-            },
-            routed: None,
-            refusal: None,
-        });
-        held.known = Known {
-            mark: Some(mark),
-            again: None,
-        };
-        held.refusal = None;
-        match result {
-            Loaded::New(routed) => held.routed = Some(routed),
-            Loaded::Same | Loaded::Moving => {}
-            Loaded::Refused { message, retry } => {
-                held.known.again = match retry {
-                    Retry::Never => None,
-                    Retry::Later => Some(now.plus(RETRY)),
-                    Retry::Soon => Some(now),
-                };
-                held.refusal = Some(Refusal::module(file, message));
-            }
-        }
-    }
-
-    fn candidates(&self) -> Vec<Candidate<Arc<Routed>>> {
-        let candidate = |(file, held): (&PathBuf, &Held)| {
-            let routed = Arc::clone(held.routed.as_ref()?);
-            Some(Candidate {
-                seated: self.seated.contains(file),
-                file: file.clone(),
-                pattern: routed.pattern.clone(),
-                value: routed,
-            })
-        };
-        self.files.iter().filter_map(candidate).collect()
     }
 }
