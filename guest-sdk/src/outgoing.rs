@@ -121,13 +121,35 @@ fn receive(url: &str, response: &IncomingResponse) -> Result<Response> {
     })
 }
 
+// In words and by hand: the derived `Debug` of every code and payload would be a tenth of a small
+// module.
 fn refused(code: ErrorCode) -> Error {
     Error::msg(match code {
-        ErrorCode::InternalError(Some(message)) => message,
+        ErrorCode::InternalError(Some(message)) => return Error::msg(message),
         ErrorCode::HttpRequestDenied => {
-            "denied: allow this origin in the route's `outbound` setting".to_owned()
+            "denied: the origin is not in the `outbound` list of the route"
         }
-        // `ErrorCode::ConnectionRefused`: the name is all that there is to say.
-        code => format!("{code:?}").replace("ErrorCode::", ""),
+        ErrorCode::DestinationIpProhibited => "denied: the address is not public",
+        ErrorCode::DnsTimeout => "looking up the host took too long",
+        ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => "the host is unknown",
+        ErrorCode::DestinationUnavailable | ErrorCode::DestinationIpUnroutable => {
+            "the host cannot be reached"
+        }
+        ErrorCode::ConnectionRefused => "connection refused",
+        ErrorCode::ConnectionTerminated => "the connection was closed before the answer",
+        ErrorCode::ConnectionTimeout => "connecting took too long",
+        ErrorCode::ConnectionReadTimeout | ErrorCode::HttpResponseTimeout => {
+            "the answer took too long"
+        }
+        ErrorCode::ConnectionWriteTimeout => "sending the request took too long",
+        ErrorCode::ConnectionLimitReached => "too many requests at once",
+        ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => "TLS failed",
+        ErrorCode::TlsCertificateError => "the host's certificate is not trusted",
+        ErrorCode::HttpRequestBodySize(_) => "the request's body is too large",
+        ErrorCode::HttpResponseBodySize(_) => "the answer is too large",
+        ErrorCode::HttpResponseIncomplete => "the answer broke off",
+        ErrorCode::HttpProtocolError => "the answer is not HTTP",
+        ErrorCode::LoopDetected => "the request leads back to this server",
+        _ => "the request failed",
     })
 }

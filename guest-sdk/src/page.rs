@@ -39,7 +39,7 @@ pub trait Page {
     /// every page when it is first asked for.
     ///
     /// # Errors
-    /// When the paths cannot be found out; the list of the previous call stays.
+    /// When the paths cannot be found out.
     fn static_paths() -> Result<StaticPaths> {
         Ok(StaticPaths::blocking())
     }
@@ -60,7 +60,7 @@ pub trait Page {
     /// a plain document that says so and reloads itself.
     ///
     /// # Errors
-    /// When the shell cannot be rendered; the reader waits for the page.
+    /// When the shell cannot be rendered.
     fn shell(ctx: &Context) -> Result<Document> {
         let _ = ctx;
         Ok(document::loading())
