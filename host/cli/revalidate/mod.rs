@@ -180,15 +180,19 @@ mod tests {
         let expected = json!({"paths": ["/a", "/b"], "tags": ["t"], "onlyGenerated": false});
         assert_eq!(body(&args), expected);
         let args = parse(&["--path", "/a", "--mode", "purge", "--only-generated"]).unwrap();
-        let expected =
-            json!({"paths": ["/a"], "tags": [], "onlyGenerated": true, "mode": "purge"});
+        let expected = json!({"paths": ["/a"], "tags": [], "onlyGenerated": true, "mode": "purge"});
         assert_eq!(body(&args), expected);
     }
 
     #[test]
     fn nothing_to_do_is_a_usage_error() {
         assert_eq!(parse(&[]).unwrap_err().exit_code(), 2);
-        assert_eq!(parse(&["--path", "/", "--mode", "x"]).unwrap_err().exit_code(), 2);
+        assert_eq!(
+            parse(&["--path", "/", "--mode", "x"])
+                .unwrap_err()
+                .exit_code(),
+            2
+        );
     }
 
     #[test]
@@ -200,7 +204,10 @@ mod tests {
 
     #[test]
     fn a_wrong_token_names_the_fix() {
-        let reason = reason(StatusCode::UNAUTHORIZED, &json!({"message": "Invalid token"}));
+        let reason = reason(
+            StatusCode::UNAUTHORIZED,
+            &json!({"message": "Invalid token"}),
+        );
         assert!(reason.contains("WISR_TOKEN"), "{reason}");
     }
 }
