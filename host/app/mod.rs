@@ -43,7 +43,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let incidents = Arc::new(Incidents::default());
         let clock = Clock::system();
-        let site_port = Bound::bind(config.http.listener(&metrics)).context("the site's port")?;
+        let site_port = Bound::bind(config.http.listener()).context("the site's port")?;
         let admin_port = Bound::bind(config.admin.listener()).context("the admin port")?;
         let generations = GenerationThreads::start(config.generation_threads)?;
 
@@ -54,7 +54,7 @@ impl App {
             ..config.outbound
         })?;
         let releases =
-            Releases::new(config.release, engine, client, clock, incidents.clone());
+            Arc::new(Releases::new(config.release, engine, client, clock, incidents.clone()));
         releases.scan().await;
 
         let isr = Isr::new(

@@ -9,9 +9,16 @@ use tokio::sync::watch;
 
 use crate::isr::{Ask, Isr, Prerendered};
 use crate::release::{Release, Releases, Routed};
+use crate::route::Path;
+use crate::telemetry::metrics::Metrics;
 
 /// Runs until dropped. `ready` becomes true once the first release's pages were made.
-pub(super) async fn keep_warm(releases: Arc<Releases>, isr: Isr, ready: watch::Sender<bool>) {
+pub(super) async fn keep_warm(
+    releases: Arc<Releases>,
+    isr: Isr,
+    metrics: Arc<Metrics>,
+    ready: watch::Sender<bool>,
+) {
     let mut changes = releases.subscribe();
     let mut routes = BTreeSet::new();
     loop {
@@ -19,6 +26,7 @@ pub(super) async fn keep_warm(releases: Arc<Releases>, isr: Isr, ready: watch::S
         let release = releases.current();
         let now: BTreeSet<Arc<str>> =
             release.table.iter().map(|(_, routed)| routed.page.route.clone()).collect();
+        metrics.releases.inc();
         for gone in routes.difference(&now) {
             let pages = isr.remove_route(gone);
             tracing::info!(route = %gone, pages, "route removed");
@@ -38,7 +46,7 @@ pub(super) async fn keep_warm(releases: Arc<Releases>, isr: Isr, ready: watch::S
 }
 
 async fn prerender(release: &Release, isr: &Isr) {
-    let passes = release.table.iter().map(|(_, routed)| prerender_route(routed, isr));
+    let passes = release.table.iter().map(|(_, routed)| prerender_route(release, routed, isr));
     let mut total = Prerendered::default();
     for report in join_all(passes).await {
         total.made += report.made;
@@ -49,9 +57,15 @@ async fn prerender(release: &Release, isr: &Isr) {
     tracing::info!(release = release.id, made, fresh, failed, "prerendered");
 }
 
-async fn prerender_route(routed: &Arc<Routed>, isr: &Isr) -> Prerendered {
+async fn prerender_route(release: &Release, routed: &Arc<Routed>, isr: &Isr) -> Prerendered {
     routed.ready().await;
-    let asks = routed.paths().into_iter().map(|(path, params)| {
+    // `/posts/[id]` may list `new` while `/posts/new` is a page of its own.
+    let owns = |path: &Path| {
+        let owner = release.table.matches(path).next();
+        owner.is_some_and(|owner| Arc::ptr_eq(owner.value, routed))
+    };
+    let paths = routed.paths().into_iter().filter(|(path, _)| owns(path));
+    let asks = paths.map(|(path, params)| {
         Ask::new(routed.page.clone(), path.as_str(), params, Vec::new())
     });
     isr.prerender(asks).await
