@@ -28,11 +28,13 @@ pub(super) enum Overrun {
     /// It used up its CPU time.
     #[error("out of CPU time")]
     Cpu,
-    /// It asked for so many bytes of linear memory in all.
-    #[error("{asked} bytes of memory asked for")]
+    /// It asked for more linear memory than it may hold; in bytes.
+    #[error("{growth} bytes of memory asked for on top of {held}, of {limit}")]
     Memory {
-        /// What it would have held.
-        asked: u64,
+        /// What it held.
+        held: u64,
+        /// What it asked for on top.
+        growth: u64,
         /// What it may hold.
         limit: u64,
     },
@@ -232,8 +234,13 @@ impl ResourceLimiter for Limiter {
         let growth = desired.saturating_sub(current) as u64;
         let asked = self.held.saturating_add(growth);
         if asked > self.limit {
-            let limit = self.limit;
-            return Err(Overrun::Memory { asked, limit }.into());
+            let Self { held, limit, .. } = *self;
+            return Err(Overrun::Memory {
+                held,
+                growth,
+                limit,
+            }
+            .into());
         }
         self.growth = growth;
         self.held = asked;
@@ -297,7 +304,8 @@ mod tests {
         assert_eq!(
             error.downcast_ref(),
             Some(&Overrun::Memory {
-                asked: 101,
+                held: 60,
+                growth: 41,
                 limit: 100
             })
         );

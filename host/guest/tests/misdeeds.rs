@@ -65,7 +65,7 @@ async fn memory_is_bounded() {
         "bomb",
         FailureKind::Memory,
         "static-props",
-        "it may have 128 MiB (limit `memory`)",
+        "beyond its 128 MiB (limit `memory`)",
     )
     .await;
     assert!(failure.cost.memory > 100 << 20 && failure.cost.memory <= 128 << 20);
@@ -81,7 +81,7 @@ async fn memory_is_bounded() {
         "greedy",
         FailureKind::Memory,
         "static-props",
-        "it may have 32 MiB",
+        "beyond its 32 MiB",
     )
     .await;
 }
@@ -198,6 +198,18 @@ async fn a_panic_reads_like_an_error_that_one_can_act_on() {
     )
     .await;
     assert!(failure.stderr.len() <= 4 << 10);
+}
+
+#[tokio::test]
+async fn a_recursion_is_one_frame() {
+    let failure = ends(limits(), "recursion", FailureKind::Trap, "render", "recur").await;
+    let [frame, ..] = &failure.frames[..] else {
+        panic!("no frames")
+    };
+    assert!(
+        frame.function.contains("recurse (") && frame.function.ends_with(" times)"),
+        "{frame:?}"
+    );
 }
 
 #[tokio::test]
