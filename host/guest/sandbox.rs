@@ -282,6 +282,28 @@ impl ResourceLimiter for Limiter {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn every_store_is_bounded() {
+        let places = Arc::new(tokio::sync::Semaphore::new(1));
+        let fittings = Fittings {
+            journal: Journal::new(Arc::from("/x"), 1),
+            session: None,
+            settings: Arc::default(),
+            cpu: Duration::from_secs(1),
+            memory: 1 << 20,
+            call: 12_345,
+        };
+        let mut config = wasmtime::Config::new();
+        let runtime = wasmtime::Engine::new(config.epoch_interruption(true)).unwrap();
+        let permit = places.acquire_owned().await.unwrap();
+        let mut sandbox = Sandbox::new(&runtime, fittings, permit);
+        assert_eq!(sandbox.store.hostcall_fuel(), 12_345);
+        assert_eq!(sandbox.store.max_component_handles(), HANDLES);
+        let table = &mut sandbox.store.data_mut().table;
+        let held = (0..=RESOURCES).filter(|_| table.push(()).is_ok()).count();
+        assert_eq!(held, RESOURCES);
+    }
+
     #[test]
     fn memory_is_summed_and_a_failed_growth_is_taken_back() {
         let mut limiter = Limiter {

@@ -253,3 +253,47 @@ async fn nothing_is_granted() {
         "{fetch:?}"
     );
 }
+
+#[tokio::test]
+async fn without_a_pool_the_same_limits_hold() {
+    // More memories than there is address space for.
+    let engine = Engine::new(EngineConfig {
+        instances: 1_000_000,
+        fast_compile: true,
+        ..config()
+    })
+    .unwrap();
+    assert!(engine.runtime().pooling_allocator_metrics().is_none());
+    let module = engine.load(hostile_bytes(WASIP2)).await.unwrap();
+    let guest = guest_of(&engine, &module, limits());
+    assert!(guest.generate(&context("fine"), None).await.is_ok());
+    let failure = guest.generate(&context("bomb"), None).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Memory, "{failure}");
+}
+
+#[tokio::test]
+async fn absurd_limits_are_no_panic() {
+    let absurd = Limits {
+        cpu: Duration::MAX,
+        wall: Duration::MAX,
+        memory: u64::MAX,
+        page: u64::MAX,
+        props: u64::MAX,
+        fetches: u32::MAX,
+        fetches_in_flight: u32::MAX,
+        fetch_bytes: u64::MAX,
+    };
+    generate(absurd.clone(), "fine").await.unwrap();
+    generate(absurd, "fetch").await.unwrap();
+    let nothing = Limits {
+        cpu: Duration::ZERO,
+        wall: Duration::ZERO,
+        memory: 0,
+        page: 0,
+        props: 0,
+        fetches: 0,
+        fetches_in_flight: 0,
+        fetch_bytes: 0,
+    };
+    generate(nothing, "fine").await.unwrap_err();
+}
