@@ -8,7 +8,7 @@ pub mod content;
 pub mod dev;
 pub mod revalidate;
 pub mod routes;
-mod serve;
+pub mod serve;
 mod terminal;
 
 use std::process::ExitCode;
