@@ -87,9 +87,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     };
     let watch = Watch::new(&src, content.clone(), &plan.beside)?;
     let (state, seen) = state::channel(DevState::default());
-    let app = App::build(config, Some(Arc::new(Overlay::new(seen))))
-        .await
-        .context("if an address is in use: stop what listens there, or choose others with --listen and --admin")?;
+    let app = App::build(config, Some(Arc::new(Overlay::new(seen)))).await?;
     let (stopping, stopped) = state::channel(());
     let api_address = api
         .as_ref()
