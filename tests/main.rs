@@ -12,6 +12,7 @@ mod site;
 
 // The promises.
 mod commands;
+mod doors;
 mod on_demand;
 mod publication;
 mod regeneration;

@@ -53,8 +53,7 @@ impl App {
             own_addresses,
             ..config.outbound
         })?;
-        let releases =
-            Releases::new(config.release, engine, client, clock, incidents.clone());
+        let releases = Releases::new(config.release, engine, client, clock, incidents.clone());
         releases.scan().await;
 
         let isr = Isr::new(
@@ -72,7 +71,13 @@ impl App {
         let site = Site::new(config.http, releases.clone(), isr.clone(), overlay);
         let admin = admin::Admin::new(
             config.admin,
-            admin::Parts { releases: releases.clone(), isr: isr.clone(), incidents, metrics, is_ready },
+            admin::Parts {
+                releases: releases.clone(),
+                isr: isr.clone(),
+                incidents,
+                metrics,
+                is_ready,
+            },
         );
         Ok(Self {
             site: (site_port, Arc::new(site)),

@@ -17,8 +17,11 @@ pub(super) async fn keep_warm(releases: Arc<Releases>, isr: Isr, ready: watch::S
     loop {
         changes.borrow_and_update();
         let release = releases.current();
-        let now: BTreeSet<Arc<str>> =
-            release.table.iter().map(|(_, routed)| routed.page.route.clone()).collect();
+        let now: BTreeSet<Arc<str>> = release
+            .table
+            .iter()
+            .map(|(_, routed)| routed.page.route.clone())
+            .collect();
         for gone in routes.difference(&now) {
             let pages = isr.remove_route(gone);
             tracing::info!(route = %gone, pages, "route removed");
@@ -38,7 +41,10 @@ pub(super) async fn keep_warm(releases: Arc<Releases>, isr: Isr, ready: watch::S
 }
 
 async fn prerender(release: &Release, isr: &Isr) {
-    let passes = release.table.iter().map(|(_, routed)| prerender_route(routed, isr));
+    let passes = release
+        .table
+        .iter()
+        .map(|(_, routed)| prerender_route(routed, isr));
     let mut total = Prerendered::default();
     for report in join_all(passes).await {
         total.made += report.made;
@@ -51,8 +57,9 @@ async fn prerender(release: &Release, isr: &Isr) {
 
 async fn prerender_route(routed: &Arc<Routed>, isr: &Isr) -> Prerendered {
     routed.ready().await;
-    let asks = routed.paths().into_iter().map(|(path, params)| {
-        Ask::new(routed.page.clone(), path.as_str(), params, Vec::new())
-    });
+    let asks = routed
+        .paths()
+        .into_iter()
+        .map(|(path, params)| Ask::new(routed.page.clone(), path.as_str(), params, Vec::new()));
     isr.prerender(asks).await
 }

@@ -15,7 +15,12 @@ use clap::{Parser, Subcommand};
 ///
 /// Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
 #[derive(Debug, Parser)]
-#[command(name = "wisr", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "wisr",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -30,7 +35,10 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         init_logging();
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        let runtime = match tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+        {
             Ok(runtime) => runtime,
             Err(error) => return fail(&anyhow::anyhow!(error).context("cannot start threads")),
         };
@@ -55,10 +63,17 @@ fn init_logging() {
         .with_writer(std::io::stderr)
         .with_ansi(terminal)
         .with_target(false);
-    if terminal { log.compact().init() } else { log.init() }
+    if terminal {
+        log.compact().init()
+    } else {
+        log.init()
+    }
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the last word of a command that failed"
+)]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
