@@ -79,10 +79,8 @@ pub enum Kind {
     Static,
     /// Many paths.
     Dynamic,
-    /// Errors of other routes.
+    /// What other paths get: those that have no page, and those whose page fails.
     Error,
-    /// Requests of any kind.
-    Api,
 }
 
 impl Kind {
@@ -92,14 +90,12 @@ impl Kind {
             Kind::Static => "static",
             Kind::Dynamic => "dynamic",
             Kind::Error => "error page",
-            Kind::Api => "api",
         }
     }
 
     fn of(pattern: &Pattern) -> Self {
         match pattern.as_str() {
             "/404" | "/500" => Kind::Error,
-            route if route.starts_with("/api/") => Kind::Api,
             _ if pattern.is_dynamic() => Kind::Dynamic,
             _ => Kind::Static,
         }
@@ -136,17 +132,12 @@ impl Listing {
                 pages.display()
             )
         })?;
-        let mut table = Table::new();
+        let mut table: Table<String> = Table::new();
         let mut problems = Vec::new();
         for file in files {
             let shown = file.display().to_string();
-            match Pattern::of_file(&file) {
-                Err(error) => problems.push(format!("{shown}: {error}")),
-                Ok(pattern) => {
-                    let kept = table.insert(pattern, shown.clone());
-                    problems.extend(kept.err().map(|conflict| format!("{shown}: {conflict}")));
-                }
-            }
+            let place = if file.starts_with("api") { Err(NO_API.to_owned()) } else { place(&mut table, &file) };
+            problems.extend(place.err().map(|reason| format!("{shown}: {reason}")));
         }
         let row = |(pattern, file): (&Pattern, &String)| Row {
             route: pattern.as_str().to_owned(),
@@ -169,6 +160,20 @@ impl Listing {
         );
         Ok(Self { routes, problems })
     }
+}
+
+/// Why a module in `api/` has no route.
+const NO_API: &str = "API routes (`api/`) are not supported by this version";
+
+/// Gives a file its place in the table; of two that claim one, the first has it, as in a server that starts.
+fn place(table: &mut Table<String>, file: &Path) -> Result<(), String> {
+    let pattern = Pattern::of_file(file).map_err(|error| error.to_string())?;
+    let inserted = table.insert(pattern, file.display().to_string());
+    inserted.map_err(|conflict| {
+        let kept = table.iter().find(|(pattern, _)| **pattern == conflict.kept);
+        let file = kept.map_or("", |(_, file)| file.as_str());
+        format!("{conflict} (kept: {file})")
+    })
 }
 
 /// `[routes."…"]` of a configuration file.
@@ -254,7 +259,6 @@ mod tests {
             "posts/new.wasm",
             "posts/[...rest].wasm",
             "[[...all]].wasm",
-            "api/hook.wasm",
             "notes.txt",
             ".hidden.wasm",
         ];
@@ -268,7 +272,6 @@ mod tests {
             .collect();
         let expected = [
             ("/404", Kind::Error),
-            ("/api/hook", Kind::Api),
             ("/posts/new", Kind::Static),
             ("/posts/[id]", Kind::Dynamic),
             ("/posts/[...rest]", Kind::Dynamic),
@@ -281,12 +284,12 @@ mod tests {
     #[test]
     fn conflicts_name_the_file_and_unused_configuration_its_route() {
         let config = "[routes.\"/about\"]\nrevalidate = 5\n[routes.\"/gone\"]\nrevalidate = 1\n";
-        let dir = site(&["about.wasm", "about/index.wasm", "a[b.wasm"], config);
+        let dir = site(&["about.wasm", "about/index.wasm", "a[b.wasm", "api/x.wasm"], config);
         let listing = Listing::read(dir.path()).unwrap();
         assert_eq!(listing.routes.len(), 1);
         assert_eq!(listing.routes[0].cells()[3], "revalidate = 5");
         let problems = listing.problems.join("\n");
-        for part in ["about/index.wasm: ", "a[b.wasm: ", "`/gone`"] {
+        for part in ["about.wasm: ", "(kept: about/index.wasm)", "a[b.wasm: ", "api/x.wasm: API", "`/gone`"] {
             assert!(problems.contains(part), "{part}: {problems}");
         }
     }

@@ -1,6 +1,6 @@
 //! `Guest`: a module with its limits and grants, which renders one route.
 
-use super::bindings::wisr::page::page_types as wit;
+use super::bindings::exports::wisr::page::paths;
 use super::convert::{self, Decision};
 use super::engine::Engine;
 use super::limits::{CALL_BYTES, LISTING_BYTES, Limits};
@@ -116,13 +116,7 @@ impl Guest {
         Ok(Outcome::Page(props, document))
     }
 
-    async fn list(&self, run: &mut Run<'_>) -> Result<PathList, Stop> {
-        let Some(paths) = &self.module.paths else {
-            return Ok(PathList {
-                paths: Vec::new(),
-                fallback: Fallback::Blocking,
-            });
-        };
+    async fn list(&self, run: &mut Run<'_>, paths: &paths::GuestIndices) -> Result<PathList, Stop> {
         let instance = run.instantiate().await?;
         let paths = paths.load(&mut run.sandbox.store, &instance)?;
         run.enter("static-paths");
@@ -130,19 +124,18 @@ impl Guest {
         returned.map(convert::path_list).map_err(Stop::Said)
     }
 
-    async fn make_shell(&self, run: &mut Run<'_>, context: &Context) -> Result<Document, Stop> {
-        let Some(paths) = &self.module.paths else {
-            run.enter("shell");
-            let message = "the page exports no `wisr:page/paths@0.1.0`, so it has no shell";
-            return Err(Stop::broken(FailureKind::Invalid, message));
-        };
+    async fn make_shell(
+        &self,
+        run: &mut Run<'_>,
+        paths: &paths::GuestIndices,
+        context: &Context,
+    ) -> Result<Document, Stop> {
         let instance = run.instantiate().await?;
         let paths = paths.load(&mut run.sandbox.store, &instance)?;
-        let context: wit::Context = convert::context(context);
-        let start = run.enter("shell");
-        let returned = paths.call_shell(&mut run.sandbox.store, &context).await;
-        run.cost.render = start.elapsed();
-        convert::document(returned?.map_err(Stop::Said)?, &self.limits)
+        let context = convert::context(context);
+        run.enter("shell");
+        let returned = paths.call_shell(&mut run.sandbox.store, &context).await?;
+        convert::document(returned.map_err(Stop::Said)?, &self.limits)
     }
 }
 
@@ -162,29 +155,42 @@ impl Render for Guest {
             let meter = run.meter();
             let work = self.produce(&mut run, context, known);
             let ended = meter.run(self.limits.wall, work).await;
-            let (outcome, cost) = run.end(ended)?;
+            let (outcome, cost) = run.end(ended).map_err(|failure| *failure)?;
             Ok(Generation { outcome, cost })
         })
     }
 
     fn shell<'a>(&'a self, context: &'a Context) -> Pending<'a, Result<Document, Failure>> {
         Box::pin(async move {
+            let Some(paths) = &self.module.paths else {
+                let message = "the page exports no `wisr:page/paths@0.1.0`, so it has no shell";
+                return Err(Failure::new(FailureKind::Invalid, "shell", message));
+            };
             let route = Arc::clone(&context.route);
             let mut run = self.begin(route, self.bound()).await;
             let meter = run.meter();
-            let work = self.make_shell(&mut run, context);
+            let work = self.make_shell(&mut run, paths, context);
             let ended = meter.run(self.limits.wall, work).await;
-            run.end(ended).map(|(document, _)| document)
+            let ended = run.end(ended).map_err(|failure| *failure);
+            ended.map(|(document, _)| document)
         })
     }
 
     fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
         Box::pin(async move {
+            let Some(paths) = &self.module.paths else {
+                return Ok(PathList {
+                    paths: Vec::new(),
+                    fallback: Fallback::Blocking,
+                });
+            };
             let label = Arc::from(self.module.digest().short());
             let mut run = self.begin(label, LISTING_BYTES).await;
             let meter = run.meter();
-            let ended = meter.run(self.limits.wall, self.list(&mut run)).await;
-            run.end(ended).map(|(paths, _)| paths)
+            let work = self.list(&mut run, paths);
+            let ended = meter.run(self.limits.wall, work).await;
+            let ended = run.end(ended).map_err(|failure| *failure);
+            ended.map(|(paths, _)| paths)
         })
     }
 }

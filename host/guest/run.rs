@@ -13,7 +13,7 @@ use super::module::{LoadError, Module};
 use super::outbound::Session;
 use super::sandbox::{Fittings, Sandbox};
 use super::sink::Journal;
-use super::trap::Stop;
+use super::trap::{Stop, brief, story};
 use crate::page::{Cost, Failure};
 
 /// What is to run, and with what.
@@ -90,7 +90,7 @@ impl Run<'_> {
     pub(super) fn end<T>(
         mut self,
         ended: Result<Result<T, Stop>, Cut>,
-    ) -> Result<(T, Cost), Failure> {
+    ) -> Result<(T, Cost), Box<Failure>> {
         let state = self.sandbox.store.data();
         let stderr = state.journal().close();
         self.cost.memory = state.memory_peak();
@@ -102,14 +102,14 @@ impl Run<'_> {
             Err(stop) => {
                 let frames = stop.frames();
                 let (kind, message) = stop.explain(self.order.limits, self.order.bound, &stderr);
-                Err(Failure {
+                Err(Box::new(Failure {
                     kind,
                     call: self.call,
-                    message,
+                    message: brief(&message),
                     stderr,
                     frames,
                     cost: self.cost,
-                })
+                }))
             }
         }
     }
@@ -133,7 +133,7 @@ pub(super) async fn dry_run(engine: &Engine, module: &Module) -> Result<(), Load
     let ended = run.meter().run(DRY_RUN.wall, check_types(&mut run)).await;
     match run.end(ended) {
         Ok((checked, _)) => checked,
-        Err(failure) => Err(LoadError::StartUp(Box::new(failure))),
+        Err(failure) => Err(LoadError::StartUp(failure)),
     }
 }
 
@@ -148,5 +148,5 @@ async fn check_types(run: &mut Run<'_>) -> Result<Result<(), LoadError>, Stop> {
             Some(paths) => paths.load(store, &instance).map(drop),
             None => Ok(()),
         });
-    Ok(checked.map_err(|error| LoadError::WrongTypes(format!("{error:#}"))))
+    Ok(checked.map_err(|error| LoadError::WrongTypes(story(&error))))
 }

@@ -126,7 +126,7 @@ impl Snapshot {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => snapshot.leave_unread(relative, &error),
             }
-            if snapshot.files.len() > MODULES {
+            if snapshot.files.len() + snapshot.refused.len() > MODULES {
                 return Err(FolderError::TooMany(folder.to_owned()));
             }
         }
@@ -233,6 +233,12 @@ impl Snapshot {
         let message = format!("the folder cannot be read ({error}); its routes stay as they are");
         self.refuse(relative.clone(), message);
         self.unread.push(relative);
+    }
+
+    /// Whether this is the empty mount point of a folder that was on the device `before`, and not
+    /// the folder emptied.
+    pub(super) fn is_mount_point_of(&self, before: Option<u64>) -> bool {
+        before.is_some_and(|device| device != self.device) && self.files.is_empty()
     }
 
     /// Whether this look says nothing of what became of a file.
@@ -349,6 +355,19 @@ mod tests {
         let gone = Snapshot::take(&site.path().join("gone"));
         assert!(matches!(gone, Err(FolderError::Unreadable(..))));
         assert_eq!(identity(&site.path().join("gone")), None);
+    }
+
+    #[test]
+    fn an_emptied_folder_is_not_a_mount_point() {
+        let site = site(&[]);
+        let mut snapshot = Snapshot::take(site.path()).unwrap();
+        let device = snapshot.device;
+        assert!(!snapshot.is_mount_point_of(None));
+        assert!(!snapshot.is_mount_point_of(Some(device)));
+        assert!(snapshot.is_mount_point_of(Some(device + 1)));
+        fs::write(site.path().join("a.wasm"), b"module").unwrap();
+        snapshot = Snapshot::take(site.path()).unwrap();
+        assert!(!snapshot.is_mount_point_of(Some(device + 1)));
     }
 
     #[test]

@@ -179,8 +179,7 @@ impl Releases {
             let error = std::io::Error::other(lost);
             Err(FolderError::Unreadable(pages(), error))
         })?;
-        let has_moved = state.device.is_some_and(|device| device != seen.device);
-        if has_moved && seen.files.is_empty() && !state.files.is_empty() {
+        if seen.is_mount_point_of(state.device) && !state.files.is_empty() {
             return Err(FolderError::Unmounted(pages()));
         }
         Ok(seen)

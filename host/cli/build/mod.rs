@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+pub(super) use command::show_failures;
 pub use command::{BuildArgs, run};
 pub use progress::Progress;
 pub use source::{Kind, PageSource, Plan, Site};
@@ -196,7 +197,7 @@ async fn collect(
     };
     let bytes = fs::read(&artifact.wasm)
         .with_context(|| format!("cannot read `{}`", artifact.wasm.display()))?;
-    let native = match engine.filter(|_| !page.is_api()) {
+    let native = match engine {
         None => None,
         Some(engine) => match engine.load(bytes.clone()).await {
             Ok(module) => Some(Native {

@@ -21,7 +21,7 @@ pub struct Site {
 /// What a page is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A cargo package with a cdylib target; below `api/` also one with a program.
+    /// A cargo package with a cdylib target.
     Rust,
 }
 
@@ -64,9 +64,6 @@ const NOT_ROUTES: [&str; 4] = ["target", "public", "content", "node_modules"];
 
 /// How deep a page may lie: deeper than any address a person would type.
 const MAX_DEPTH: usize = 32;
-
-/// Where API routes lie.
-const API: &str = "api/";
 
 /// Sources in languages that wisr does not build itself.
 const OTHER_SOURCES: [&str; 6] = [
@@ -151,6 +148,12 @@ impl Plan {
         (place, folder): (String, PathBuf),
         known: &mut Known,
     ) -> anyhow::Result<()> {
+        if place.starts_with("api/") {
+            self.warnings.push(format!(
+                "`{place}` is not built: API routes are not supported by this version"
+            ));
+            return Ok(());
+        }
         let manifest = folder.join("Cargo.toml");
         let broken = |message| Failed {
             route: route_of(&place),
@@ -170,7 +173,7 @@ impl Plan {
         let Some((package, workspace)) = known.packages.get(&manifest) else {
             return Ok(());
         };
-        match package.page_target(place.starts_with(API)) {
+        match package.page_target() {
             Some(target) => self.pages.push(PageSource {
                 route: route_of(&place),
                 file: format!("{place}.wasm"),
@@ -186,13 +189,6 @@ impl Plan {
             )),
         }
         Ok(())
-    }
-}
-
-impl PageSource {
-    /// Whether it is an API route: a component of `wasi:http/proxy`, not a page.
-    pub fn is_api(&self) -> bool {
-        self.file.starts_with(API)
     }
 }
 
@@ -322,6 +318,7 @@ mod tests {
         let warnings = plan.warnings.join("\n");
         assert!(warnings.contains("`shop/page.py` is not built by this version"));
         assert!(warnings.contains("`posts/helper/Cargo.toml` makes no page"));
+        assert!(warnings.contains("`api/hook` is not built"));
         let workspaces: Vec<_> = plan.pages.iter().map(|page| &page.workspace).collect();
         assert_eq!(workspaces[1], workspaces[2]);
         assert_ne!(workspaces[0], workspaces[1]);

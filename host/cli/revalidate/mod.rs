@@ -78,7 +78,8 @@ const UNREACHABLE: u8 = 2;
 /// An answer that cannot be printed. A server that cannot be reached is exit code 2.
 pub async fn run(args: RevalidateArgs) -> anyhow::Result<ExitCode> {
     let limit = Duration::from_secs(args.timeout);
-    let asked = call::post(&args.url, &args.token, &body(&args));
+    let body = body(&args);
+    let asked = call::post(&args.url, &args.token, &body);
     let answer = match tokio::time::timeout(limit, asked).await {
         Ok(answer) => answer,
         Err(_) => Err(anyhow::anyhow!(
