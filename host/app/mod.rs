@@ -21,14 +21,14 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 use crate::{admin, http};
 use threads::GenerationThreads;
+use warm::Warmer;
 
 /// A server, bound to its ports and ready to run.
 pub struct App {
     site: (Bound, Arc<Site>),
     admin: (Bound, Arc<admin::Admin>),
     releases: Arc<Releases>,
-    isr: Isr,
-    ready: watch::Sender<bool>,
+    warmer: Warmer,
     generations: GenerationThreads,
 }
 
@@ -53,7 +53,13 @@ impl App {
             own_addresses,
             ..config.outbound
         })?;
-        let releases = Releases::new(config.release, engine, client, clock, incidents.clone());
+        let releases = Arc::new(Releases::new(
+            config.release,
+            engine,
+            client,
+            clock,
+            incidents.clone(),
+        ));
         releases.scan().await;
 
         let isr = Isr::new(
@@ -68,6 +74,12 @@ impl App {
             },
         );
         let (ready, is_ready) = watch::channel(false);
+        let warmer = Warmer {
+            releases: releases.clone(),
+            isr: isr.clone(),
+            metrics: metrics.clone(),
+            ready,
+        };
         let site = Site::new(config.http, releases.clone(), isr.clone(), overlay);
         let admin = admin::Admin::new(
             config.admin,
@@ -83,8 +95,7 @@ impl App {
             site: (site_port, Arc::new(site)),
             admin: (admin_port, Arc::new(admin)),
             releases,
-            isr,
-            ready,
+            warmer,
             generations,
         })
     }
@@ -119,7 +130,7 @@ impl App {
             let releases = self.releases.clone();
             async move { releases.watch(ended).await }
         });
-        let warmer = tokio::spawn(warm::keep_warm(self.releases, self.isr, self.ready));
+        let warmer = tokio::spawn(self.warmer.keep_warm());
         stop.await;
         tracing::info!("stopping: requests in flight are finished");
         stopping.send_replace(true);

@@ -2,9 +2,13 @@
 //!
 //! Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
 
-mod build;
-mod content;
-mod serve;
+pub mod build;
+pub mod check;
+pub mod content;
+pub mod dev;
+pub mod revalidate;
+pub mod routes;
+pub mod serve;
 mod terminal;
 
 use std::process::ExitCode;
@@ -28,7 +32,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Dev(dev::DevArgs),
+    Build(build::BuildArgs),
     Serve(serve::ServeArgs),
+    Content(content::ContentArgs),
+    Check(check::CheckArgs),
+    Routes(routes::RoutesArgs),
+    Revalidate(revalidate::RevalidateArgs),
 }
 
 impl Cli {
@@ -44,7 +54,13 @@ impl Cli {
         };
         let ended = runtime.block_on(async {
             match self.command {
+                Command::Dev(args) => dev::run(args).await,
+                Command::Build(args) => build::run(args).await,
                 Command::Serve(args) => serve::run(args).await,
+                Command::Content(args) => content::run(args).await,
+                Command::Check(args) => check::run(args).await,
+                Command::Routes(args) => routes::run(args).await,
+                Command::Revalidate(args) => revalidate::run(args).await,
             }
         });
         // Compilations cannot be interrupted: whoever stops does not wait for them.

@@ -196,6 +196,7 @@ fn doors(
         listen: overrides.admin.or(server.admin).unwrap_or(loopback(3001)),
         token: server.admin_token.clone().map(http::Secret::new),
     };
+    admin.check()?;
     Ok((http, admin))
 }
 
