@@ -68,6 +68,9 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     })
     .await?;
     build::copy_files(&plan)?;
+    // The server watches it from the start, before the first page is built.
+    fs::create_dir_all(out.join("pages"))
+        .with_context(|| format!("cannot make `{}`", out.display()))?;
     let token = token()?;
     let overrides = Overrides {
         listen: args.listen,

@@ -61,7 +61,8 @@ impl Session {
             .map(|failed| (&failed.route, &failed.file));
         let rows: Vec<_> = pages.chain(others).map(row).collect();
         if rows.is_empty() {
-            return "no pages yet: `wisr new` makes one".to_owned();
+            return "no pages yet: a page is a folder with a Cargo.toml and a cdylib target"
+                .to_owned();
         }
         terminal::table(["route", "module", ""], &rows)
     }
