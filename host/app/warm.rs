@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ pub(super) struct Warmer {
     pub(super) releases: Arc<Releases>,
     pub(super) isr: Isr,
     pub(super) metrics: Arc<Metrics>,
-    /// Becomes true once the first release's pages were made.
+    /// Becomes true once the first release's pages were made, as far as they are known.
     pub(super) ready: watch::Sender<bool>,
 }
 
@@ -41,8 +42,18 @@ impl Warmer {
             }
             routes = now;
             let pass = async {
-                prerender(&release, &self.isr).await;
+                // A listing that is not known yet may never be: its content API is down, say. It
+                // must keep neither the other routes from being made nor the server from readiness.
+                let (listed, unlisted): (Vec<_>, Vec<_>) = release
+                    .table
+                    .iter()
+                    .map(|(_, routed)| routed)
+                    .partition(|routed| routed.ready().now_or_never().is_some());
+                prerender(&release, &listed, &self.isr).await;
                 self.ready.send_replace(true);
+                if !unlisted.is_empty() {
+                    prerender(&release, &unlisted, &self.isr).await;
+                }
                 std::future::pending::<()>().await;
             };
             // A newer release overtakes the pass: what it still had to make may be gone by now.
@@ -54,11 +65,10 @@ impl Warmer {
     }
 }
 
-async fn prerender(release: &Release, isr: &Isr) {
-    let passes = release
-        .table
+async fn prerender(release: &Release, routes: &[&Arc<Routed>], isr: &Isr) {
+    let passes = routes
         .iter()
-        .map(|(_, routed)| prerender_route(release, routed, isr));
+        .map(|routed| prerender_route(release, routed, isr));
     let mut total = Prerendered::default();
     for report in join_all(passes).await {
         total.made += report.made;
