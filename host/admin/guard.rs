@@ -99,7 +99,11 @@ mod tests {
             ("", 421),
         ] {
             let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
-            assert_eq!(told(&guard, "/api/routes", headers.clone()), expected, "{host}");
+            assert_eq!(
+                told(&guard, "/api/routes", headers.clone()),
+                expected,
+                "{host}"
+            );
             assert_eq!(told(&guard, "/livez", headers), expected, "{host}");
         }
         assert_eq!(told(&guard, "/metrics", HeaderMap::new()), 421);

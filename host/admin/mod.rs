@@ -127,7 +127,10 @@ impl Admin {
                 let incidents = &self.parts.incidents;
                 json!({"count": incidents.count(), "incidents": incidents.latest(limit)})
             }),
-            _ => refusal(StatusCode::NOT_FOUND, "no such page: `/` lists what there is"),
+            _ => refusal(
+                StatusCode::NOT_FOUND,
+                "no such page: `/` lists what there is",
+            ),
         }
     }
 
@@ -144,7 +147,10 @@ impl Admin {
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        json_response(status, &json!({"ready": reasons.is_empty(), "reasons": reasons}))
+        json_response(
+            status,
+            &json!({"ready": reasons.is_empty(), "reasons": reasons}),
+        )
     }
 
     fn index(&self) -> String {
@@ -220,7 +226,10 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Bod
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -237,8 +246,14 @@ mod tests {
         assert!(config("127.0.0.1:3001", None).check().is_ok());
         assert!(config("[::1]:0", None).check().is_ok());
         assert!(config("0.0.0.0:3001", Some("t")).check().is_ok());
-        let refused = config("0.0.0.0:3001", None).check().unwrap_err().to_string();
-        assert!(refused.contains("0.0.0.0:3001") && refused.contains("admin-token"), "{refused}");
+        let refused = config("0.0.0.0:3001", None)
+            .check()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("0.0.0.0:3001") && refused.contains("admin-token"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -10,7 +10,11 @@ use crate::release::{Release, Routed};
 
 /// All routes of a release, and what of the folder is not served.
 pub(super) fn routes(release: &Release) -> Value {
-    let routes: Vec<Value> = release.table.iter().map(|(_, routed)| route(routed)).collect();
+    let routes: Vec<Value> = release
+        .table
+        .iter()
+        .map(|(_, routed)| route(routed))
+        .collect();
     json!({
         "release": release.id,
         "since": release.at,
@@ -40,7 +44,13 @@ pub(super) fn entries(isr: &Isr, release: &Release, prefix: &str, limit: usize) 
         .table
         .iter()
         .map(|(_, routed)| &routed.page)
-        .chain(release.not_found.iter().chain(&release.error).map(|routed| &routed.page))
+        .chain(
+            release
+                .not_found
+                .iter()
+                .chain(&release.error)
+                .map(|routed| &routed.page),
+        )
         .map(|page| (&*page.route, &**page))
         .collect();
     let entries = isr.entries(prefix, limit);
