@@ -362,7 +362,8 @@ async fn a_restart_compiles_nothing() {
     assert_eq!(listing(), before);
 }
 
-fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+/// All files below a folder.
+pub(crate) fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

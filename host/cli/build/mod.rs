@@ -20,7 +20,7 @@ use anyhow::Context;
 pub(super) use command::show_failures;
 pub use command::{BuildArgs, run};
 pub use progress::Progress;
-pub use source::{Kind, PageSource, Plan, Site};
+pub use source::{PageSource, Plan, Site};
 
 use cargo::Run;
 use install::Installed;
@@ -142,7 +142,9 @@ pub fn copy_files(plan: &Plan) -> anyhow::Result<Vec<String>> {
 }
 
 fn finish(plan: &Plan, installed: &mut Installed) -> anyhow::Result<Vec<String>> {
-    let Site { src, .. } = &plan.site;
+    let Site { src, out } = &plan.site;
+    // A server watches this folder also before the first page compiles.
+    fs::create_dir_all(out.join("pages")).context("cannot make the folder of pages")?;
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
     let mut public = BTreeSet::new();

@@ -9,8 +9,11 @@ use tokio::sync::watch;
 use super::watch::{Changes, Watch};
 use crate::cli::build::{self, BuildReport, Failed, Plan, Profile, Progress};
 use crate::cli::terminal;
-use crate::http::overlay::{DevError, DevState};
+use crate::http::{DevError, DevState};
 use crate::release::Releases;
+
+/// How many pages are named in one line.
+const NAMED: usize = 5;
 
 /// One run of `wisr dev`.
 pub(super) struct Session {
@@ -22,11 +25,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A session that has built nothing yet.
-    pub(super) fn new(
-        plan: Plan,
-        state: watch::Sender<DevState>,
-        releases: Arc<Releases>,
-    ) -> Self {
+    pub(super) fn new(plan: Plan, state: watch::Sender<DevState>, releases: Arc<Releases>) -> Self {
         Self {
             plan,
             state,
@@ -55,10 +54,15 @@ impl Session {
             [route.clone(), file.clone(), fares.to_owned()]
         };
         let pages = self.plan.pages.iter().map(|page| (&page.route, &page.file));
-        let others = self.plan.broken.iter().map(|failed| (&failed.route, &failed.file));
+        let others = self
+            .plan
+            .broken
+            .iter()
+            .map(|failed| (&failed.route, &failed.file));
         let rows: Vec<_> = pages.chain(others).map(row).collect();
         if rows.is_empty() {
-            return "no pages yet: `wisr new` makes one".to_owned();
+            return "no pages yet: a page is a folder with a Cargo.toml and a cdylib target"
+                .to_owned();
         }
         terminal::table(["route", "module", ""], &rows)
     }
@@ -77,10 +81,14 @@ impl Session {
         match report {
             Ok(report) => {
                 self.tell(&report, began);
+                let moved =
+                    !report.removed.is_empty() || report.built.iter().any(|built| built.changed);
                 self.failed = report.failed;
-                // The folder's watcher would find it as well, but later than the author looks.
-                self.releases.scan().await;
-                self.publish();
+                if moved {
+                    // The folder's watcher would find it as well, but later than the author looks.
+                    self.releases.scan().await;
+                }
+                self.publish(moved);
                 Ok(())
             }
             Err(error) => {
@@ -117,42 +125,39 @@ impl Session {
         } else {
             build::copy_files(&self.plan)?;
             terminal::say("public files copied");
-            self.publish();
+            self.publish(true);
             Ok(())
         }
     }
 
     fn tell(&self, report: &BuildReport, began: Instant) {
         build::show_failures(report);
-        let changed = report.built.iter().filter(|built| built.changed);
-        let changed: Vec<&str> = changed.map(|built| built.route.as_str()).collect();
-        let what = match changed.as_slice() {
-            [] => "nothing changed".to_owned(),
-            routes if routes.len() > 5 => format!("{} pages", routes.len()),
-            routes => routes.join(", "),
-        };
-        let failed = match report.failed.len() {
-            0 => String::new(),
-            failed => format!("; {failed} not built, the pages that worked last stay"),
-        };
-        terminal::say(format!(
-            "built in {}: {what}{failed}",
-            terminal::span(began.elapsed())
-        ));
         for file in &report.removed {
             terminal::say(format!("removed {file}"));
         }
+        let changed = report.built.iter().filter(|built| built.changed);
+        let changed: Vec<&str> = changed.map(|built| built.route.as_str()).collect();
+        let what = match (changed.as_slice(), report.failed.len(), self.failed.len()) {
+            // Saving without a change, and cargo's own files, are not worth a line.
+            ([], 0, 0) => return,
+            ([], 0, _) => "everything compiles again".to_owned(),
+            (_, failed @ 1.., _) => format!("{failed} not built, the pages that worked last stay"),
+            (routes, ..) if routes.len() > NAMED => format!("{} pages", routes.len()),
+            (routes, ..) => routes.join(", "),
+        };
+        let took = terminal::span(began.elapsed());
+        terminal::say(format!("built in {took}: {what}"));
     }
 
-    /// A new number makes the browser reload.
-    fn publish(&self) {
+    /// Tells browsers how the build ended; they reload when what is served has `moved`.
+    fn publish(&self, moved: bool) {
         let error = |failed: &Failed| DevError {
             title: format!("{} does not compile", failed.route),
             text: failed.message.clone(),
         };
         let errors = self.failed.iter().map(error).collect();
         self.state.send_modify(|state| {
-            state.release += 1;
+            state.release += u64::from(moved);
             state.building = false;
             state.errors = errors;
         });
