@@ -29,12 +29,10 @@ async fn help_is_complete() {
         "dev",
         "build",
         "serve",
-        "new",
+        "content",
         "check",
-        "revalidate",
-        "releases",
-        "rollback",
         "routes",
+        "revalidate",
     ] {
         let listed = overview
             .stdout
