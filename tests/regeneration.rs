@@ -62,7 +62,7 @@ async fn a_stale_page_is_served_at_once_while_one_generation_renews_it() {
     site.until("/posts/1", |answer| answer.verdict() == "STALE")
         .await;
     site.until_calls("/posts/1", 2).await;
-    for answer in all(site.crowd(&["/posts/1"; 20]).await).await {
+    for answer in all((0..20).map(|_| site.waiting("/posts/1")).collect()).await {
         assert_eq!(
             (answer.status, answer.verdict(), answer.n()),
             (200, "STALE", 1)
