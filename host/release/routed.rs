@@ -78,6 +78,16 @@ impl Routed {
         path.into_iter().map(|path| (path, Vec::new())).collect()
     }
 
+    /// Waits until the module was asked once for its paths, whatever came of it.
+    pub async fn tried(&self) {
+        self.listing.tried().await;
+    }
+
+    /// Whether [`Routed::paths`] is complete.
+    pub fn is_listed(&self) -> bool {
+        self.listing.is_known()
+    }
+
     /// Waits until [`Routed::paths`] is complete. A module whose `static-paths` fails is asked
     /// again, so this may take for ever.
     pub async fn ready(&self) {
