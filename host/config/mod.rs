@@ -137,6 +137,7 @@ impl Config {
                     .generations
                     .wait
                     .map_or(Duration::from_secs(10), |wait| wait.0),
+                await_module: overrides.dev,
             },
             memory: usize::try_from(file.store.memory.map_or(256 << 20, |memory| memory.0))?,
             engine,

@@ -43,6 +43,9 @@ pub struct Config {
     pub queue: usize,
     /// How long a reader waits for a generation to begin.
     pub wait: Duration,
+    /// Whether readers wait for what a new module makes, rather than see what the old one made:
+    /// for authors, who have just saved it.
+    pub await_module: bool,
 }
 
 /// What the cache stands on.
@@ -200,7 +203,12 @@ impl Inner {
     fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
         let mark = self.parts.marks.why(&entry.key, &entry.stamp);
         let (now, owner) = (self.parts.clock.now(), page.renderer.module());
-        judge(&entry.stamp, now, owner, page.policy.max_stale, mark)
+        match judge(&entry.stamp, now, owner, page.policy.max_stale, mark) {
+            Freshness::Stale(Why::Module) if self.config.await_module => {
+                Freshness::Expired(Why::Module)
+            }
+            freshness => freshness,
+        }
     }
 
     async fn serve(self: &Arc<Self>, ask: Ask, patience: Patience) -> Result<Served, Refused> {

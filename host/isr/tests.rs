@@ -115,6 +115,7 @@ fn isr() -> Isr {
         concurrency: 4,
         queue: 100,
         wait: Duration::from_secs(10),
+        await_module: false,
     })
 }
 
@@ -462,6 +463,7 @@ async fn a_full_queue_refuses_readers_without_a_page_only() {
         concurrency: 1,
         queue: 1,
         wait: Duration::from_secs(5),
+        await_module: false,
     });
     let ask = |path: &str| ask_under(policy(), &fake, path);
     assert_eq!(get(&isr, &ask("/posts/0")).await, "miss a 1");
@@ -501,4 +503,46 @@ async fn prerendering_makes_what_is_missing_and_tells_what_failed() {
             .iter()
             .all(|cause| *cause == Cause::Build)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_author_waits_for_what_the_saved_module_makes() {
+    let old = Fake::new([Step::Page(Lifetime::Never, "old")]);
+    let fake = |module: &[u8], steps: Vec<Step>| {
+        let mut fake = Arc::into_inner(Fake::new(steps)).unwrap();
+        fake.module = Digest::of(module);
+        Arc::new(fake)
+    };
+    let new = fake(b"new", vec![Step::Page(Lifetime::Never, "new")]);
+    let broken = fake(b"broken", vec![Step::Fail]);
+    for (await_module, expected) in [
+        (false, "stale old 1 module-changed Started"),
+        (true, "miss new 1"),
+    ] {
+        let (old, new) = (
+            fake(b"module", vec![Step::Page(Lifetime::Never, "old")]),
+            new.clone(),
+        );
+        new.steps
+            .lock()
+            .push_back(Step::Page(Lifetime::Never, "new"));
+        let isr = isr_with(Config {
+            concurrency: 4,
+            queue: 100,
+            wait: Duration::from_secs(10),
+            await_module,
+        });
+        get(&isr, &ask(&old)).await;
+        let shown = get(&isr, &ask(&new)).await;
+        assert!(shown.starts_with(expected.trim_end_matches('1')), "{shown}");
+        seconds(1.0).await;
+    }
+    let isr = isr_with(Config {
+        concurrency: 4,
+        queue: 100,
+        wait: Duration::from_secs(10),
+        await_module: true,
+    });
+    get(&isr, &ask(&old)).await;
+    assert_eq!(get(&isr, &ask(&broken)).await, "last good old 1");
 }

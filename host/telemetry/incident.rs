@@ -135,13 +135,6 @@ fn log(incident: &Incident) {
         }
         Subject::Server => tracing::error!(id, kind, "{message}"),
     }
-    if let Some(failure) = incident
-        .failure
-        .as_deref()
-        .filter(|failure| !failure.stderr.is_empty())
-    {
-        tracing::warn!(id, "stderr: {}", failure.stderr.trim_end());
-    }
 }
 
 #[cfg(test)]
