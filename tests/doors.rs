@@ -45,7 +45,7 @@ async fn metrics_count_what_was_served_and_made() {
         ("wisr_served_total{verdict=\"miss\"}", " 1"),
         ("wisr_served_total{verdict=\"hit\"}", " 2"),
         (
-            "wisr_generations_total{cause=\"first-request\",outcome=\"page\"}",
+            "wisr_generations_total{cause=\"first-request\",outcome=\"document\"}",
             " 1",
         ),
         ("wisr_releases_total", " 1"),

@@ -62,7 +62,7 @@ async fn a_stale_page_is_served_at_once_while_one_generation_renews_it() {
     site.until("/posts/1", |answer| answer.verdict() == "STALE")
         .await;
     site.until_calls("/posts/1", 2).await;
-    for answer in all(site.crowd(&["/posts/1"; 20]).await).await {
+    for answer in all((0..20).map(|_| site.waiting("/posts/1")).collect()).await {
         assert_eq!(
             (answer.status, answer.verdict(), answer.n()),
             (200, "STALE", 1)
@@ -800,7 +800,7 @@ async fn a_failing_shell_makes_the_reader_wait() {
     assert_eq!((answer.status, answer.n()), (200, 1));
 }
 
-/// A listing that fails is an incident and harms no other route.
+/// A listing that fails is an incident, is asked for again, and harms no other route.
 #[tokio::test]
 async fn a_failing_listing_is_an_incident_and_harms_no_other_route() {
     let site = Site::new()
@@ -810,6 +810,14 @@ async fn a_failing_listing_is_an_incident_and_harms_no_other_route() {
         .await;
     assert_eq!(site.get("/about").await.status, 200);
     site.until_incident("listing", "/posts/[id]").await;
+    site.origin
+        .script("/@paths/posts", json!({ "paths": [{ "id": "1" }] }));
+    site.until_calls("/posts/1", 1).await;
+    assert_eq!(
+        site.origin.causes("/posts/1"),
+        ["Build"],
+        "made once it is listed"
+    );
 }
 
 /// Pages survive a crash, and their age goes on counting from when they were made.
