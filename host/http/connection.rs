@@ -68,12 +68,14 @@ pub(super) async fn serve<S: Service>(
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), answer));
     let ended = tokio::select! {
+        // The signal first: a response that is ready at the same moment then tells the client
+        // that it is the last one.
         biased;
-        ended = connection.as_mut() => ended,
         () = told(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        ended = connection.as_mut() => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, error, "connection ended early");

@@ -22,9 +22,11 @@ impl Service for Echo {
         if path != "/slow" {
             return Answer::Now(Response::new(Body::from(path)));
         }
-        self.arrived.send_replace(true);
-        let mut go = self.go.clone();
+        let (mut go, arrived) = (self.go.clone(), self.arrived.clone());
         Answer::Later(Box::pin(async move {
+            arrived.send_replace(true);
+            // What the test does next counts from the connection's next turn on.
+            tokio::task::yield_now().await;
             told(&mut go).await;
             Response::new(Body::from(path))
         }))
