@@ -10,6 +10,7 @@ use crate::page::{Fallback, Page, Param, Policy};
 use crate::route::{Path, Pattern};
 
 use super::listing::{Listing, Place};
+use super::trial::Trial;
 
 /// What the site's configuration says of one route.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub struct Routed {
     pub pattern: Pattern,
     /// Which of them are pages.
     pub listing: Listing,
+    /// Whether it has rendered anything yet.
+    pub(super) trial: Arc<Trial>,
 }
 
 /// What a reader of a path may get that a route matches.
