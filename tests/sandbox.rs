@@ -6,20 +6,28 @@ use crate::modules;
 use crate::site::{CANARY, Running, Site};
 
 /// Small limits, so that every one of them is hit soon.
-const LIMITS: &str = "[defaults]\ncpu = \"300ms\"\nwall = \"2s\"\nmemory = \"32MiB\"\n\
+const LIMITS: &str = "[defaults]\ncpu = \"300ms\"\nwall = \"60s\"\nmemory = \"32MiB\"\n\
                       page = \"64KiB\"\nprops = \"16KiB\"\nfetches = 4\nfetch-bytes = \"32KiB\"";
 
 async fn limited() -> Running {
+    limited_to("").await
+}
+
+async fn limited_to(config: &str) -> Running {
     Site::new()
         .pages(&["about", "posts/[id]"])
         .config(LIMITS)
+        .config(config)
         .start()
         .await
 }
 
 /// A good page turns bad: it stays up, the incident names the kind, and nobody else notices.
 async fn a_page_turns_bad(script: Value, kind: &str, words: &str) {
-    let site = limited().await;
+    a_page_turns_bad_on(limited().await, script, kind, words).await;
+}
+
+async fn a_page_turns_bad_on(site: Running, script: Value, kind: &str, words: &str) {
     assert_eq!(site.get("/posts/1").await.n(), 1);
     site.origin.script("/posts/1", script);
     let answer = site.revalidate(json!({ "paths": ["/posts/1"] })).await;
@@ -56,7 +64,8 @@ async fn an_endless_render_is_cut_off_by_cpu_time() {
 /// A page that waits for ever.
 #[tokio::test]
 async fn a_sleeping_page_is_cut_off_by_wall_time() {
-    a_page_turns_bad(json!({ "outcome": "sleep" }), "wall", "2").await;
+    let site = limited_to("[defaults]\nwall = \"2s\"").await;
+    a_page_turns_bad_on(site, json!({ "outcome": "sleep" }), "wall", "2").await;
 }
 
 /// A page that wants all the memory there is.
@@ -100,7 +109,7 @@ async fn a_flood_of_words_is_bounded_and_its_end_is_kept() {
     let flood = json!({ "outcome": "stderr" });
     let site = Site::new()
         .pages(&["posts/[id]"])
-        .config("[defaults]\ncpu = \"20s\"\nwall = \"20s\"")
+        .config("[defaults]\ncpu = \"30s\"\nwall = \"60s\"")
         .start()
         .await;
     site.origin.script("/posts/1", flood);
