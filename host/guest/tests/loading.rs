@@ -39,7 +39,7 @@ async fn a_core_module_is_adapted() {
     let engine = engine();
     let module = engine.load(hostile_bytes(WASIP1)).await.unwrap();
     assert_eq!(module.kind(), ModuleKind::AdaptedCore);
-    assert!(module.exports_paths());
+    assert_eq!(module.role().exports(), ["page", "paths"]);
     let guest = guest_of(&engine, &module, limits());
     let generation = guest.generate(&context("fine"), None).await.unwrap();
     assert!(matches!(generation.outcome, Outcome::Page(..)));
@@ -51,7 +51,8 @@ async fn a_core_module_is_adapted() {
 async fn a_module_tells_what_it_is() {
     let (_, module) = hostile();
     assert_eq!(module.kind(), ModuleKind::Component);
-    assert!(module.wants_http() && module.exports_paths());
+    assert!(module.wants_http());
+    assert_eq!(module.role().exports(), ["page", "paths"]);
     assert!(
         module
             .imports()
@@ -105,7 +106,7 @@ async fn files_that_are_no_pages_are_refused_with_a_reason() {
     ));
     let error = refusal("(component)").await;
     assert!(
-        matches!(&error, LoadError::NoPage(exports) if exports == "nothing"),
+        matches!(&error, LoadError::NoRole(exports) if exports == "nothing"),
         "{error}"
     );
 }

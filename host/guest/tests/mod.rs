@@ -71,14 +71,17 @@ fn guest_of(engine: &Engine, module: &Arc<Module>, limits: Limits) -> Guest {
         ("url".to_owned(), "http://127.0.0.1:9/x".to_owned()),
     ]);
     let module = Arc::clone(module);
-    Guest::new(
-        engine,
-        module,
+    let grants = Grants {
+        engine: engine.clone(),
         limits,
-        Arc::default(),
+        outbound: Arc::default(),
         client,
-        Arc::new(settings),
-    )
+        settings: Arc::new(settings),
+    };
+    match module.role().clone() {
+        Role::Page(exports) => Guest::new(module, exports, grants),
+        Role::Api(_) => panic!("not a page"),
+    }
 }
 
 fn guest(limits: Limits) -> Guest {
