@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::modules;
-use crate::site::{Running, Site, all};
+use crate::site::{Running, Site, all, wisr};
 
 async fn hooks() -> Running {
     Site::new()
@@ -263,4 +263,26 @@ async fn a_module_may_take_the_place_of_the_revalidate_endpoint() {
     site.until("/api/revalidate", |answer| answer.status == 401)
         .await;
     site.renew("/").await;
+}
+
+/// The commands that tell of modules and routes know API routes.
+#[tokio::test]
+async fn the_commands_tell_of_api_routes() {
+    let here = tempfile::tempdir().unwrap();
+    let api = here.path().join("pages/api/posts");
+    std::fs::create_dir_all(&api).unwrap();
+    std::fs::write(api.join("[id].wasm"), modules::hook()).unwrap();
+    let routes = wisr(here.path(), &["routes", "--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&routes.stdout).unwrap();
+    assert_eq!(routes.code, Some(0), "{}", routes.stderr);
+    assert_eq!(told["routes"][0]["route"], "/api/posts/[id]");
+    assert_eq!(told["routes"][0]["kind"], "api");
+    let check = wisr(
+        here.path(),
+        &["check", "--json", "pages/api/posts/[id].wasm"],
+    )
+    .await;
+    let told: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
+    assert_eq!(check.code, Some(0), "{}", check.stderr);
+    assert_eq!(told[0]["exports"], json!(["incoming-handler"]));
 }

@@ -46,9 +46,24 @@ impl Apis {
         }
     }
 
+    /// The module's answer, or why there is none.
+    pub(super) async fn answer(
+        &self,
+        routed: Arc<ApiRouted>,
+        request: Request<Incoming>,
+        dev: bool,
+    ) -> Response<Body> {
+        match self.run(routed, request).await {
+            Ok(response) => response,
+            // A person reads it in development; else it is a program.
+            Err(problem) if dev => problem.page(true),
+            Err(problem) => problem.json(),
+        }
+    }
+
     /// Has the route's module answer. It goes on if the caller hangs up, as a generation does: what
     /// it was asked for may be half done.
-    pub(super) async fn answer(
+    async fn run(
         &self,
         routed: Arc<ApiRouted>,
         request: Request<Incoming>,

@@ -114,12 +114,7 @@ impl Site {
     fn api(self: &Arc<Self>, routed: Arc<ApiRouted>, request: Request<Incoming>) -> Answer {
         let site = self.clone();
         Answer::Later(Box::pin(async move {
-            match site.apis.answer(routed, request).await {
-                Ok(response) => response,
-                // A person reads it in development; else it is a program.
-                Err(problem) if site.dev => problem.page(true),
-                Err(problem) => problem.json(),
-            }
+            site.apis.answer(routed, request, site.dev).await
         }))
     }
 
@@ -162,6 +157,7 @@ impl Site {
         request: Request<Incoming>,
     ) -> Answer {
         // Error pages answer for others; they have no address of their own.
+        let is_error_page = |route: &str| matches!(route, "/404" | "/500");
         let located = located.filter(|located| !is_error_page(&located.routed.page.route));
         let Some(located) = located else {
             return self.later(request, async move |site, parts| {
@@ -289,10 +285,6 @@ impl Service for Site {
             }
         }
     }
-}
-
-fn is_error_page(route: &str) -> bool {
-    matches!(route, "/404" | "/500")
 }
 
 fn error_page<'a>(

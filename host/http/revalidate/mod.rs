@@ -221,6 +221,8 @@ fn respond(status: StatusCode, told: &Value) -> Response<Body> {
 mod tests {
     use std::sync::Arc;
 
+    use std::time::Duration;
+
     use super::*;
     use crate::page::{Failure, FailureKind};
 
