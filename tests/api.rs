@@ -112,27 +112,32 @@ async fn a_module_that_fails_harms_nobody() {
     let site = Site::new()
         .pages(&["index"])
         .module("api/hook", modules::hook())
-        .config("[defaults]\nwall = \"3s\"\ncpu = \"500ms\"\nmemory = \"32MiB\"")
+        .module("api/busy", modules::hook())
+        .module("api/slow", modules::hook())
+        // Each limit is hit where the others are out of the way.
+        .config("[defaults]\nwall = \"60s\"\ncpu = \"30s\"\nmemory = \"32MiB\"")
+        .config("[routes.\"/api/busy\"]\ncpu = \"300ms\"")
+        .config("[routes.\"/api/slow\"]\nwall = \"2s\"")
         .start()
         .await;
-    for (misdeed, kind, words) in [
-        ("trap", "trap", "the caller wants a panic"),
-        ("half", "trap", "half way"),
-        ("loop", "cpu", "limit `cpu`"),
-        ("sleep", "wall", "limit `wall`"),
-        ("nothing", "invalid", "without a complete response"),
-        ("leak", "invalid", "without a complete response"),
-        ("length", "invalid", "content-length"),
-        ("own", "invalid", "`x-wisr-cache` is wisr's"),
-        ("huge", "output", "limit `page`"),
-        ("bomb", "memory", "limit `memory`"),
+    for (route, misdeed, kind, words) in [
+        ("hook", "trap", "trap", "the caller wants a panic"),
+        ("hook", "half", "trap", "half way"),
+        ("busy", "loop", "cpu", "limit `cpu`"),
+        ("slow", "sleep", "wall", "limit `wall`"),
+        ("hook", "nothing", "invalid", "without a complete response"),
+        ("hook", "leak", "invalid", "without a complete response"),
+        ("hook", "length", "invalid", "content-length"),
+        ("hook", "own", "invalid", "`x-wisr-cache` is wisr's"),
+        ("hook", "huge", "output", "limit `page`"),
+        ("hook", "bomb", "memory", "limit `memory`"),
     ] {
-        let answer = site.get(&format!("/api/hook?do={misdeed}")).await;
+        let answer = site.get(&format!("/api/{route}?do={misdeed}")).await;
         assert_eq!(answer.status, 500, "{misdeed}");
         assert_eq!(answer.header("cache-control"), "private, no-store");
         assert!(!answer.text().contains(words), "{misdeed}: told to all");
         let incident = site.until_incident(kind, words).await;
-        assert_eq!(incident["route"], "/api/hook", "{misdeed}");
+        assert_eq!(incident["route"], format!("/api/{route}"), "{misdeed}");
         assert_eq!(incident["cause"], "api", "{misdeed}");
         assert_eq!(incident["failure"]["call"], "handle", "{misdeed}");
         assert_eq!(site.get("/").await.verdict(), "HIT", "{misdeed}");
