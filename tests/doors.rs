@@ -38,6 +38,8 @@ async fn metrics_count_what_was_served_and_made() {
     for _ in 0..3 {
         site.get("/posts/1").await;
     }
+    site.origin.script("/posts/2", json!({ "outcome": "error" }));
+    site.get("/posts/2").await;
     let answer = site.admin("/metrics").await;
     assert_eq!(answer.status, 200);
     let text = answer.text();
@@ -49,6 +51,7 @@ async fn metrics_count_what_was_served_and_made() {
             " 1",
         ),
         ("wisr_releases_total", " 1"),
+        ("wisr_incidents_total", " 1"),
     ] {
         let found = text
             .lines()

@@ -41,7 +41,7 @@ impl App {
     /// loaded is an incident, not an error.
     pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let incidents = Arc::new(Incidents::default());
+        let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
         let clock = Clock::system();
         let site_port = Bound::bind(config.http.listener(&metrics)).context("the site's port")?;
         let admin_port = Bound::bind(config.admin.listener()).context("the admin port")?;

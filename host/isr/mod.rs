@@ -438,6 +438,5 @@ impl Inner {
         self.parts
             .incidents
             .record(now, subject, kind, message, Some(failure.clone()));
-        self.parts.metrics.incidents.inc();
     }
 }
