@@ -39,7 +39,9 @@ impl Sink for Arc<Disk> {
         let pages = round.changes.iter().map(|(k, c)| (k.clone(), c.entry()));
         self.pages.lock().extend(pages);
         self.marks.lock().extend(round.marks.clone());
-        *self.site.lock() = round.site.or(*self.site.lock());
+        if round.site.is_some() {
+            *self.site.lock() = round.site;
+        }
         Ok(())
     }
 
