@@ -42,7 +42,7 @@ pub(super) fn entry(path: &str, generated: u64, content: Content) -> Entry {
             revalidate,
             fresh_until: revalidate.fresh_until(generated, 0.5),
             module: Digest::of(b"module"),
-            sequence: 3,
+            sequence: 0,
             tags: [Tag::new("posts").unwrap(), Tag::new("größe").unwrap()].into(),
         },
         content,

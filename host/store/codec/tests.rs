@@ -10,10 +10,11 @@ fn decode(meta: &[u8], body: Option<&[u8]>) -> Result<Entry, DecodeError> {
     decode_meta(meta)?.into_entry(body)
 }
 
+/// One of each kind, made after the site's third invalidation.
 fn entries() -> Vec<Entry> {
     let location = HeaderValue::from_static("/new");
     let status = StatusCode::TEMPORARY_REDIRECT;
-    vec![
+    let mut entries = vec![
         document("/posts/1", 1_700_000_000_000, "<p>short</p>"),
         document("/posts/2?q=%C3%A9", 1_700_000_000_001, &"long ".repeat(300)),
         entry("/posts/3", 1_700_000_000_002, Content::NotFound),
@@ -22,7 +23,11 @@ fn entries() -> Vec<Entry> {
             1_700_000_000_003,
             Content::Redirect { location, status },
         ),
-    ]
+    ];
+    for entry in &mut entries {
+        entry.stamp.sequence = 3;
+    }
+    entries
 }
 
 fn unhex(text: &str) -> Vec<u8> {

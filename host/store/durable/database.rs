@@ -12,6 +12,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fjall::{
     KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
@@ -44,8 +45,18 @@ const GARBAGE: f32 = 0.3;
 const WORKERS: usize = 2;
 /// Open files, of the 1024 that a process commonly has.
 const FILES: usize = 512;
-/// Operations in one commit.
+/// Operations and bytes in one commit: few enough that nothing is held for long.
 const COMMIT: usize = 128;
+const COMMIT_BYTES: usize = 4 << 20;
+/// Bytes that wait in memory for their tables. The database itself would let them grow while its
+/// workers compact.
+const UNFLUSHED: u64 = 3 * MEMTABLE;
+/// Full tables that wait. From four on the database stops its writers, for ever if its workers
+/// have died of a full disk.
+const SEALED: usize = 3;
+/// A look at how far the workers are, and how long they are waited for if none is sealed.
+const GLANCE: Duration = Duration::from_millis(2);
+const GLANCES: usize = 500;
 /// Bytes of a page key; the database's limit is 64 KiB.
 pub(in crate::store) const MAX_KEY: usize = 60_000;
 
@@ -294,6 +305,7 @@ impl Database {
         let mut commits = Commits {
             batch: opened.database.batch(),
             opened,
+            unwritten: 0,
             bytes: 0,
         };
         commits.round(round).map_err(|error| describe(&error))?;
@@ -325,6 +337,9 @@ impl Database {
 struct Commits<'a> {
     opened: &'a Opened,
     batch: OwnedWriteBatch,
+    /// Bytes in the batch.
+    unwritten: usize,
+    /// Bytes in all.
     bytes: u64,
 }
 
@@ -345,7 +360,7 @@ impl Commits<'_> {
         }
         for (key, change) in &round.changes {
             self.change(key, change);
-            if self.batch.len() >= COMMIT {
+            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
                 self.commit()?;
             }
         }
@@ -364,7 +379,7 @@ impl Commits<'_> {
             return self.batch.remove(keyspace, body);
         };
         let size = record.meta.len() + record.body.as_ref().map_or(0, Vec::len);
-        self.bytes += u64::try_from(size).unwrap_or(0);
+        self.unwritten += size;
         self.batch.insert(keyspace, meta, record.meta);
         match record.body {
             Some(bytes) => self.batch.insert(keyspace, body, bytes),
@@ -374,9 +389,28 @@ impl Commits<'_> {
     }
 
     fn commit(&mut self) -> Result<(), fjall::Error> {
+        self.wait_for_workers()?;
         let next = self.opened.database.batch();
         let full = std::mem::replace(&mut self.batch, next);
+        self.bytes += u64::try_from(std::mem::take(&mut self.unwritten)).unwrap_or(0);
         full.durability(Some(PersistMode::Buffer)).commit()
+    }
+
+    /// Lets the database's workers catch up; fails if they have died.
+    fn wait_for_workers(&self) -> Result<(), fjall::Error> {
+        let Opened { database, keyspace } = self.opened;
+        let mut glances = 0;
+        loop {
+            let sealed = keyspace.sealed_memtable_count() >= SEALED;
+            let large = database.write_buffer_size() > UNFLUSHED && glances < GLANCES;
+            if !sealed && !large {
+                return Ok(());
+            }
+            // Costs nothing, and tells whether an earlier write failed.
+            database.persist(PersistMode::Buffer)?;
+            std::thread::sleep(GLANCE);
+            glances += 1;
+        }
     }
 }
 

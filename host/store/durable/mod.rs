@@ -232,8 +232,13 @@ impl Sink for Keeper {
     fn commit(&mut self, round: &Round) -> Result<(), String> {
         let written = self.database.commit(round)?;
         if let Some(quota) = &mut self.quota {
-            let evicted = quota.enforce(&self.database, written)?;
-            self.metrics.store_evictions.inc_by(evicted);
+            match quota.enforce(&self.database, written) {
+                Ok(evicted) => {
+                    self.metrics.store_evictions.inc_by(evicted);
+                }
+                // The round is written; a disk that fails shows in the next one.
+                Err(error) => tracing::warn!("`store.disk` is not kept to: {error}"),
+            }
         }
         Ok(())
     }

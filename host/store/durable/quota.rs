@@ -51,6 +51,7 @@ impl Quota {
             return Ok(0);
         }
         let (high, low) = (self.part(HIGH_PERCENT), self.part(LOW_PERCENT));
+        self.until_census = (self.live / 10).max(1);
         let mut total = 0;
         let count = database.census(|_, size| total += size);
         count.map_err(|error| error.to_string())?;
@@ -63,7 +64,7 @@ impl Quota {
             total = total.saturating_sub(oldest.found);
             database.remove(oldest.pages.into_iter().map(|(_, _, key)| key))?;
         }
-        self.until_census = high.saturating_sub(total).max(self.live / 10).max(1);
+        self.until_census = self.until_census.max(high.saturating_sub(total));
         Ok(evicted)
     }
 

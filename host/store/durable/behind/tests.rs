@@ -196,3 +196,42 @@ async fn a_database_that_panics_is_a_disk_that_fails() {
     behind.settled(Need::Committed).await.unwrap();
     assert_eq!(disk.pages.lock().len(), 1);
 }
+
+/// What is logged, for counting.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn each_turn_is_one_line_in_the_log() {
+    let (behind, _) = start(1 << 20);
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone());
+    tracing::subscriber::with_default(subscriber.finish(), || {
+        for failing in [
+            None,
+            Some("full"),
+            Some("still full"),
+            None,
+            None,
+            Some("gone"),
+        ] {
+            behind
+                .shared
+                .turn(|progress| progress.failing = failing.map(Arc::from));
+        }
+    });
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    assert_eq!(log.lines().count(), 3, "{log}");
+}

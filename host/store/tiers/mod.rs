@@ -26,7 +26,8 @@ pub struct Config {
     pub memory: usize,
     /// The folder of what survives a restart; none keeps pages in memory only.
     pub folder: Option<PathBuf>,
-    /// Bytes that the folder may take; none is no limit. Pages made longest ago go first.
+    /// Bytes that pages may take in the folder, garbage included; none is no limit. Pages made
+    /// longest ago go first. The journal takes up to 128 MiB more.
     pub disk: Option<u64>,
 }
 
