@@ -46,7 +46,7 @@ pub(super) struct Progress {
     pub(super) synced: u64,
     /// Why nothing is written for the time being.
     pub(super) failing: Option<Arc<str>>,
-    /// Whether a page was refused since the last round.
+    /// Whether a page was refused lately.
     pub(super) full: bool,
 }
 

@@ -187,10 +187,12 @@ impl Store for Durable {
                 break;
             }
             for key in chunk {
-                // Another route may have made the page anew meanwhile.
-                let is_anothers =
-                    matches!(self.pending(key), Some(Some(entry)) if !of_route(&entry));
-                if !is_anothers {
+                // Another route may have made the page anew meanwhile, or it is being removed.
+                let is_of_route = match self.pending(key) {
+                    None => true,
+                    Some(pending) => pending.is_some_and(|entry| of_route(&entry)),
+                };
+                if is_of_route {
                     self.forget(key);
                     removed += 1;
                 }

@@ -37,6 +37,8 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
     /// What a power cut may cost of pages made anew.
     pub(super) sync_every: Duration,
+    /// How long no page must have been refused before that is over: a burst is one condition.
+    pub(super) calm: Duration,
     /// The first pause after a failure; it doubles.
     pub(super) retry: Duration,
     /// The longest pause.
@@ -49,6 +51,7 @@ impl Limits {
     pub(super) const DEFAULT: Self = Self {
         bytes: 64 << 20,
         sync_every: Duration::from_secs(1),
+        calm: Duration::from_secs(10),
         retry: Duration::from_secs(1),
         retry_most: Duration::from_secs(60),
     };
@@ -73,6 +76,8 @@ struct Shared {
 
 struct State {
     queue: Queue,
+    /// When a page was last refused, until that is over.
+    refused: Option<Instant>,
     stop: bool,
 }
 
@@ -80,6 +85,7 @@ struct State {
 enum Task {
     Write(Arc<Round>, u64),
     Sync,
+    CalmDown,
     Stop,
 }
 
@@ -110,6 +116,7 @@ impl Behind {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 queue: Queue::new(limits.bytes),
+                refused: None,
                 stop: false,
             }),
             work: Condvar::new(),
@@ -136,13 +143,16 @@ impl Behind {
 
     /// Queues a change; false when there is no room for it.
     pub(super) fn change(&self, key: &PageKey, change: Change) -> bool {
-        let accepted = self.shared.state.lock().queue.change(key, change);
-        if accepted {
-            self.shared.work.notify_one();
-        } else {
+        let mut state = self.shared.state.lock();
+        let accepted = state.queue.change(key, change);
+        if !accepted {
+            state.refused = Some(Instant::now());
             self.shared.metrics.store_dropped.inc();
+            // Under the lock, so that it does not overtake the writer's calming down.
             self.shared.turn(|progress| progress.full = true);
         }
+        drop(state);
+        self.shared.work.notify_one();
         accepted
     }
 
@@ -245,6 +255,10 @@ impl<S: Sink> Writer<S> {
             let written = match self.next() {
                 Task::Write(round, ticket) => self.write(&round, ticket),
                 Task::Sync => self.sync(),
+                Task::CalmDown => {
+                    self.shared.turn(|progress| progress.full = false);
+                    continue;
+                }
                 Task::Stop => return,
             };
             match written {
@@ -256,22 +270,31 @@ impl<S: Sink> Writer<S> {
     }
 
     fn next(&self) -> Task {
+        let Limits {
+            sync_every, calm, ..
+        } = self.shared.limits;
         let mut state = self.shared.state.lock();
         loop {
             if state.stop {
                 return Task::Stop;
             }
+            let now = Instant::now();
+            let calm_at = state.refused.map(|refused| refused + calm);
+            if calm_at.is_some_and(|at| now >= at) {
+                state.refused = None;
+                return Task::CalmDown;
+            }
             if let Some(round) = state.queue.begin() {
                 return Task::Write(round, state.queue.ticket());
             }
-            match self.unsynced {
+            let sync_at = self.unsynced.map(|since| since + sync_every);
+            if sync_at.is_some_and(|at| now >= at) {
+                return Task::Sync;
+            }
+            match sync_at.into_iter().chain(calm_at).min() {
                 None => self.shared.work.wait(&mut state),
-                Some(since) => {
-                    let due = since + self.shared.limits.sync_every;
-                    if Instant::now() >= due {
-                        return Task::Sync;
-                    }
-                    self.shared.work.wait_until(&mut state, due);
+                Some(at) => {
+                    self.shared.work.wait_until(&mut state, at);
                 }
             }
         }
@@ -289,7 +312,7 @@ impl<S: Sink> Writer<S> {
         self.shared.room.notify_all();
         self.shared.turn(|progress| {
             progress.committed = ticket;
-            (progress.failing, progress.full) = (None, false);
+            progress.failing = None;
         });
         Ok(())
     }

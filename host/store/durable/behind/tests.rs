@@ -61,6 +61,7 @@ fn start(bytes: usize) -> (Behind, Arc<Disk>) {
     let limits = Limits {
         bytes,
         sync_every: Duration::from_millis(20),
+        calm: Duration::from_millis(200),
         retry: Duration::from_millis(5),
         retry_most: Duration::from_millis(20),
     };
