@@ -55,7 +55,7 @@ async fn those_who_ask_at_once_share_one_read() {
     tiers.put(made(&tiers, "/a", 1));
     tiers.synced().await.unwrap();
     drop(tiers);
-    let tiers = open(folder.path(), 10);
+    let tiers = open(folder.path(), 1 << 20);
     let asked = (0..20).map(|_| {
         let tiers = tiers.clone();
         async move { tiers.find(&key("/a")).await.unwrap() }
