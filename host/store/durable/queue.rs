@@ -194,3 +194,40 @@ impl Queue {
         self.waiting.urgent |= round.urgent;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::document;
+
+    #[test]
+    fn what_could_not_be_written_does_not_overtake_what_came_since() {
+        let mut queue = Queue::new(1 << 20);
+        let key = PageKey::new("/a", &[]);
+        let put = |generated| Change::Put(Arc::new(document("/a", generated, "text")));
+        let raised = |sequence, floor| Raised {
+            site: Site { sequence, floor },
+            marks: vec![Mark::Path(key.clone())],
+            folded: Vec::new(),
+        };
+        queue.change(&key, put(1));
+        queue.raise(raised(1, 1));
+        assert!(queue.begin().is_some());
+        queue.change(&key, put(2));
+        queue.raise(raised(2, 0));
+        queue.put_back();
+        let entry = queue.get(&key).and_then(Change::entry).unwrap();
+        assert_eq!(entry.stamp.generated.as_millis(), 2);
+        let round = queue.begin().unwrap();
+        let site = Site {
+            sequence: 2,
+            floor: 1,
+        };
+        assert_eq!(round.site, Some(site));
+        assert_eq!(round.marks[&Mark::Path(key.clone())], Some(2));
+        assert_eq!(round.changes.len(), 1);
+        queue.done();
+        assert!(queue.begin().is_none());
+        assert_eq!(queue.bytes, 0);
+    }
+}

@@ -60,9 +60,13 @@ impl Sink for Arc<Disk> {
 }
 
 fn start(bytes: usize) -> (Behind, Arc<Disk>) {
+    start_syncing(bytes, Duration::from_millis(20))
+}
+
+fn start_syncing(bytes: usize, sync_every: Duration) -> (Behind, Arc<Disk>) {
     let limits = Limits {
         bytes,
-        sync_every: Duration::from_millis(20),
+        sync_every,
         calm: Duration::from_millis(200),
         retry: Duration::from_millis(5),
         retry_most: Duration::from_millis(20),
@@ -113,8 +117,8 @@ async fn the_newest_of_each_page_is_written_and_readable_until_then() {
 }
 
 #[tokio::test]
-async fn removals_and_marks_are_synced_and_pages_soon_after() {
-    let (behind, disk) = start(1 << 20);
+async fn pages_are_synced_soon_after() {
+    let (behind, _) = start(1 << 20);
     put(&behind, document("/a", 1, "text"));
     behind.settled(Need::Committed).await.unwrap();
     let mut progress = behind.shared.progress.subscribe();
@@ -124,11 +128,23 @@ async fn removals_and_marks_are_synced_and_pages_soon_after() {
             .await
             .unwrap(),
     );
-    let before = disk.syncs.load(Ordering::SeqCst);
+}
+
+#[tokio::test]
+async fn removals_and_marks_are_synced_before_it_is_said() {
+    let (behind, disk) = start_syncing(1 << 20, Duration::from_secs(3_600));
+    put(&behind, document("/a", 1, "text"));
+    behind.settled(Need::Committed).await.unwrap();
+    assert_eq!(disk.syncs.load(Ordering::SeqCst), 0);
     behind.change(&PageKey::new("/a", &[]), Change::Remove);
     behind.raise(raised(Mark::Path(PageKey::new("/a", &[])), 7));
-    behind.settled(Need::Synced).await.unwrap();
-    assert!(disk.syncs.load(Ordering::SeqCst) > before);
+    let synced = behind.settled(Need::Synced);
+    let patience = Duration::from_secs(30);
+    tokio::time::timeout(patience, synced)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(disk.syncs.load(Ordering::SeqCst) > 0);
     assert!(disk.pages.lock().last().unwrap().1.is_none());
     assert_eq!(disk.site.lock().unwrap().sequence, 7);
     assert_eq!(disk.marks.lock().len(), 1);
