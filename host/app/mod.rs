@@ -69,7 +69,7 @@ impl App {
             Parts {
                 store: store.clone(),
                 clock,
-                runtime: generations.handle(),
+                runtime: generations.handle().clone(),
                 incidents: incidents.clone(),
                 metrics: metrics.clone(),
             },
@@ -140,7 +140,7 @@ impl App {
         let ends = (site.join().await, admin.join().await);
         // The watcher ends with the stop signal, unless a module is compiling, which nothing waits for.
         watcher.abort();
-        self.generations.stop();
+        drop(self.generations);
         if let Err(degraded) = self.store.synced().await {
             tracing::error!("the latest pages are not on disk: {}", degraded.as_str());
         }

@@ -10,7 +10,7 @@ const NICE: i32 = 10;
 const BLOCKING_THREADS: usize = 4;
 
 /// A runtime of its own for generations, at low priority.
-pub(super) struct GenerationThreads(Runtime);
+pub(super) struct GenerationThreads(Option<Runtime>);
 
 impl GenerationThreads {
     /// Starts `count` threads.
@@ -22,18 +22,23 @@ impl GenerationThreads {
             .on_thread_start(lower_priority)
             .enable_all()
             .build()
-            .map(Self)
+            .map(|runtime| Self(Some(runtime)))
             .context("cannot start the threads that make pages")
     }
 
     /// Where to spawn.
-    pub(super) fn handle(&self) -> Handle {
-        self.0.handle().clone()
+    pub(super) fn handle(&self) -> &Handle {
+        let runtime = self.0.as_ref();
+        runtime.expect("it is taken only when dropped").handle()
     }
+}
 
-    /// Ends them without waiting: what is half made is worth nothing.
-    pub(super) fn stop(self) {
-        self.0.shutdown_background();
+impl Drop for GenerationThreads {
+    /// Ends them without waiting, which no async caller may do: what is half made is worth nothing.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -63,7 +63,7 @@ const FORMAT: u32 = 1;
 const MARKER: &str = "wisr-store";
 
 impl OpenError {
-    pub(super) fn io(folder: &Path, source: io::Error) -> Self {
+    pub(in crate::store) fn io(folder: &Path, source: io::Error) -> Self {
         Self::Io {
             folder: folder.to_owned(),
             source,

@@ -5,8 +5,9 @@
 //! replaced or removed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,11 +58,27 @@ enum Read {
 }
 
 impl Tiers {
-    /// Opens what `config` says.
+    /// Opens what `config` says. A folder with damaged files is set aside and begun afresh: its
+    /// pages can be made anew, while a site that does not start shows none.
     ///
     /// # Errors
-    /// When the folder is in use, of another format, unreadable, or not writable.
+    /// When the folder is in use, of a newer format, or not writable.
     pub fn open(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
+        match Self::open_as_is(&config, &metrics) {
+            Err(damaged @ OpenError::Unreadable { .. }) => {
+                let Some(folder) = &config.folder else {
+                    return Err(damaged);
+                };
+                let aside = set_aside(folder).map_err(|error| OpenError::io(folder, error))?;
+                let aside = aside.display();
+                tracing::error!("{damaged}. It was moved to {aside}; the store starts empty");
+                Self::open_as_is(&config, &metrics)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_as_is(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
         let (durable, marks) = match &config.folder {
             None => (None, Marks::default()),
             Some(folder) => {
@@ -71,7 +88,7 @@ impl Tiers {
             }
         };
         Ok(Arc::new(Self {
-            memory: Memory::new(config.memory, metrics),
+            memory: Memory::new(config.memory, metrics.clone()),
             durable,
             marks,
             reading: Mutex::default(),
@@ -277,6 +294,16 @@ impl Tiers {
         let health = |durable: &Arc<Durable>| durable.health();
         self.durable.as_ref().map_or(StoreHealth::Ok, health)
     }
+}
+
+/// Moves the folder out of the way, over what was set aside before.
+fn set_aside(folder: &Path) -> io::Result<PathBuf> {
+    let aside = folder.with_extension("damaged");
+    match std::fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => std::fs::rename(folder, &aside)?,
+    }
+    Ok(aside)
 }
 
 async fn patiently(settled: impl Future<Output = Result<(), Degraded>>) -> Result<(), Degraded> {

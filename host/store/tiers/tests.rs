@@ -182,3 +182,19 @@ async fn without_a_folder_everything_is_in_memory() {
     assert_eq!(tiers.remove_route("/posts/[id]").await, 1);
     assert!(tiers.find(&key("/a")).await.is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_folder_is_set_aside_and_the_site_starts() {
+    let site = tempfile::tempdir().unwrap();
+    let folder = site.path().join("store");
+    for _ in 0..2 {
+        let tiers = open(&folder, 1 << 20);
+        tiers.put(made(&tiers, "/a", 1));
+        tiers.synced().await.unwrap();
+        drop(tiers);
+        std::fs::write(folder.join("format"), "no format of ours").unwrap();
+        let tiers = open(&folder, 1 << 20);
+        assert!(tiers.find(&key("/a")).await.is_none());
+        assert!(site.path().join("store.damaged/pages").exists());
+    }
+}
