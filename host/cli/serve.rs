@@ -51,7 +51,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         admin: args.admin,
         token: args.token,
-        dev: false,
+        ..Overrides::default()
     };
     let app = App::build(Config::load(&args.site, &overrides)?, None).await?;
     announce(&app);

@@ -77,6 +77,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         admin: args.admin,
         token: Some(token.clone()),
         dev: true,
+        root: Some(src.clone()),
     };
     let config = Config::load(&out, &overrides)?;
     let content = content_folder(&src, &args, &config);
