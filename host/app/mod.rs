@@ -145,7 +145,7 @@ impl App {
         let ends = (site.join().await, admin.join().await);
         // The watcher ends with the stop signal, unless a module is compiling, which nothing waits for.
         watcher.abort();
-        self.generations.stop();
+        drop(self.generations);
         ends.0.and(ends.1).context("a serving thread died")
     }
 }
