@@ -44,8 +44,10 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
         let clock = Clock::system();
-        let site_port = Bound::bind(config.http.listener(&metrics)).context("the site's port")?;
-        let admin_port = Bound::bind(config.admin.listener()).context("the admin port")?;
+        let site_port = Bound::bind(config.http.listener(&metrics))
+            .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
+        let admin_port = Bound::bind(config.admin.listener())
+            .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
         let generations = GenerationThreads::start(config.generation_threads)?;
 
         let engine = Engine::new(config.engine)?;
@@ -69,7 +71,7 @@ impl App {
             Parts {
                 store: store.clone(),
                 clock,
-                runtime: generations.handle().clone(),
+                runtime: generations.handle(),
                 incidents: incidents.clone(),
                 metrics: metrics.clone(),
             },
@@ -115,6 +117,11 @@ impl App {
     /// The releases that are served.
     pub fn releases(&self) -> &Arc<Releases> {
         &self.releases
+    }
+
+    /// Becomes true once the pages that the first release lists are made, as `/readyz` does.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.warmer.ready.subscribe()
     }
 
     /// Serves until `stop`, then finishes what is in flight.

@@ -77,20 +77,19 @@ fn exports(module: &Module) -> &'static [&'static str] {
 }
 
 fn describe(file: &Path, module: &Module) -> String {
-    let yes_no = |truth| if truth { "yes" } else { "no" };
     let compile_time = module.compile_time().unwrap_or_default();
     let imports = match module.imports() {
         [] => "none".to_owned(),
-        imports => imports.join("\n             "),
+        imports => imports.join("\n                 "),
     };
     format!(
         "{}: would be served\n  \
-         kind       {}\n  \
-         digest     {}\n  \
-         size       {}, compiled to {} in {}\n  \
-         exports    {}\n  \
-         imports    {imports}\n  \
-         fetches    {} (outgoing HTTP{})",
+         kind           {}\n  \
+         digest         {}\n  \
+         size           {}, compiled to {} in {}\n  \
+         exports        {}\n  \
+         imports        {imports}\n  \
+         outgoing HTTP  {}",
         file.display(),
         module.kind().as_str(),
         module.digest().short(),
@@ -98,11 +97,9 @@ fn describe(file: &Path, module: &Module) -> String {
         terminal::size(module.compiled_size()),
         terminal::span(compile_time),
         exports(module).join(", "),
-        yes_no(module.wants_http()),
-        if module.wants_http() {
-            ": list its hosts in `outbound` in wisr.toml"
-        } else {
-            ""
+        match module.wants_http() {
+            true => "yes: list its hosts in `outbound` in wisr.toml",
+            false => "no",
         },
     )
 }
