@@ -1,10 +1,60 @@
-//! wisr
-pub mod admin;
-pub mod guest;
-pub mod http;
-pub mod isr;
+//! wisr: WebAssembly Incremental Static Regeneration.
+//!
+//! One program that hosts page renderers compiled to WebAssembly. Each page says how long its
+//! output stays fresh; wisr serves the cached output, regenerates it in a fresh sandbox when it
+//! expires or when somebody calls the revalidate endpoint, and keeps the last good page whenever
+//! a renderer errs, traps, hangs or eats memory.
+//!
+//! # The house, in reading order
+//!
+//! | floor | room | what lives there | what it must not know |
+//! |---|---|---|---|
+//! | 0 words | [`page`] | keys, entries, freshness, what is asked of a renderer | I/O, clocks, WebAssembly |
+//! | 0 words | [`route`] | patterns, paths, the table that joins them | I/O, clocks |
+//! | 0 words | [`telemetry`] | the clock, incidents, metrics; knows `page`'s words | everything above |
+//! | 1 machines | [`store`] | where entries live, and what was invalidated | who makes entries |
+//! | 1 machines | [`guest`] | the sandbox: the only room that knows WebAssembly | the cache, the store |
+//! | 2 policy | [`isr`] | single flight, priorities, back-off, last good | WebAssembly, HTTP |
+//! | 2 policy | [`release`] | the folder of modules, loaded, watched, swapped | the cache, HTTP |
+//! | 3 doors | [`http`] | one request: route, serve, condition, encoding, response | modules, sandboxes |
+//! | 3 doors | [`admin`] | what operators ask | – |
+//! | 4 assembly | [`config`], [`app`], [`cli`] | text to settings, wiring, commands | – |
+//!
+//! A file imports from floors below its own or from its own room; `tests/tidy.rs` holds it to
+//! that. Only the top floor uses `anyhow`; the only `unsafe` is in `guest`, where compiled code is
+//! mapped.
+//!
+//! # Invariants
+//!
+//! - Only a newer success or a removal replaces a last good page: whatever a guest does, an entry
+//!   that was shown can be shown again.
+//! - A page has at most one generation at a time, in a task of its own, in a fresh instance.
+//! - Nothing of a request but its path and the allowed query parameters reaches a page or a key.
+//! - A release is immutable. A request takes one and keeps it; a swap is one atomic store.
+//! - Rules take the time as an argument; only [`telemetry::Clock`] reads it.
+//!
+//! # The life of a request
+//!
+//! `http::listen` accepts on one of its threads; `http::service` normalises the path and asks the
+//! release's table for the route; [`isr::Isr::hit`] answers with a fresh entry without waiting.
+//! Failing that, [`isr::Isr::serve`] shows the stale entry and starts a generation behind the
+//! reader, or lets the reader wait for the first one. A generation waits for its turn, runs in
+//! [`guest`] on threads of lower priority, is compressed once, stored, and shown to all who wait.
+//! `http::respond` turns the entry into headers and a body that are shared, not copied.
+
 pub mod page;
-pub mod release;
 pub mod route;
-pub mod store;
 pub mod telemetry;
+
+pub mod guest;
+pub mod store;
+
+pub mod isr;
+pub mod release;
+
+pub mod admin;
+pub mod http;
+
+pub mod app;
+pub mod cli;
+pub mod config;

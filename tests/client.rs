@@ -100,9 +100,9 @@ impl Response {
     /// A header's value, or "" when it is missing.
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().expect("tests send visible ASCII"))
+        self.headers.get(name).map_or("", |value| {
+            value.to_str().expect("tests send visible ASCII")
+        })
     }
 
     /// `x-wisr-cache`.

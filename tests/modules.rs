@@ -67,7 +67,9 @@ pub(crate) fn trapping_at_start() -> Vec<u8> {
             Payload::ImportSection(imports) => {
                 functions += imports
                     .into_imports()
-                    .filter(|import| matches!(import.as_ref().unwrap().ty, wasmparser::TypeRef::Func(_)))
+                    .filter(|import| {
+                        matches!(import.as_ref().unwrap().ty, wasmparser::TypeRef::Func(_))
+                    })
                     .count();
             }
             Payload::FunctionSection(own) => functions += own.count() as usize,
@@ -141,14 +143,19 @@ pub(crate) fn wrong_world() -> Vec<u8> {
 
 /// What an engine of wasmtime makes of a component: native code.
 pub(crate) fn precompiled() -> Vec<u8> {
-    wasmtime::Engine::default().precompile_component(&wrong_world()).unwrap()
+    wasmtime::Engine::default()
+        .precompile_component(&wrong_world())
+        .unwrap()
 }
 
 /// A module of the workspace in `tests/fixtures`, built on first use.
 pub(crate) fn built(target: &str, name: &str) -> Vec<u8> {
     static BUILD: OnceLock<()> = OnceLock::new();
     BUILD.get_or_init(build);
-    let path = folder().join(target).join("release").join(format!("{name}.wasm"));
+    let path = folder()
+        .join(target)
+        .join("release")
+        .join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -171,14 +178,23 @@ fn build() {
         output = attempt();
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the fixtures do not build:\n{said}");
+    assert!(
+        output.status.success(),
+        "the fixtures do not build:\n{said}"
+    );
 }
 
 /// A tool without the settings of the build that these tests belong to.
 fn tool(name: &str) -> Command {
     let mut command = Command::new(name);
     for (key, _) in std::env::vars() {
-        let foreign = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER"];
+        let foreign = [
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "RUSTC_WRAPPER",
+        ];
         if foreign.contains(&key.as_str()) {
             command.env_remove(key);
         }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) path: String,
     /// Why the page was made; `paths` and `shell` for the other two questions.
     pub(crate) cause: String,
+    /// When it came.
+    pub(crate) at: Instant,
 }
 
 #[derive(Default)]
@@ -64,6 +67,10 @@ impl Origin {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// What the page at `path` is told from now on. Fields: `outcome` (`props`, `not-found`,
@@ -100,7 +107,12 @@ impl Origin {
     /// The calls for `path` so far, oldest first.
     pub(crate) fn calls(&self, path: &str) -> Vec<Call> {
         let state = self.state.lock();
-        state.calls.iter().filter(|call| call.path == path).cloned().collect()
+        state
+            .calls
+            .iter()
+            .filter(|call| call.path == path)
+            .cloned()
+            .collect()
     }
 
     /// How often `path` was asked for.
@@ -110,7 +122,10 @@ impl Origin {
 
     /// The causes of the calls for `path`, oldest first.
     pub(crate) fn causes(&self, path: &str) -> Vec<String> {
-        self.calls(path).into_iter().map(|call| call.cause).collect()
+        self.calls(path)
+            .into_iter()
+            .map(|call| call.cause)
+            .collect()
     }
 
     /// Every call so far, oldest first.
@@ -128,13 +143,15 @@ async fn answer(
     state: Arc<Mutex<State>>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = percent_encoding::percent_decode_str(request.uri().path())
-        .decode_utf8_lossy()
-        .into_owned();
+    let path = request.uri().path().to_owned();
     let cause = request.uri().query().unwrap_or("").replace("cause=", "");
     let (mut script, gate) = {
         let mut state = state.lock();
-        state.calls.push(Call { path: path.clone(), cause });
+        state.calls.push(Call {
+            path: path.clone(),
+            cause,
+            at: Instant::now(),
+        });
         state.in_flight += 1;
         state.most_in_flight = state.most_in_flight.max(state.in_flight);
         let n = state.calls.iter().filter(|call| call.path == path).count();

@@ -1,7 +1,7 @@
 //! [`Site`]: a folder of pages with a server on it, as a test lays it out; [`Running`] is the same
 //! site once it serves.
 
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::client::{Client, Response};
@@ -19,6 +20,9 @@ use crate::origin::Origin;
 
 /// The token of every site's `/api/revalidate`.
 pub(crate) const TOKEN: &str = "secret";
+
+/// Stands for the origin's port in a test's configuration.
+pub(crate) const ORIGIN_PORT: &str = "ORIGIN-PORT";
 
 /// In the server's environment, where no page may find it.
 pub(crate) const CANARY: (&str, &str) = ("WISR_TEST_CANARY", "canary-in-the-environment");
@@ -61,7 +65,9 @@ impl Site {
 
     /// The puppet at `pages/NAME.wasm`, for each name.
     pub(crate) fn pages(self, names: &[&str]) -> Self {
-        names.iter().fold(self, |site, name| site.module(name, modules::puppet()))
+        names
+            .iter()
+            .fold(self, |site, name| site.module(name, modules::puppet()))
     }
 
     /// Any bytes at `pages/NAME.wasm`.
@@ -83,8 +89,10 @@ impl Site {
 
     /// What `static-paths` of `route` answers. `name` has no slashes.
     pub(crate) fn listed(self, route: &str, name: &str, answer: Value) -> Self {
-        self.config(&format!("[routes.{route:?}]\nsettings = {{ paths = {name:?} }}"))
-            .script(&format!("/@paths/{name}"), answer)
+        self.config(&format!(
+            "[routes.{route:?}]\nsettings = {{ paths = {name:?} }}"
+        ))
+        .script(&format!("/@paths/{name}"), answer)
     }
 
     /// More of `wisr.toml`, merged into what there is.
@@ -115,10 +123,11 @@ impl Site {
         }
         let mut config = base_config(&origin.url());
         merge(&mut config, self.config);
-        std::fs::write(folder.path().join("wisr.toml"), config.to_string()).unwrap();
-        let mut running = Running { server: None, folder, origin };
-        running.launch().await;
-        running
+        let text = config
+            .to_string()
+            .replace(ORIGIN_PORT, &origin.port().to_string());
+        std::fs::write(folder.path().join("wisr.toml"), text).unwrap();
+        Running::on(folder, origin).await
     }
 }
 
@@ -157,16 +166,31 @@ pub(crate) async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Resul
     }
 }
 
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
 /// Runs `wisr` with `arguments` in `folder` to its end.
-pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> std::process::Output {
-    tokio::process::Command::new(env!("CARGO_BIN_EXE_wisr"))
+pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> Finished {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_wisr"))
         .args(arguments)
         .current_dir(folder)
+        .env("WISR_TOKEN", TOKEN)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
         .await
-        .unwrap()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Finished {
+        code: output.status.code(),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
 }
 
 impl Server {
@@ -195,10 +219,17 @@ impl Server {
         });
         let mut next = async || {
             let told = tokio::time::timeout(START, addresses.recv()).await;
-            told.ok().flatten().unwrap_or_else(|| panic!("the server did not start:\n{}", stderr.lock()))
+            told.ok()
+                .flatten()
+                .unwrap_or_else(|| panic!("the server did not start:\n{}", stderr.lock()))
         };
         let (site, admin) = (next().await, next().await);
-        Self { process, site, admin, stderr }
+        Self {
+            process,
+            site,
+            admin,
+            stderr,
+        }
     }
 }
 
@@ -207,12 +238,24 @@ fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String
     std::thread::spawn(move || {
         let mut chunk = [0; 8192];
         while let Ok(length @ 1..) = pipe.read(&mut chunk) {
-            into.lock().push_str(&String::from_utf8_lossy(&chunk[..length]));
+            into.lock()
+                .push_str(&String::from_utf8_lossy(&chunk[..length]));
         }
     });
 }
 
 impl Running {
+    /// Serves a folder that is a site already.
+    pub(crate) async fn on(folder: TempDir, origin: Origin) -> Self {
+        let mut running = Self {
+            server: None,
+            folder,
+            origin,
+        };
+        running.launch().await;
+        running
+    }
+
     async fn launch(&mut self) {
         self.server = Some(Server::start(self.folder.path()).await);
     }
@@ -265,7 +308,9 @@ impl Running {
 
     /// Asks the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Response {
-        let answer = Client::new(self.server().admin).send("GET", path, &[], "").await;
+        let answer = Client::new(self.server().admin)
+            .send("GET", path, &[], "")
+            .await;
         answer.unwrap_or_else(|error| panic!("admin {path}: {error}"))
     }
 
@@ -275,7 +320,8 @@ impl Running {
             ("authorization", "Bearer secret"),
             ("content-type", "application/json"),
         ];
-        self.send("POST", "/api/revalidate", &headers, &body.to_string()).await
+        self.send("POST", "/api/revalidate", &headers, &body.to_string())
+            .await
     }
 
     /// Revalidates one path and expects it to work.
@@ -292,25 +338,33 @@ impl Running {
     pub(crate) async fn incidents(&self) -> Vec<Value> {
         let body = self.admin("/api/incidents").await.json();
         let list = body.as_array().or_else(|| body["incidents"].as_array());
-        list.unwrap_or_else(|| panic!("no list of incidents: {body}")).clone()
+        list.unwrap_or_else(|| panic!("no list of incidents: {body}"))
+            .clone()
     }
 
     /// Waits for an incident of this kind whose JSON contains `words`.
     pub(crate) async fn until_incident(&self, kind: &str, words: &str) -> Value {
-        wait_for(&format!("an incident of kind {kind} about {words:?}"), async || {
-            let incidents = self.incidents().await;
-            let found = incidents.iter().find(|incident| {
-                incident["kind"] == kind && incident.to_string().contains(words)
-            });
-            found.cloned().ok_or_else(|| format!("{incidents:#?}"))
-        })
+        wait_for(
+            &format!("an incident of kind {kind} about {words:?}"),
+            async || {
+                let incidents = self.incidents().await;
+                let found = incidents.iter().find(|incident| {
+                    incident["kind"] == kind && incident.to_string().contains(words)
+                });
+                found.cloned().ok_or_else(|| format!("{incidents:#?}"))
+            },
+        )
         .await
     }
 
     pub(crate) async fn until_ready(&self) {
         wait_for("ready", async || {
             let answer = self.admin("/readyz").await;
-            if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(answer.text())
+            }
         })
         .await;
     }
@@ -322,7 +376,12 @@ impl Running {
             if wanted(&answer) {
                 return Ok(answer);
             }
-            Err(format!("{} {:?} {}", answer.status, answer.headers, answer.text()))
+            Err(format!(
+                "{} {:?} {}",
+                answer.status,
+                answer.headers,
+                answer.text()
+            ))
         })
         .await
     }
@@ -331,7 +390,11 @@ impl Running {
     pub(crate) async fn until_calls(&self, path: &str, count: usize) {
         wait_for(&format!("{count} calls for {path}"), async || {
             let calls = self.origin.calls(path);
-            if calls.len() >= count { Ok(()) } else { Err(format!("{calls:?}")) }
+            if calls.len() >= count {
+                Ok(())
+            } else {
+                Err(format!("{calls:?}"))
+            }
         })
         .await;
     }
@@ -365,17 +428,72 @@ impl Running {
         self.until_ready().await;
     }
 
-    /// SIGTERM, and then how the server ended.
-    pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let process = &mut self.server.as_mut().expect("it runs").process;
-        let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::TERM).unwrap();
+    /// SIGTERM: asks the server to stop.
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.server().process.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for the server's end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let process = &mut self.server.as_mut().expect("it was started").process;
         let process = Mutex::new(process);
         wait_for("the end of the server", async || {
-            process.lock().try_wait().unwrap().ok_or("it still runs".to_owned())
+            process
+                .lock()
+                .try_wait()
+                .unwrap()
+                .ok_or("it still runs".to_owned())
         })
         .await
     }
+
+    /// The value of a metric without labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.admin("/metrics").await.text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = line.unwrap_or_else(|| panic!("no metric {name} in\n{text}"));
+        line.trim().parse().unwrap()
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn until_metric(&self, name: &str, wanted: f64) {
+        wait_for(&format!("{name} {wanted}"), async || {
+            let value = self.metric(name).await;
+            if value >= wanted {
+                Ok(())
+            } else {
+                Err(value.to_string())
+            }
+        })
+        .await;
+    }
+
+    /// A reader who waits on a connection of its own while the test goes on.
+    pub(crate) fn waiting(&self, path: &str) -> JoinHandle<Response> {
+        let (mut reader, path) = (self.reader(), path.to_owned());
+        tokio::spawn(async move { reader.send("GET", &path, &[], "").await.unwrap() })
+    }
+
+    /// Many readers at once; returns when all of them are connected.
+    pub(crate) async fn crowd(&self, paths: &[&str]) -> Vec<JoinHandle<Response>> {
+        let readers = paths.iter().map(|path| self.waiting(path)).collect();
+        self.until_metric("wisr_connections", paths.len() as f64)
+            .await;
+        readers
+    }
+}
+
+/// What everybody in a crowd got.
+pub(crate) async fn all(readers: Vec<JoinHandle<Response>>) -> Vec<Response> {
+    let mut answers = Vec::new();
+    for reader in readers {
+        answers.push(reader.await.unwrap());
+    }
+    answers
 }
 
 fn show(server: &Server) {

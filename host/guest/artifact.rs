@@ -4,6 +4,7 @@
 //! owner's alone, a name says which component and which exact compiler it was made from, a sum
 //! beside it says that it is whole, and a file is never written to once it has its name.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
@@ -11,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 use wasmtime::component::Component;
 
 use crate::page::Digest;
@@ -21,6 +23,22 @@ pub(super) struct Artifacts {
     folder: PathBuf,
     written: AtomicU64,
 }
+
+/// Bytes of artifacts that outlive a restart: those of thousands of Rust pages, or of a hundred in
+/// JavaScript or Python.
+const FOLDER_BYTES: u64 = 4 << 30;
+
+/// The present, as the kernel sees it.
+const NOW: Timestamps = Timestamps {
+    last_access: Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    },
+    last_modification: Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    },
+};
 
 /// What names an artifact: its component and all of the compiler that shows in the code, the patch
 /// version included, since patches mend the code that is made.
@@ -76,10 +94,39 @@ impl Artifacts {
         if meta.mode() & 0o077 != 0 {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
         }
-        Ok(Self {
+        let artifacts = Self {
             folder,
             written: AtomicU64::new(0),
-        })
+        };
+        artifacts.tidy(FOLDER_BYTES)?;
+        Ok(artifacts)
+    }
+
+    /// Removes what an earlier process left half-written, and the artifacts that have gone unused
+    /// for longest, until the rest fit `budget` bytes.
+    fn tidy(&self, budget: u64) -> io::Result<()> {
+        let mut artifacts = Vec::new();
+        for file in fs::read_dir(&self.folder)? {
+            let file = file?;
+            let path = file.path();
+            match path.extension().and_then(OsStr::to_str) {
+                Some("new") => fs::remove_file(path)?,
+                Some("code") => {
+                    let meta = file.metadata()?;
+                    artifacts.push((meta.modified()?, meta.len(), path));
+                }
+                _ => {}
+            }
+        }
+        artifacts.sort();
+        let mut held = 0_u64;
+        for (_, size, path) in artifacts.into_iter().rev() {
+            held = held.saturating_add(size);
+            if held > budget {
+                remove(&path);
+            }
+        }
+        Ok(())
     }
 
     /// The artifact of this name, if it is there and whole.
@@ -93,6 +140,8 @@ impl Artifacts {
             self.remove(name);
             return None;
         }
+        // When it was last of use, for `tidy`; if that cannot be noted, it goes a little early.
+        let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &NOW, AtFlags::empty());
         Some(Compiled::Kept(path))
     }
 
@@ -115,14 +164,7 @@ impl Artifacts {
 
     /// Forgets an artifact. Whoever has it mapped keeps it.
     pub(super) fn remove(&self, name: Fingerprint) {
-        // The code goes first, so that there is never code without its sum.
-        for path in [self.path(name), self.path(name).with_extension("sum")] {
-            if let Err(error) = fs::remove_file(&path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(path = %path.display(), "compiled module was not removed: {error}");
-            }
-        }
+        remove(&self.path(name));
     }
 
     fn path(&self, name: Fingerprint) -> PathBuf {
@@ -146,6 +188,17 @@ impl Artifacts {
             let _ = fs::remove_file(&scratch);
         }
         written
+    }
+}
+
+fn remove(artifact: &Path) {
+    // The code goes first, so that there is never code without its sum.
+    for path in [artifact, &artifact.with_extension("sum")] {
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), "compiled module was not removed: {error}");
+        }
     }
 }
 
@@ -178,6 +231,8 @@ impl Compiled {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn engine() -> wasmtime::Engine {
@@ -199,6 +254,29 @@ mod tests {
         fs::write(&path, b"c0de").unwrap();
         assert!(artifacts.find(name).is_none());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_longest_unused_go_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(folder.path().to_owned()).unwrap();
+        let names = [b"a", b"b", b"c"].map(|bytes| Fingerprint::of(&engine(), bytes));
+        for (name, age) in names.into_iter().zip([30, 20, 10]) {
+            artifacts.keep(name, vec![0; 100]);
+            let file = File::options()
+                .write(true)
+                .open(artifacts.path(name))
+                .unwrap();
+            let made = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(made - Duration::from_secs(age)).unwrap();
+        }
+        fs::write(folder.path().join("1-1.new"), "half").unwrap();
+        assert!(artifacts.find(names[0]).is_some());
+        artifacts.tidy(200).unwrap();
+        let left = names.map(|name| artifacts.find(name).is_some());
+        assert_eq!(left, [true, false, true]);
+        // The two that are left, and their sums.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
     }
 
     #[test]

@@ -58,7 +58,7 @@ struct Inner {
     linker: Linker<State>,
     artifacts: Option<Artifacts>,
     compilers: rayon::ThreadPool,
-    compilations: Semaphore,
+    compilations: Arc<Semaphore>,
     instances: Arc<Semaphore>,
     max_memory: u64,
     generations: AtomicU64,
@@ -103,7 +103,7 @@ impl Engine {
             linker,
             artifacts,
             compilers,
-            compilations: Semaphore::new(COMPILATIONS),
+            compilations: Arc::new(Semaphore::new(COMPILATIONS)),
             instances: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             max_memory: config.max_memory,
             generations: AtomicU64::new(0),
@@ -127,8 +127,9 @@ impl Engine {
         &self.0.compilers
     }
 
-    pub(super) fn compilations(&self) -> &Semaphore {
-        &self.0.compilations
+    /// A turn to compile, as soon as there is one.
+    pub(super) async fn compilation(&self) -> OwnedSemaphorePermit {
+        permit(&self.0.compilations).await
     }
 
     /// The largest memory limit of any route, in bytes.
@@ -143,10 +144,13 @@ impl Engine {
 
     /// A place for one instance, as soon as there is one.
     pub(super) async fn place(&self) -> OwnedSemaphorePermit {
-        let places = Arc::clone(&self.0.instances);
-        let place = places.acquire_owned().await;
-        place.expect("the semaphore lives as long as the engine and is never closed")
+        permit(&self.0.instances).await
     }
+}
+
+async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let permit = Arc::clone(semaphore).acquire_owned().await;
+    permit.expect("the semaphore lives as long as the engine and is never closed")
 }
 
 /// The runtime with a pool of instances; where address space is capped, without one.

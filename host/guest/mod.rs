@@ -8,8 +8,8 @@
 //! | [`Limits`] | what one generation may use |
 //! | [`outbound`] | which hosts it may reach, and how |
 //!
-//! The life of a generation: a permit, a fresh store and instance (`sandbox`), `static-props` and
-//! `render` in it (`render`), values checked on their way out (`convert`), and, when it ends
+//! The life of a generation: a place, a fresh store and instance (`run`, `sandbox`), `static-props`
+//! and `render` in it (`render`), values checked on their way out (`convert`), and, when it ends
 //! badly, an account that the page's author can act on (`trap`). Nothing survives it.
 
 mod artifact;
@@ -21,6 +21,7 @@ mod meter;
 mod module;
 pub mod outbound;
 mod render;
+mod run;
 mod sandbox;
 mod sink;
 mod trap;

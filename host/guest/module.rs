@@ -18,8 +18,9 @@ use super::bindings::exports::wisr::page::{page, paths};
 use super::engine::Engine;
 use super::limits::MODULE_BYTES;
 use super::meter::words;
-use super::render::dry_run;
+use super::run::dry_run;
 use super::sandbox::State;
+use super::trap::{self, brief, story};
 use crate::page::{Digest, Failure};
 
 /// One page module: checked, compiled, ready to be instantiated any number of times.
@@ -117,9 +118,14 @@ impl Engine {
     /// # Errors
     /// The first check that it fails.
     pub async fn load(&self, bytes: Vec<u8>) -> Result<Arc<Module>, LoadError> {
-        let _turn = self.compilations().acquire().await;
+        let turn = self.compilation().await;
         let engine = self.clone();
-        let module = tokio::task::spawn_blocking(move || prepare(&engine, bytes))
+        // Compiling cannot be interrupted: the turn ends with it, even if nobody waits any more.
+        let work = move || {
+            let _turn = turn;
+            prepare(&engine, bytes)
+        };
+        let module = tokio::task::spawn_blocking(work)
             .await
             .unwrap_or_else(|lost| Err(LoadError::Compile(lost.to_string())))?;
         let module = Arc::new(module);
@@ -198,8 +204,8 @@ fn prepare(engine: &Engine, bytes: Vec<u8>) -> Result<Module, LoadError> {
     let instance = engine
         .linker()
         .instantiate_pre(&component)
-        .map_err(|error| LoadError::MissingImport(format!("{error:#}")))?;
-    let wrong = |error: wasmtime::Error| LoadError::WrongTypes(format!("{error:#}"));
+        .map_err(|error| LoadError::MissingImport(story(&error)))?;
+    let wrong = |error: wasmtime::Error| LoadError::WrongTypes(story(&error));
     let page = page::GuestIndices::new(&instance).map_err(wrong)?;
     let paths = component
         .get_export_index(None, PATHS)
@@ -228,7 +234,7 @@ const PATHS: &str = "wisr:page/paths@0.1.0";
 fn listed(names: &[&str]) -> String {
     match names {
         [] => "nothing".to_owned(),
-        names => names.join(", "),
+        names => brief(&names.join(", ")),
     }
 }
 
@@ -253,7 +259,7 @@ fn recognise(bytes: &[u8]) -> Result<ModuleKind, LoadError> {
 /// Whether wit-bindgen left its section: without it, a module encodes to an empty component.
 fn names_its_interface(core: &[u8]) -> Result<bool, LoadError> {
     for payload in Parser::new(0).parse_all(core) {
-        match payload.map_err(|error| LoadError::Malformed(error.to_string()))? {
+        match payload.map_err(|error| LoadError::Malformed(story(&error)))? {
             Payload::CustomSection(section) if section.name().starts_with("component-type") => {
                 return Ok(true);
             }
@@ -270,13 +276,13 @@ fn adapt(core: &[u8]) -> Result<Vec<u8>, LoadError> {
         .module(core)
         .and_then(|encoder| encoder.adapter(ADAPTER_NAME, ADAPTER))
         .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| LoadError::Malformed(format!("{error:#}")))
+        .map_err(|error| LoadError::Malformed(story(&error)))
 }
 
 fn validate(component: &[u8]) -> Result<(), LoadError> {
     match Validator::new().validate_all(component) {
         Ok(_) => Ok(()),
-        Err(error) => Err(LoadError::Malformed(error.to_string())),
+        Err(error) => Err(LoadError::Malformed(story(&error))),
     }
 }
 
@@ -304,7 +310,7 @@ fn open(engine: &Engine, bytes: &[u8]) -> Result<(Component, u64, Option<Duratio
     // The code is this engine's own, so all that it can object to is what the module asks for.
     let component = compiled
         .open(runtime)
-        .map_err(|error| LoadError::NeedsTooMuch(format!("{error:#}")))?;
+        .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
     warm(component, compiled.size(), Some(time))
 }
 
@@ -316,7 +322,7 @@ fn warm(
 ) -> Result<(Component, u64, Option<Duration>), LoadError> {
     component
         .initialize_copy_on_write_image()
-        .map_err(|error| LoadError::NeedsTooMuch(format!("{error:#}")))?;
+        .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
     Ok((component, size, time))
 }
 
@@ -325,7 +331,7 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
     let compile = || engine.runtime().precompile_component(bytes);
     match catch_unwind(AssertUnwindSafe(|| engine.compilers().install(compile))) {
         Ok(Ok(code)) => Ok(code),
-        Ok(Err(error)) => Err(LoadError::Compile(format!("{error:#}"))),
+        Ok(Err(error)) => Err(LoadError::Compile(story(&error))),
         Err(panic) => Err(LoadError::Compile(format!(
             "the compiler panicked, which is its bug: {}",
             words(&*panic)
@@ -343,8 +349,8 @@ fn check_memory(component: &Component, limit: u64) -> Result<(), LoadError> {
     if bytes > limit {
         return Err(LoadError::NeedsTooMuch(format!(
             "{} of memory from the start, where at most {} are allowed (limit `memory`)",
-            super::trap::size(bytes),
-            super::trap::size(limit)
+            trap::size(bytes),
+            trap::size(limit)
         )));
     }
     Ok(())

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::component::{Instance, InstancePre, ResourceTable};
+use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 use super::bindings::wisr::page::{host, page_types};
 use super::limits::{
@@ -18,6 +20,7 @@ use super::limits::{
 use super::meter::Meter;
 use super::outbound::Session;
 use super::sink::{Journal, Stream};
+use crate::page::Fetch;
 
 /// A limit that a guest ran into. It travels through wasmtime as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +44,8 @@ pub(super) enum Overrun {
 /// What a sandbox is made of, beside the module.
 pub(super) struct Fittings {
     pub(super) journal: Journal,
-    pub(super) session: Session,
+    /// What it may do on the network; none for a module that is only tried.
+    pub(super) session: Option<Session>,
     pub(super) settings: Arc<BTreeMap<String, String>>,
     /// CPU time.
     pub(super) cpu: Duration,
@@ -64,7 +68,8 @@ pub(super) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
-    session: Session,
+    session: Option<Session>,
+    offline: Offline,
     limiter: Limiter,
     journal: Journal,
     settings: Arc<BTreeMap<String, String>>,
@@ -100,14 +105,6 @@ impl Sandbox {
             _permit: permit,
         }
     }
-
-    /// Instantiates the module. Its start functions are guest code and run under all limits.
-    pub(super) async fn instantiate(
-        &mut self,
-        module: &InstancePre<State>,
-    ) -> wasmtime::Result<Instance> {
-        module.instantiate_async(&mut self.store).await
-    }
 }
 
 impl State {
@@ -126,6 +123,7 @@ impl State {
             http,
             table,
             session: fittings.session,
+            offline: Offline,
             limiter: Limiter {
                 limit: fittings.memory,
                 held: 0,
@@ -144,9 +142,11 @@ impl State {
         self.limiter.peak
     }
 
-    /// The outgoing requests.
-    pub(super) fn session(&self) -> &Session {
-        &self.session
+    /// The outgoing requests, in order.
+    pub(super) fn fetches(&self) -> Vec<Fetch> {
+        self.session
+            .as_ref()
+            .map_or_else(Vec::new, Session::fetches)
     }
 
     /// What the guest said.
@@ -167,10 +167,29 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
-            hooks: &mut self.session,
+            hooks: match &mut self.session {
+                Some(session) => session,
+                None => &mut self.offline,
+            },
             table: &mut self.table,
             ctx: &mut self.http,
         }
+    }
+}
+
+/// The network of a module that is only tried: none.
+struct Offline;
+
+type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl WasiHttpHooks for Offline {
+    fn send_request(
+        &mut self,
+        _: ::http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Io,
+    ) -> Box<dyn Future<Output = Result<(::http::Response<WasiBody>, Io), Error>> + Send> {
+        Box::new(async { Err(Error::HttpRequestDenied) })
     }
 }
 

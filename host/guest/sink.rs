@@ -171,7 +171,7 @@ impl Stream {
 }
 
 /// Text that cannot move a terminal's cursor or forge a line of the log.
-fn neutralise(bytes: &[u8], lines: bool) -> String {
+pub(super) fn neutralise(bytes: &[u8], lines: bool) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut clean = String::with_capacity(text.len());
     for char in text.chars() {

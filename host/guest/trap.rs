@@ -1,14 +1,19 @@
 //! `Stop`: how a generation ended without a page, and its telling as a [`Failure`].
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTableError;
 use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::limits::{HANDLES, Limits, RANDOM_BYTES, RESOURCES, STACK_BYTES, TABLE_ELEMENTS};
+use super::limits::{
+    BACKTRACE_FRAMES, HANDLES, Limits, MESSAGE_BYTES, RANDOM_BYTES, RESOURCES, STACK_BYTES,
+    TABLE_ELEMENTS,
+};
 use super::meter::Cut;
 use super::sandbox::Overrun;
+use super::sink::neutralise;
 use crate::page::{FailureKind, Frame};
 
 /// Why a generation stopped.
@@ -68,12 +73,17 @@ impl Stop {
             return Vec::new();
         };
         let all: Vec<Frame> = trace.frames().iter().flat_map(frames).collect();
-        let own: Vec<Frame> = all
+        let mut own: Vec<Frame> = all
             .iter()
             .filter(|frame| !is_noise(frame))
             .cloned()
             .collect();
-        if own.is_empty() { all } else { own }
+        if own.is_empty() {
+            own = all;
+        }
+        // Functions that were inlined count too.
+        own.truncate(BACKTRACE_FRAMES);
+        own
     }
 }
 
@@ -216,8 +226,8 @@ fn frames(info: &FrameInfo) -> Vec<Frame> {
         .map(|symbol| Frame {
             function: symbol.name().map_or_else(name, demangle),
             location: symbol.file().map(|file| match symbol.line() {
-                Some(line) => format!("{file}:{line}"),
-                None => file.to_owned(),
+                Some(line) => format!("{}:{line}", brief(file)),
+                None => brief(file),
             }),
         })
         .collect()
@@ -225,7 +235,11 @@ fn frames(info: &FrameInfo) -> Vec<Frame> {
 
 /// The readable form of a Rust symbol, without its hash.
 fn demangle(symbol: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(symbol))
+    // A module may call its functions what it likes, at any length.
+    match rustc_demangle::try_demangle(symbol) {
+        Ok(name) if symbol.len() <= MESSAGE_BYTES => brief(&format!("{name:#}")),
+        _ => brief(symbol),
+    }
 }
 
 /// Frames that every panic and every call goes through.
@@ -251,6 +265,21 @@ fn is_noise(frame: &Frame) -> bool {
         .iter()
         .any(|noise| name.starts_with(noise.trim_start_matches('_')))
         || frame.function.contains("::_export_")
+}
+
+/// Text by a guest, made fit for a log and for keeping: bounded, without control characters.
+pub(super) fn brief(text: &str) -> String {
+    let end = text.floor_char_boundary(MESSAGE_BYTES);
+    let mut brief = neutralise(&text.as_bytes()[..end], false);
+    if end < text.len() {
+        brief.push_str(" …");
+    }
+    brief
+}
+
+/// An error and its causes. Modules choose the names in it, and so its length.
+pub(super) fn story(error: &impl Display) -> String {
+    brief(&format!("{error:#}"))
 }
 
 /// A size in the largest unit that keeps it readable.
@@ -287,6 +316,17 @@ mod tests {
         assert_eq!(size((8 << 20) + (1 << 19)), "8.5 MiB");
         assert_eq!(span(Duration::from_secs(1)), "1 s");
         assert_eq!(span(Duration::from_millis(1500)), "1500 ms");
+    }
+
+    #[test]
+    fn a_guests_words_are_bounded_and_tame() {
+        let long = "é".repeat(MESSAGE_BYTES);
+        let brief = brief(&long);
+        assert!(
+            brief.len() < MESSAGE_BYTES + 8 && brief.ends_with("é …"),
+            "{brief}"
+        );
+        assert_eq!(super::brief("two\nlines"), "two\\nlines");
     }
 
     #[test]

@@ -1,1 +1,34 @@
-//! Releases.
+//! `Releases`: the folder of modules, as the immutable set of routes that readers are served from.
+//!
+//! | where | what |
+//! |---|---|
+//! | `folder` | what lies in the folder: files, their marks, and the names that are refused |
+//! | `plan` | what a look at the folder asks for: load, wait, remove. And which route gets a place |
+//! | `load` | one file → bytes → module → [`Routed`] |
+//! | [`Routed`] | a route with its module, rules and listing, shared by releases while unchanged |
+//! | [`Listing`] | what `static-paths` said: who is a page and who is not |
+//! | [`Release`] | one immutable set of routes, and the [`Refusal`]s beside it |
+//! | `state` | what is held of each file between two passes |
+//! | [`Releases`] | the passes over the folder, and the swap |
+//! | `watch` | when to make a pass |
+//!
+//! A pass changes a route only by a module that passed every check, or by the absence of its file,
+//! seen twice. Whatever else it meets becomes a [`Refusal`] and an incident.
+
+mod folder;
+mod listing;
+mod load;
+mod plan;
+mod releases;
+mod routed;
+mod routes;
+mod state;
+mod watch;
+
+pub use listing::{Listing, Place};
+pub use releases::{Config, Releases, ScanReport};
+pub use routed::{Admission, RouteConfig, Routed};
+pub use routes::{Refusal, Release};
+
+#[cfg(test)]
+mod tests;

@@ -211,6 +211,12 @@ impl Pattern {
         }
     }
 
+    /// The parameters of a path that this pattern matches.
+    pub fn params_of(&self, path: &Path) -> Vec<Param> {
+        let segments: Vec<&str> = path.segments().collect();
+        self.params(&segments)
+    }
+
     /// The parameters of a path that this pattern matches, given as its decoded segments.
     pub(super) fn params(&self, path: &[&str]) -> Vec<Param> {
         let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();

@@ -35,7 +35,6 @@ pub(super) struct Package {
 pub(super) struct Target {
     name: String,
     crate_types: Vec<String>,
-    kind: Vec<String>,
 }
 
 /// A dependency; the path only where it is a folder.
@@ -45,17 +44,11 @@ pub(super) struct Dependency {
 }
 
 impl Package {
-    /// The target that makes the module. An API route may be a program: that is what
-    /// `#[wstd::http_server]` makes.
-    pub(super) fn page_target(&self, api: bool) -> Option<&str> {
-        let with = |wanted: &dyn Fn(&Target) -> bool| {
-            let target = self.targets.iter().find(|target| wanted(target))?;
-            Some(target.name.as_str())
-        };
-        with(&|target| target.crate_types.iter().any(|kind| kind == "cdylib")).or_else(|| {
-            let program = || with(&|target| target.kind.iter().any(|kind| kind == "bin"));
-            api.then(program).flatten()
-        })
+    /// The target that makes the module.
+    pub(super) fn page_target(&self) -> Option<&str> {
+        let cdylib = |target: &&Target| target.crate_types.iter().any(|kind| kind == "cdylib");
+        let target = self.targets.iter().find(cdylib)?;
+        Some(target.name.as_str())
     }
 }
 

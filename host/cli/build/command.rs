@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{BuildReport, Plan, Profile, Progress, Site, build};
-use crate::cli::terminal;
+use super::{BuildReport, Built, Native, Plan, Profile, Progress, Site, build};
+use crate::cli::{engine, terminal};
 
 /// Build a source tree into a site that `wisr serve` serves.
 ///
 /// A folder with a `Cargo.toml` and a cdylib target is the page of the route it lies at: `SRC/posts/[id]/`
 /// becomes `SITE/pages/posts/[id].wasm`. Folders whose names begin with `_` or `.`, and `target`, `public`,
 /// `content` and `node_modules`, are not routes. `SRC/public/` and `SRC/wisr.toml` are copied. A page that
-/// does not compile leaves its module of the last build in place.
+/// does not compile, or that a server would refuse, leaves its module of the last build in place. Modules are
+/// compiled to machine code here, so that the server starts at once.
 ///
 /// Exit codes: 0 everything was built, 1 a page failed, 2 usage.
 #[derive(Debug, Args)]
@@ -26,6 +27,9 @@ pub struct BuildArgs {
     #[arg(short, long, value_name = "SITE")]
     pub out: PathBuf,
 }
+
+/// Where a server looks for what has been compiled before, below the site's folder.
+const ARTIFACTS: &str = ".wisr/artifacts";
 
 /// Runs `wisr build`.
 ///
@@ -46,9 +50,10 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
         "no pages in `{}`: a page is a folder with a Cargo.toml and a cdylib target; `wisr new` makes one",
         plan.site.src.display()
     );
+    let engine = engine::offline(Some(plan.site.out.join(ARTIFACTS)))?;
     let report = {
         let progress = Progress::start();
-        build(&plan, Profile::Release, None, &progress).await?
+        build(&plan, Profile::Release, None, Some(&engine), &progress).await?
     };
     show_failures(&report);
     terminal::data(table(&report));
@@ -86,18 +91,25 @@ pub(in crate::cli) fn show_failures(report: &BuildReport) {
 }
 
 fn table(report: &BuildReport) -> String {
-    let rows: Vec<_> = report
-        .built
-        .iter()
-        .map(|built| {
-            let state = if built.changed { "new" } else { "same" };
-            [
-                built.route.clone(),
-                terminal::size(built.bytes),
-                state.to_owned(),
-                terminal::span(built.duration),
-            ]
-        })
-        .collect();
-    terminal::table(["route", "size", "module", "compiled in"], &rows)
+    let row = |built: &Built| {
+        let native = |show: &dyn Fn(Native) -> String| built.native.map_or("-".to_owned(), show);
+        [
+            built.route.clone(),
+            terminal::size(built.bytes),
+            native(&|native| terminal::size(native.bytes)),
+            if built.changed { "new" } else { "same" }.to_owned(),
+            terminal::span(built.duration),
+            native(&|native| terminal::span(native.duration)),
+        ]
+    };
+    let rows: Vec<_> = report.built.iter().map(row).collect();
+    let head = [
+        "route",
+        "size",
+        "machine code",
+        "module",
+        "rustc",
+        "wasmtime",
+    ];
+    terminal::table(head, &rows)
 }

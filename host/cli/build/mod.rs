@@ -17,12 +17,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+pub(super) use command::show_failures;
 pub use command::{BuildArgs, run};
 pub use progress::Progress;
 pub use source::{Kind, PageSource, Plan, Site};
 
 use cargo::Run;
 use install::Installed;
+
+use crate::guest::Engine;
 
 /// What pages are compiled for: components with WASI 0.2.
 const TARGET: &str = "wasm32-wasip2";
@@ -50,7 +53,18 @@ pub struct Built {
     pub bytes: u64,
     /// Whether the site's folder had another one before.
     pub changed: bool,
-    /// How long it compiled; zero when it was up to date.
+    /// How long its source compiled; zero when it was up to date.
+    pub duration: Duration,
+    /// Its machine code, where an engine tried it.
+    pub native: Option<Native>,
+}
+
+/// What an engine made of a module.
+#[derive(Debug, Clone, Copy)]
+pub struct Native {
+    /// The size of the machine code.
+    pub bytes: u64,
+    /// How long the module compiled; zero when it had been compiled before.
     pub duration: Duration,
 }
 
@@ -76,7 +90,8 @@ pub struct BuildReport {
     pub removed: Vec<String>,
 }
 
-/// Builds the pages of a plan, or `only` some of them, and copies `public/` and `wisr.toml`.
+/// Builds the pages of a plan, or `only` some of them, and copies `public/` and `wisr.toml`. With an engine,
+/// a module that a server would refuse has failed, too, and does not take the place of the one before.
 ///
 /// # Errors
 /// What stops all pages: no Rust, a folder that cannot be written. A page that does not compile is in the
@@ -85,6 +100,7 @@ pub async fn build(
     plan: &Plan,
     profile: Profile,
     only: Option<&[PageSource]>,
+    engine: Option<&Engine>,
     progress: &Progress,
 ) -> anyhow::Result<BuildReport> {
     let mut installed = Installed::read(&plan.site.out);
@@ -102,7 +118,8 @@ pub async fn build(
         let pages = without_twins(pages, &mut report.failed);
         let run = cargo::build(&pages, profile, &target_dir, progress).await?;
         for page in &pages {
-            match collect(page, &run, &mut installed)? {
+            progress.doing(&format!("checking {}", page.file));
+            match collect(page, &run, engine, &mut installed).await? {
                 Ok(built) => report.built.push(built),
                 Err(failed) => report.failed.push(failed),
             }
@@ -168,9 +185,10 @@ fn without_twins<'a>(pages: Vec<&'a PageSource>, failed: &mut Vec<Failed>) -> Ve
     kept
 }
 
-fn collect(
+async fn collect(
     page: &PageSource,
     run: &Run,
+    engine: Option<&Engine>,
     installed: &mut Installed,
 ) -> anyhow::Result<Result<Built, Failed>> {
     let manifest = page.folder.join("Cargo.toml");
@@ -179,6 +197,19 @@ fn collect(
     };
     let bytes = fs::read(&artifact.wasm)
         .with_context(|| format!("cannot read `{}`", artifact.wasm.display()))?;
+    let native = match engine {
+        None => None,
+        Some(engine) => match engine.load(bytes.clone()).await {
+            Ok(module) => Some(Native {
+                bytes: module.compiled_size(),
+                duration: module.compile_time().unwrap_or_default(),
+            }),
+            Err(error) => {
+                let message = format!("error: a server would refuse this module: {error}");
+                return Ok(Err(fail(page, message)));
+            }
+        },
+    };
     let changed = installed.put(&format!("pages/{}", page.file), &bytes)?;
     Ok(Ok(Built {
         route: page.route.clone(),
@@ -186,6 +217,7 @@ fn collect(
         bytes: bytes.len() as u64,
         changed,
         duration: artifact.took,
+        native,
     }))
 }
 

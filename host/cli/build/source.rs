@@ -21,7 +21,7 @@ pub struct Site {
 /// What a page is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A cargo package with a cdylib target; below `api/` also one with a program.
+    /// A cargo package with a cdylib target.
     Rust,
 }
 
@@ -148,6 +148,12 @@ impl Plan {
         (place, folder): (String, PathBuf),
         known: &mut Known,
     ) -> anyhow::Result<()> {
+        if place.starts_with("api/") {
+            self.warnings.push(format!(
+                "`{place}` is not built: API routes are not supported by this version"
+            ));
+            return Ok(());
+        }
         let manifest = folder.join("Cargo.toml");
         let broken = |message| Failed {
             route: route_of(&place),
@@ -167,7 +173,7 @@ impl Plan {
         let Some((package, workspace)) = known.packages.get(&manifest) else {
             return Ok(());
         };
-        match package.page_target(place.starts_with("api/")) {
+        match package.page_target() {
             Some(target) => self.pages.push(PageSource {
                 route: route_of(&place),
                 file: format!("{place}.wasm"),
@@ -312,6 +318,7 @@ mod tests {
         let warnings = plan.warnings.join("\n");
         assert!(warnings.contains("`shop/page.py` is not built by this version"));
         assert!(warnings.contains("`posts/helper/Cargo.toml` makes no page"));
+        assert!(warnings.contains("`api/hook` is not built"));
         let workspaces: Vec<_> = plan.pages.iter().map(|page| &page.workspace).collect();
         assert_eq!(workspaces[1], workspaces[2]);
         assert_ne!(workspaces[0], workspaces[1]);

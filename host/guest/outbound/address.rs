@@ -88,3 +88,82 @@ fn reason_v6(table: &[(Ipv6Net, &'static str)], address: Ipv6Addr) -> Option<&'s
     let within = |(net, _): &&(Ipv6Net, &'static str)| net.contains(&address);
     table.iter().find(within).map(|(_, reason)| *reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_global_addresses_are_open() {
+        let cases = [
+            ("8.8.8.8", None),
+            ("1.1.1.1", None),
+            ("9.255.255.255", None),
+            ("11.0.0.0", None),
+            ("100.63.255.255", None),
+            ("100.128.0.0", None),
+            ("172.15.255.255", None),
+            ("172.32.0.0", None),
+            ("192.0.1.1", None),
+            ("198.17.255.255", None),
+            ("198.20.0.0", None),
+            ("223.255.255.255", None),
+            ("0.0.0.0", Some("this network")),
+            ("10.0.0.1", Some("private")),
+            ("100.64.0.1", Some("shared by a carrier or cloud")),
+            ("100.100.100.200", Some("shared by a carrier or cloud")),
+            ("127.0.0.1", Some("loopback")),
+            ("127.255.255.255", Some("loopback")),
+            ("168.63.129.16", Some("cloud metadata")),
+            ("169.254.1.1", Some("link-local")),
+            ("169.254.169.254", Some("cloud metadata")),
+            ("172.16.0.1", Some("private")),
+            ("172.31.255.255", Some("private")),
+            ("192.0.0.192", Some("protocol assignments")),
+            ("192.0.2.1", Some("documentation")),
+            ("192.88.99.1", Some("6to4 relay")),
+            ("192.168.1.1", Some("private")),
+            ("198.18.0.1", Some("benchmarks")),
+            ("198.19.255.255", Some("benchmarks")),
+            ("198.51.100.1", Some("documentation")),
+            ("203.0.113.1", Some("documentation")),
+            ("224.0.0.1", Some("multicast")),
+            ("240.0.0.1", Some("reserved")),
+            ("255.255.255.255", Some("reserved")),
+            ("2606:4700:4700::1111", None),
+            ("2001:4860:4860::8888", None),
+            ("2a00::1", None),
+            ("::", Some("reserved")),
+            ("::1", Some("loopback")),
+            ("::127.0.0.1", Some("reserved")),
+            ("::8.8.8.8", Some("reserved")),
+            ("::ffff:127.0.0.1", Some("loopback")),
+            ("::ffff:169.254.169.254", Some("cloud metadata")),
+            ("::ffff:8.8.8.8", None),
+            ("64:ff9b::127.0.0.1", Some("loopback")),
+            ("64:ff9b::a00:1", Some("private")),
+            ("64:ff9b::8.8.8.8", None),
+            ("64:ff9b:1::8.8.8.8", Some("local NAT64")),
+            ("64:ff9b:1::7f00:1", Some("local NAT64")),
+            ("100::1", Some("reserved")),
+            ("2001::1", Some("Teredo")),
+            ("2001:0:7f00:1::", Some("Teredo")),
+            ("2001:2::1", Some("protocol assignments")),
+            ("2001:20::1", Some("protocol assignments")),
+            ("2001:db8::1", Some("documentation")),
+            ("2002:7f00:1::", Some("6to4")),
+            ("2002:808:808::1", Some("6to4")),
+            ("3fff::1", Some("documentation")),
+            ("5f00::1", Some("reserved")),
+            ("fc00::1", Some("private")),
+            ("fd00::1", Some("private")),
+            ("fd00:ec2::254", Some("cloud metadata")),
+            ("fe80::1", Some("link-local")),
+            ("fec0::1", Some("site-local")),
+            ("ff02::1", Some("multicast")),
+        ];
+        for (address, reason) in cases {
+            assert_eq!(closed(address.parse().unwrap()), reason, "{address}");
+        }
+    }
+}

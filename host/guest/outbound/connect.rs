@@ -78,16 +78,13 @@ impl Connector {
     }
 
     async fn open(&self, target: &Target, address: SocketAddr) -> Result<Connection, Refusal> {
-        if self.own.iter().any(|own| is_own(*own, address)) {
-            return Err(Refusal::Loop(address));
-        }
         let stream = TcpStream::connect(address)
             .await
             .map_err(|error| match error.kind() {
                 ErrorKind::ConnectionRefused => Refusal::Refused(address),
                 _ => Refusal::Unreachable { address, error },
             })?;
-        if self.leads_home(&stream, address) {
+        if self.leads_home(&stream) {
             return Err(Refusal::Loop(address));
         }
         // Requests are written whole: waiting to fill a segment only adds latency.
@@ -106,20 +103,21 @@ impl Connector {
         }
     }
 
-    /// A listener on every address is also reached by addresses of this machine that only the
-    /// system knows: on such a connection both ends have the same one.
-    fn leads_home(&self, stream: &TcpStream, address: SocketAddr) -> bool {
-        let local = stream.local_addr().map(|local| local.ip().to_canonical());
-        local.is_ok_and(|local| local == address.ip())
-            && self
-                .own
-                .iter()
-                .any(|own| own.ip().is_unspecified() && own.port() == address.port())
+    /// Whether the other end is this server. Asked of the socket and not of the address, because
+    /// a listener on every address is reached by addresses that only the system knows: on such a
+    /// connection both ends have the same one.
+    fn leads_home(&self, stream: &TcpStream) -> bool {
+        let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+            return false;
+        };
+        let peer_ip = peer.ip().to_canonical();
+        let is_us = |own: &SocketAddr| {
+            own.port() == peer.port()
+                && (own.ip().to_canonical() == peer_ip
+                    || own.ip().is_unspecified() && local.ip().to_canonical() == peer_ip)
+        };
+        self.own.iter().any(is_us)
     }
-}
-
-fn is_own(own: SocketAddr, address: SocketAddr) -> bool {
-    own.port() == address.port() && own.ip().to_canonical() == address.ip()
 }
 
 fn server_name(host: &Host) -> std::io::Result<ServerName<'static>> {

@@ -4,8 +4,8 @@
 //! by the whole program and owns the connections, a [`Session`] is one generation's use of it: it
 //! is what the sandbox plugs in as `wasi:http`'s hooks.
 //!
-//! The order of checks is the security argument: a URL is brought into its one spelling
-//! ([`target`](self)), held against the policy, resolved once, and every address is judged on its
+//! The order of checks is the security argument: a URL is brought into its one spelling,
+//! held against the policy, resolved once, and every address is judged on its
 //! own; the socket goes to exactly the address that was judged, so an answer that changes between
 //! check and use changes nothing.
 
@@ -13,6 +13,7 @@ mod address;
 mod body;
 mod client;
 mod connect;
+mod entry;
 mod log;
 mod policy;
 mod pool;
@@ -26,6 +27,7 @@ mod tls;
 mod live;
 
 pub use client::{Client, ClientConfig, ClientError};
-pub use policy::{Entry, Policy, PolicyError};
+pub use entry::Entry;
+pub use policy::{Policy, PolicyError};
 pub use resolve::Resolver;
 pub use session::{Session, SessionLimits};

@@ -1,33 +1,14 @@
 //! `Policy`: what a route may call. An empty one allows nothing.
 
-use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv6Net};
-
-use super::target::{Host, HostError, Scheme, Target, split_port};
+use super::entry::{Entry, Rule};
+use super::target::{Host, Scheme, Target};
 
 /// The entries of a route's `outbound` setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     entries: Vec<Entry>,
-}
-
-/// One entry: `https://api.example.com`, `https://*.example.org:8443`, `http://10.0.0.0/8`.
-/// Shown as it is understood: lower case, the scheme's own port left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    scheme: Scheme,
-    hosts: Hosts,
-    port: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Hosts {
-    Name(String),
-    /// Any name that ends in this one, its leading dot included.
-    Below(String),
-    Addresses(IpNet),
 }
 
 /// An entry that cannot be understood.
@@ -36,33 +17,6 @@ enum Hosts {
 pub struct PolicyError {
     entry: String,
     rule: Rule,
-}
-
-/// The rule that an entry breaks, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum Rule {
-    #[error("it has no scheme: write http:// or https:// before the host, as in https://{0}")]
-    NoScheme(String),
-    #[error("guests speak http and https only, not `{0}`")]
-    Scheme(String),
-    #[error("it has a user name or password: leave it out and let the page send a header")]
-    Userinfo,
-    #[error(
-        "it has a path or query, and entries open whole origins: leave out everything after the host and port"
-    )]
-    Path,
-    #[error(
-        "`*` can only stand first, before a dot, for any subdomain: write *.example.org, or list the hosts"
-    )]
-    Wildcard,
-    #[error("`{0}` is no range of addresses: write it as in 10.0.0.0/8 or [fd00::/8]")]
-    Range(String),
-    #[error("`{0}` has bits set beyond its prefix length: write {1}")]
-    HostBits(String, IpNet),
-    #[error("`{0}` spells IPv4 addresses in IPv6: write them as IPv4")]
-    Mapped(String),
-    #[error("{0}")]
-    Host(#[from] HostError),
 }
 
 impl Policy {
@@ -100,9 +54,10 @@ impl Policy {
     /// Whether a guest may ask for this target. For a name this says nothing of its addresses.
     pub(super) fn permits(&self, target: &Target) -> bool {
         match &target.host {
-            Host::Name(name) => self.entries.iter().any(|entry| {
-                entry.applies(target.scheme, target.port) && entry.hosts.match_name(name)
-            }),
+            Host::Name(name) => self
+                .entries
+                .iter()
+                .any(|entry| entry.covers_name(target.scheme, name, target.port)),
             Host::Address(address) => self.names(target.scheme, *address, target.port),
         }
     }
@@ -110,112 +65,70 @@ impl Policy {
     /// Whether an entry names this very address, which opens it even where it is not global: a
     /// name leads to a private address only if the guest could have called that address itself.
     pub(super) fn names(&self, scheme: Scheme, address: IpAddr, port: u16) -> bool {
-        self.entries.iter().any(|entry| {
-            entry.applies(scheme, port)
-                && matches!(&entry.hosts, Hosts::Addresses(net) if net.contains(&address))
-        })
+        let mut entries = self.entries.iter();
+        entries.any(|entry| entry.covers_address(scheme, address, port))
     }
 }
 
-impl Entry {
-    fn parse(text: &str) -> Result<Self, Rule> {
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or_else(|| Rule::NoScheme(text.to_owned()))?;
-        let scheme = Scheme::parse(&scheme.to_ascii_lowercase())
-            .ok_or_else(|| Rule::Scheme(scheme.to_owned()))?;
-        if rest.contains('@') {
-            return Err(Rule::Userinfo);
-        }
-        if rest.contains(['?', '#']) {
-            return Err(Rule::Path);
-        }
-        let (host, port) = split_port(rest).map_err(|error| match error {
-            HostError::Port(text) if text.contains('/') => Rule::Path,
-            error => Rule::Host(error),
-        })?;
-        Ok(Self {
-            scheme,
-            hosts: Hosts::parse(host)?,
-            port: port.unwrap_or(scheme.default_port()),
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(entries: &[&str]) -> Policy {
+        let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
+        Policy::parse(&entries).unwrap()
     }
 
-    fn applies(&self, scheme: Scheme, port: u16) -> bool {
-        self.scheme == scheme && self.port == port
-    }
-}
-
-impl Hosts {
-    fn parse(text: &str) -> Result<Self, Rule> {
-        if let Some((before, _)) = text.split_once('/') {
-            // A range only where an address stands before the slash; otherwise it is a path.
-            let range =
-                before.starts_with('[') || matches!(Host::parse(before), Ok(Host::Address(_)));
-            return if range {
-                parse_range(text)
-            } else {
-                Err(Rule::Path)
-            };
-        }
-        let (below, name) = match text.strip_prefix("*.") {
-            Some(name) => (true, name),
-            None => (false, text),
-        };
-        if name.contains('*') {
-            return Err(Rule::Wildcard);
-        }
-        match (Host::parse(name)?, below) {
-            (Host::Name(name), false) => Ok(Self::Name(name)),
-            (Host::Name(name), true) => Ok(Self::Below(format!(".{name}"))),
-            (Host::Address(address), false) => Ok(Self::Addresses(address.into())),
-            (Host::Address(_), true) => Err(Rule::Wildcard),
-        }
+    fn allows(policy: &Policy, url: &str) -> bool {
+        Target::of(&url.parse().unwrap()).is_ok_and(|target| policy.permits(&target))
     }
 
-    fn match_name(&self, name: &str) -> bool {
-        match self {
-            Self::Name(own) => own == name,
-            Self::Below(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
-            Self::Addresses(_) => false,
-        }
+    #[test]
+    fn an_empty_policy_allows_nothing() {
+        assert!(Policy::none().is_empty());
+        assert!(!allows(&Policy::none(), "https://example.com/"));
+        assert!(!allows(&Policy::none(), "http://127.0.0.1/"));
     }
-}
 
-/// Reads `10.0.0.0/8` or `[fd00::/8]`.
-fn parse_range(text: &str) -> Result<Hosts, Rule> {
-    let range = || Rule::Range(text.to_owned());
-    let net: IpNet = match text.strip_prefix('[') {
-        Some(inner) => {
-            let inner = inner.strip_suffix(']').ok_or_else(range)?;
-            IpNet::V6(inner.parse::<Ipv6Net>().map_err(|_| range())?)
+    #[test]
+    fn an_entry_allows_its_origin_and_no_other() {
+        let entries = policy(&[
+            "https://api.example.com",
+            "https://*.Example.ORG:8443",
+            "http://127.0.0.1:3002",
+            "http://10.0.0.0/8:8080",
+            "http://[fd00::/8]",
+        ]);
+        let cases = [
+            ("https://api.example.com/a", true),
+            ("https://API.EXAMPLE.com./a", true),
+            ("https://api.example.com:443/", true),
+            ("https://api.example.com:8443/", false),
+            ("http://api.example.com/", false),
+            ("https://example.com/", false),
+            ("https://x.api.example.com/", false),
+            ("https://api.example.com.evil.example/", false),
+            ("https://evil-api.example.com/", false),
+            ("https://a.example.org:8443/", true),
+            ("https://a.b.example.org:8443/", true),
+            ("https://example.org:8443/", false),
+            ("https://evilexample.org:8443/", false),
+            ("https://a.example.org/", false),
+            ("http://127.0.0.1:3002/", true),
+            ("http://[::ffff:127.0.0.1]:3002/", true),
+            ("http://127.0.0.1:3003/", false),
+            ("http://127.0.0.2:3002/", false),
+            ("http://localhost:3002/", false),
+            ("http://2130706433:3002/", false),
+            ("http://[64:ff9b::7f00:1]:3002/", false),
+            ("http://10.255.0.1:8080/", true),
+            ("http://10.255.0.1/", false),
+            ("http://11.0.0.1:8080/", false),
+            ("http://[fd12::1]/", true),
+            ("http://[fe80::1]/", false),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(allows(&entries, url), expected, "{url}");
         }
-        None => IpNet::V4(text.parse().map_err(|_| range())?),
-    };
-    if net.trunc() != net {
-        return Err(Rule::HostBits(text.to_owned(), net.trunc()));
-    }
-    if matches!(net.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
-        return Err(Rule::Mapped(text.to_owned()));
-    }
-    Ok(Hosts::Addresses(net))
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://", self.scheme.as_str())?;
-        match &self.hosts {
-            Hosts::Name(name) => f.write_str(name)?,
-            Hosts::Below(suffix) => write!(f, "*{suffix}")?,
-            Hosts::Addresses(net) if net.prefix_len() == net.max_prefix_len() => {
-                write!(f, "{}", Host::Address(net.addr()))?;
-            }
-            Hosts::Addresses(IpNet::V4(net)) => write!(f, "{net}")?,
-            Hosts::Addresses(IpNet::V6(net)) => write!(f, "[{net}]")?,
-        }
-        if self.port == self.scheme.default_port() {
-            return Ok(());
-        }
-        write!(f, ":{}", self.port)
     }
 }

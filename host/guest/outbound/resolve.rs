@@ -86,3 +86,86 @@ pub(super) fn judge(
         route: Arc::clone(route),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What may be dialled, or the refusal's word for logs.
+    fn judged(url: &str, entries: &[&str], answers: &[&str]) -> String {
+        let target = Target::of(&url.parse().unwrap()).unwrap();
+        let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
+        let policy = Policy::parse(&entries).unwrap();
+        let answers: Vec<_> = answers.iter().map(|a| a.parse().unwrap()).collect();
+        match judge(&answers, &target, &policy, &"/posts/[id]".into()) {
+            Ok(open) => open
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+            Err(refusal) => refusal.as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_name_leads_to_open_addresses_only() {
+        let name = "https://api.example.com";
+        let cases: [(&[&str], &[&str], &str); 14] = [
+            (&[name], &["8.8.8.8"], "8.8.8.8:443"),
+            (&[name], &["10.0.0.1", "8.8.8.8"], "8.8.8.8:443"),
+            (
+                &[name],
+                &["8.8.8.8", "::1", "1.1.1.1"],
+                "8.8.8.8:443 1.1.1.1:443",
+            ),
+            (&[name], &["127.0.0.1"], "address"),
+            (&[name], &["::ffff:127.0.0.1"], "address"),
+            (&[name], &["64:ff9b::7f00:1"], "address"),
+            (&[name], &["2002:7f00:1::1", "2001:0:7f00:1::"], "address"),
+            (&[name], &["169.254.169.254", "fd00:ec2::254"], "address"),
+            (&[name], &[], "dns"),
+            (&[name, "https://10.0.0.0/8"], &["10.0.0.1"], "10.0.0.1:443"),
+            (
+                &[name, "https://10.0.0.0/8"],
+                &["::ffff:10.0.0.1"],
+                "10.0.0.1:443",
+            ),
+            (
+                &[name, "https://10.0.0.0/8"],
+                &["10.0.0.1", "192.168.0.1"],
+                "10.0.0.1:443",
+            ),
+            // An address is opened for the scheme and port of its entry.
+            (&[name, "http://10.0.0.0/8"], &["10.0.0.1"], "address"),
+            (&[name, "https://10.0.0.0/8:8443"], &["10.0.0.1"], "address"),
+        ];
+        for (entries, answers, expected) in cases {
+            let url = "https://api.example.com/";
+            assert_eq!(
+                judged(url, entries, answers),
+                expected,
+                "{entries:?} {answers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_address_says_what_would_open_it() {
+        let target = Target::of(&"http://db.example:81/".parse().unwrap()).unwrap();
+        let answers = ["fd00::5".parse().unwrap()];
+        let refusal = judge(&answers, &target, &Policy::none(), &"/a".into()).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "`db.example` leads to fd00::5 (private) and to nothing public: \
+             add \"http://[fd00::5]:81\" to outbound of /a to open that address"
+        );
+    }
+
+    #[test]
+    fn a_name_with_many_addresses_is_tried_a_few_times() {
+        let many: Vec<_> = (1..=20).map(|n| format!("8.8.8.{n}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let open = judged("http://many.example/", &[], &many);
+        assert_eq!(open.split(' ').count(), MAX_ADDRESSES);
+    }
+}

@@ -130,7 +130,11 @@ impl fmt::Display for Host {
 
 /// Splits `host[:port]` without judging the host.
 pub(super) fn split_port(authority: &str) -> Result<(&str, Option<u16>), HostError> {
-    let after_host = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    let after_host = match authority.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None if authority.starts_with('[') => return Err(HostError::Address(authority.to_owned())),
+        None => 0,
+    };
     let Some(colon) = authority[after_host..].find(':') else {
         return Ok((authority, None));
     };
@@ -193,5 +197,103 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme.as_str(), self.authority())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of `url` once it is in its one spelling, or the refusal's word for logs.
+    fn spelled(url: &str) -> String {
+        let Ok(uri) = url.parse::<Uri>() else {
+            return "unparsable".to_owned();
+        };
+        match Target::of(&uri) {
+            Ok(target) => target.to_string(),
+            Err(refusal) => refusal.as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_url_has_one_spelling_or_none() {
+        let cases = [
+            ("https://api.example.com/", "https://api.example.com"),
+            ("https://api.example.com", "https://api.example.com"),
+            ("https://api.example.com?x", "https://api.example.com"),
+            ("https://API.Example.COM/a?b", "https://api.example.com"),
+            ("HTTPS://api.example.com/", "https://api.example.com"),
+            ("https://api.example.com./", "https://api.example.com"),
+            ("https://api.example.com:443/", "https://api.example.com"),
+            (
+                "https://api.example.com:8443/",
+                "https://api.example.com:8443",
+            ),
+            ("http://api.example.com:80/", "http://api.example.com"),
+            ("http://api.example.com:443/", "http://api.example.com:443"),
+            ("http://localhost./", "http://localhost"),
+            ("http://a_b.example/", "http://a_b.example"),
+            (
+                "http://xn--mnchen-3ya.example/",
+                "http://xn--mnchen-3ya.example",
+            ),
+            ("http://127.0.0.1:3002/", "http://127.0.0.1:3002"),
+            ("http://127.0.0.1./", "http://127.0.0.1"),
+            ("http://[::1]/", "http://[::1]"),
+            ("http://[::1]:8080/", "http://[::1]:8080"),
+            ("http://[0:0:0:0:0:0:0:1]/", "http://[::1]"),
+            ("http://[::ffff:127.0.0.1]/", "http://127.0.0.1"),
+            ("http://[::ffff:7f00:1]/", "http://127.0.0.1"),
+            ("http://[64:ff9b::7f00:1]/", "http://[64:ff9b::7f00:1]"),
+            ("http://0x7f.1/", "url"),
+            ("http://0x7f000001/", "url"),
+            ("http://0X7F000001/", "url"),
+            ("http://2130706433/", "url"),
+            ("http://0177.0.0.1/", "url"),
+            ("http://127.1/", "url"),
+            ("http://127.0.1./", "url"),
+            ("http://127.0.0.0x1/", "url"),
+            ("http://1.2.3.4.5/", "url"),
+            ("http://256.0.0.1/", "url"),
+            ("http://example.0x/", "url"),
+            ("http://a..example/", "url"),
+            ("http://.example/", "url"),
+            ("http://./", "url"),
+            ("http://exa*mple/", "url"),
+            ("http://[::1%25eth0]/", "url"),
+            ("http://[127.0.0.1]/", "url"),
+            ("http://[::1]x/", "url"),
+            ("http://api.example.com:0/", "url"),
+            ("http://api.example.com:/", "url"),
+            ("http://api.example.com:99999/", "url"),
+            ("http://user@api.example.com/", "url"),
+            ("http://user:secret@api.example.com/", "url"),
+            ("http://api.example.com@127.0.0.1/", "url"),
+            ("http://api.example.com:80@127.0.0.1/", "url"),
+            ("ftp://api.example.com/", "url"),
+            ("file:///etc/passwd", "unparsable"),
+            ("/only/a/path", "url"),
+            ("api.example.com:443", "url"),
+            ("http://münchen.example/", "unparsable"),
+            ("http://127。0。0。1/", "unparsable"),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(spelled(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_no_name() {
+        let label = "a".repeat(63);
+        let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
+        assert_eq!(Host::parse(&longest), Ok(Host::Name(longest.clone())));
+        assert!(matches!(
+            Host::parse(&format!("{longest}a")),
+            Err(HostError::Name(_))
+        ));
+        assert!(matches!(
+            Host::parse(&format!("{label}a.example")),
+            Err(HostError::Name(_))
+        ));
     }
 }

@@ -1,0 +1,155 @@
+//! `wisr dev`: build, serve, watch, build again, until the author stops it.
+
+mod session;
+mod watch;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::sync::watch as state;
+
+use super::build::{self, Plan, Site};
+use super::content::{self, Library};
+use super::{serve, terminal};
+use crate::app::App;
+use crate::config::{Config, Overrides};
+use crate::http::Overlay;
+use crate::http::overlay::DevState;
+use session::Session;
+use watch::Watch;
+
+/// Build a source tree, serve it, and keep up with every change.
+///
+/// Saving a file rebuilds the pages that depend on it; the running server swaps them without losing a request,
+/// and the browser reloads. What does not compile is shown on the terminal and in the browser, over the page
+/// that worked last. With `[dev] content = "content"` in wisr.toml that folder of Markdown is served as the
+/// content API at the address of `settings.content`.
+///
+/// The site is built into SRC/.wisr/dev, which may be deleted.
+///
+/// Exit codes: 0 stopped by Ctrl-C, 1 failed, 2 usage.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// The source tree.
+    #[arg(default_value = ".")]
+    pub src: PathBuf,
+    /// The address of the site; port 0 picks a free one [default: 127.0.0.1:3000].
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// The address of the dashboard [default: 127.0.0.1:3001].
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// A folder of Markdown to serve as the content API [default: `content` of `[dev]` in wisr.toml].
+    #[arg(long, value_name = "DIR")]
+    pub content: Option<PathBuf>,
+}
+
+/// Where the site is built, below the source tree.
+const OUT: &str = ".wisr/dev";
+
+/// Where the content API listens when `settings.content` names no address.
+const CONTENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 3002);
+
+/// Runs `wisr dev` until Ctrl-C.
+///
+/// # Errors
+/// What keeps it from starting. Pages that do not compile keep nothing from starting.
+pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+    let src = fs::canonicalize(&args.src)
+        .with_context(|| format!("no source tree at `{}`", args.src.display()))?;
+    let out = src.join(OUT);
+    let plan = Plan::discover(Site {
+        src: src.clone(),
+        out: out.clone(),
+    })
+    .await?;
+    build::copy_files(&plan)?;
+    let token = token()?;
+    let overrides = Overrides {
+        listen: args.listen,
+        admin: args.admin,
+        token: Some(token.clone()),
+        dev: true,
+    };
+    let config = Config::load(&out, &overrides)?;
+    let content = content_folder(&src, &args, &config);
+    let api = match &content {
+        Some(folder) => Some((
+            Library::open(folder)
+                .with_context(|| format!("cannot read the content in `{}`", folder.display()))?,
+            content::bind(config.dev.content_address.unwrap_or(CONTENT)).await?,
+        )),
+        None => None,
+    };
+    let watch = Watch::new(&src, content.clone(), &plan.beside)?;
+    let (state, seen) = state::channel(DevState::default());
+    let app = App::build(config, Some(Arc::new(Overlay::new(seen))))
+        .await
+        .context("if an address is in use: stop what listens there, or choose others with --listen and --admin")?;
+    let (stopping, stopped) = state::channel(());
+    let api_address = api.as_ref().and_then(|(_, listener)| listener.local_addr().ok());
+    let companion = api.map(|(library, listener)| {
+        let mut stopped = stopped.clone();
+        tokio::spawn(content::serve(library, listener, async move {
+            // Either way it is over: told, or the teller is gone.
+            let _ = stopped.changed().await;
+        }))
+    });
+    let mut session = Session::new(plan, state, app.releases().clone());
+    session.warn();
+    let stop = serve::stop_signal()?;
+    tokio::pin!(stop);
+    let first = tokio::select! {
+        built = session.build() => Some(built?),
+        () = &mut stop => None,
+    };
+    if first.is_some() {
+        greet(&session, &app, content.as_deref().zip(api_address), &token);
+        let watching = tokio::spawn(session.follow(watch));
+        app.run(stop).await?;
+        watching.abort();
+    }
+    drop(stopping);
+    if let Some(companion) = companion {
+        companion.await.context("the content API died")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn content_folder(src: &Path, args: &DevArgs, config: &Config) -> Option<PathBuf> {
+    let named = config.dev.content.as_ref().map(|folder| src.join(folder));
+    let folder = args.content.clone().or(named)?;
+    // As the watcher sees it; a folder that is not there is told of when it is opened.
+    Some(fs::canonicalize(&folder).unwrap_or(folder))
+}
+
+/// 128 random bits: known only to who reads the terminal.
+fn token() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).context("this machine has no random numbers")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn greet(
+    session: &Session,
+    app: &App,
+    content: Option<(&Path, SocketAddr)>,
+    token: &str,
+) {
+    let site = format!("http://{}", app.site_addr());
+    terminal::say(format!("\n{}\n", session.routes()));
+    serve::announce(app);
+    if let Some((folder, address)) = content {
+        terminal::say(format!("content API of {} on http://{address}", folder.display()));
+    }
+    terminal::say(format!(
+        "revalidate: curl '{site}/api/revalidate?secret={token}&path=/'\n\
+         watching {} (Ctrl-C stops it)",
+        session.src().display()
+    ));
+}

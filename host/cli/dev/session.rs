@@ -1,0 +1,160 @@
+//! `Session`: what an author's edits did so far: the plan, the last build, the state that the browser shows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::watch::{Changes, Watch};
+use crate::cli::build::{self, BuildReport, Failed, Plan, Profile, Progress};
+use crate::cli::terminal;
+use crate::http::overlay::{DevError, DevState};
+use crate::release::Releases;
+
+/// One run of `wisr dev`.
+pub(super) struct Session {
+    plan: Plan,
+    state: watch::Sender<DevState>,
+    releases: Arc<Releases>,
+    failed: Vec<Failed>,
+}
+
+impl Session {
+    /// A session that has built nothing yet.
+    pub(super) fn new(
+        plan: Plan,
+        state: watch::Sender<DevState>,
+        releases: Arc<Releases>,
+    ) -> Self {
+        Self {
+            plan,
+            state,
+            releases,
+            failed: Vec::new(),
+        }
+    }
+
+    /// The source tree.
+    pub(super) fn src(&self) -> &Path {
+        &self.plan.site.src
+    }
+
+    /// Says what an author may have meant otherwise.
+    pub(super) fn warn(&self) {
+        for warning in &self.plan.warnings {
+            terminal::say(format!("warning: {warning}"));
+        }
+    }
+
+    /// The table of routes, and how their pages fare.
+    pub(super) fn routes(&self) -> String {
+        let broken = |file: &str| self.failed.iter().any(|failed| failed.file == file);
+        let row = |(route, file): (&String, &String)| {
+            let fares = if broken(file) { "does not compile" } else { "" };
+            [route.clone(), file.clone(), fares.to_owned()]
+        };
+        let pages = self.plan.pages.iter().map(|page| (&page.route, &page.file));
+        let others = self.plan.broken.iter().map(|failed| (&failed.route, &failed.file));
+        let rows: Vec<_> = pages.chain(others).map(row).collect();
+        if rows.is_empty() {
+            return "no pages yet: `wisr new` makes one".to_owned();
+        }
+        terminal::table(["route", "module", ""], &rows)
+    }
+
+    /// Builds what the plan says, has the server take it, and tells the browser.
+    ///
+    /// # Errors
+    /// What stops all pages.
+    pub(super) async fn build(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        self.state.send_modify(|state| state.building = true);
+        let report = {
+            let progress = Progress::start();
+            build::build(&self.plan, Profile::Dev, None, None, &progress).await
+        };
+        match report {
+            Ok(report) => {
+                self.tell(&report, began);
+                self.failed = report.failed;
+                // The folder's watcher would find it as well, but later than the author looks.
+                self.releases.scan().await;
+                self.publish();
+                Ok(())
+            }
+            Err(error) => {
+                self.state.send_modify(|state| state.building = false);
+                Err(error)
+            }
+        }
+    }
+
+    /// Builds again after every change, until it is aborted.
+    pub(super) async fn follow(mut self, mut watch: Watch) {
+        loop {
+            let done = match watch.next().await {
+                Ok(changes) => self.keep_up(changes).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                terminal::say(format!("error: {error:#}"));
+            }
+        }
+    }
+
+    async fn keep_up(&mut self, changes: Changes) -> anyhow::Result<()> {
+        if changes.config {
+            terminal::say("wisr.toml changed: start `wisr dev` again to use it");
+        }
+        if changes.sources {
+            let known = self.plan.warnings.clone();
+            self.plan = Plan::discover(self.plan.site.clone()).await?;
+            if self.plan.warnings != known {
+                self.warn();
+            }
+            self.build().await
+        } else {
+            build::copy_files(&self.plan)?;
+            terminal::say("public files copied");
+            self.publish();
+            Ok(())
+        }
+    }
+
+    fn tell(&self, report: &BuildReport, began: Instant) {
+        build::show_failures(report);
+        let changed = report.built.iter().filter(|built| built.changed);
+        let changed: Vec<&str> = changed.map(|built| built.route.as_str()).collect();
+        let what = match changed.as_slice() {
+            [] => "nothing changed".to_owned(),
+            routes if routes.len() > 5 => format!("{} pages", routes.len()),
+            routes => routes.join(", "),
+        };
+        let failed = match report.failed.len() {
+            0 => String::new(),
+            failed => format!("; {failed} not built, the pages that worked last stay"),
+        };
+        terminal::say(format!(
+            "built in {}: {what}{failed}",
+            terminal::span(began.elapsed())
+        ));
+        for file in &report.removed {
+            terminal::say(format!("removed {file}"));
+        }
+    }
+
+    /// A new number makes the browser reload.
+    fn publish(&self) {
+        let error = |failed: &Failed| DevError {
+            title: format!("{} does not compile", failed.route),
+            text: failed.message.clone(),
+        };
+        let errors = self.failed.iter().map(error).collect();
+        self.state.send_modify(|state| {
+            state.release += 1;
+            state.building = false;
+            state.errors = errors;
+        });
+    }
+}

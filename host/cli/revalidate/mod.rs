@@ -1,0 +1,206 @@
+//! `wisr revalidate`: the on-demand call from the shell.
+
+mod call;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use http::{StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::terminal;
+
+/// Have a running server regenerate, mark stale or remove pages.
+///
+/// Example: `WISR_TOKEN=… wisr revalidate --path /posts/1 --path /`
+///
+/// Exit codes: 0 everything was done, 1 something failed (the pages that readers get are still the last good
+/// ones), 2 usage, or the server did not answer.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["paths", "tags"]))]
+pub struct RevalidateArgs {
+    /// The server.
+    #[arg(long, default_value = "http://127.0.0.1:3000")]
+    pub url: Uri,
+    /// A page's path, as in the browser; may be given many times.
+    #[arg(long = "path", value_name = "PATH")]
+    pub paths: Vec<String>,
+    /// A tag: all pages that carry it; may be given many times.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// What to do [default: regenerate for paths, stale for tags].
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Leave out paths that no reader has asked for yet.
+    #[arg(long)]
+    pub only_generated: bool,
+    /// The server's revalidate token.
+    #[arg(long, env = "WISR_TOKEN", hide_env_values = true)]
+    pub token: String,
+    /// How long to wait for the answer, in seconds. Regenerating takes as long as the pages take.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// Print the server's answer as it is.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is done to a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Make it anew and wait for it: the next reader gets the new page.
+    Regenerate,
+    /// Mark it: the next reader still gets the old page, and has the new one made.
+    Stale,
+    /// Remove it: the next reader waits for the new page.
+    Purge,
+}
+
+impl Mode {
+    /// The word in the request.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Regenerate => "regenerate",
+            Mode::Stale => "stale",
+            Mode::Purge => "purge",
+        }
+    }
+}
+
+/// The exit code when there is no answer to judge.
+const UNREACHABLE: u8 = 2;
+
+/// Runs `wisr revalidate`.
+///
+/// # Errors
+/// An answer that cannot be printed. A server that cannot be reached is exit code 2.
+pub async fn run(args: RevalidateArgs) -> anyhow::Result<ExitCode> {
+    let limit = Duration::from_secs(args.timeout);
+    let body = body(&args);
+    let asked = call::post(&args.url, &args.token, &body);
+    let answer = match tokio::time::timeout(limit, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(anyhow::anyhow!(
+            "no answer within {} s: it may still be regenerating, `--timeout` sets how long to wait",
+            args.timeout
+        )),
+    };
+    let (status, bytes) = match answer.with_context(|| format!("cannot reach {}", args.url)) {
+        Ok(answer) => answer,
+        Err(error) => {
+            terminal::say(format!("error: {error:#}"));
+            return Ok(ExitCode::from(UNREACHABLE));
+        }
+    };
+    if args.json {
+        terminal::data(String::from_utf8_lossy(&bytes).trim_end());
+    } else {
+        show(status, &bytes);
+    }
+    Ok(ExitCode::from(u8::from(!status.is_success())))
+}
+
+fn body(args: &RevalidateArgs) -> Value {
+    let mut body = json!({
+        "paths": args.paths,
+        "tags": args.tags,
+        "onlyGenerated": args.only_generated,
+    });
+    if let Some(mode) = args.mode {
+        body["mode"] = mode.as_str().into();
+    }
+    body
+}
+
+fn show(status: StatusCode, bytes: &[u8]) {
+    let answer: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let results = answer["results"].as_array();
+    for result in results.into_iter().flatten() {
+        terminal::data(line(result));
+    }
+    if !status.is_success() {
+        terminal::say(format!("error: {}", reason(status, &answer)));
+    } else if results.is_none_or(Vec::is_empty) {
+        terminal::say("done");
+    }
+}
+
+/// One result: what it is about, how it ended, and why.
+fn line(result: &Value) -> String {
+    let text = |key: &str| result[key].as_str();
+    let about = match (text("path"), text("tag")) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some(tag)) => format!("tag {tag}"),
+        (None, None) => "-".to_owned(),
+    };
+    let done = match result["revalidated"].as_bool() {
+        Some(false) => "failed",
+        _ => "ok",
+    };
+    let outcome = text("outcome").unwrap_or(done);
+    let message = text("message").map(|message| format!(": {message}"));
+    format!("{about}  {outcome}{}", message.unwrap_or_default())
+}
+
+fn reason(status: StatusCode, answer: &Value) -> String {
+    let said = answer["message"].as_str().unwrap_or("no message");
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            format!("{said}: give the server's `revalidate.token` as --token or WISR_TOKEN")
+        }
+        StatusCode::NOT_FOUND if answer["results"].is_null() => format!(
+            "{said} (404): the server has no revalidate endpoint until `revalidate.token` is set in wisr.toml"
+        ),
+        _ => format!("{said} ({})", status.as_u16()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: RevalidateArgs,
+    }
+
+    fn parse(words: &[&str]) -> Result<RevalidateArgs, clap::Error> {
+        let words = ["x", "--token", "t"].iter().chain(words);
+        Cli::try_parse_from(words).map(|cli| cli.args)
+    }
+
+    #[test]
+    fn the_body_says_what_was_asked() {
+        let args = parse(&["--path", "/a", "--path", "/b", "--tag", "t"]).unwrap();
+        let expected = json!({"paths": ["/a", "/b"], "tags": ["t"], "onlyGenerated": false});
+        assert_eq!(body(&args), expected);
+        let args = parse(&["--path", "/a", "--mode", "purge", "--only-generated"]).unwrap();
+        let expected =
+            json!({"paths": ["/a"], "tags": [], "onlyGenerated": true, "mode": "purge"});
+        assert_eq!(body(&args), expected);
+    }
+
+    #[test]
+    fn nothing_to_do_is_a_usage_error() {
+        assert_eq!(parse(&[]).unwrap_err().exit_code(), 2);
+        assert_eq!(parse(&["--path", "/", "--mode", "x"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn results_say_how_they_ended() {
+        let failed = json!({"path": "/a", "revalidated": false, "message": "it trapped"});
+        assert_eq!(line(&failed), "/a  failed: it trapped");
+        assert_eq!(line(&json!({"tag": "t", "revalidated": true})), "tag t  ok");
+    }
+
+    #[test]
+    fn a_wrong_token_names_the_fix() {
+        let reason = reason(StatusCode::UNAUTHORIZED, &json!({"message": "Invalid token"}));
+        assert!(reason.contains("WISR_TOKEN"), "{reason}");
+    }
+}

@@ -1,0 +1,152 @@
+//! `Run`: one sandbox's life, from a place in the pool to the account of how it went.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::component::Instance;
+
+use super::engine::Engine;
+use super::limits::{CALL_BYTES, DRY_RUN, Limits};
+use super::meter::{Cut, Meter};
+use super::module::{LoadError, Module};
+use super::outbound::Session;
+use super::sandbox::{Fittings, Sandbox};
+use super::sink::Journal;
+use super::trap::{Stop, brief, story};
+use crate::page::{Cost, Failure};
+
+/// What is to run, and with what.
+pub(super) struct Order<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) module: &'a Module,
+    pub(super) limits: &'a Limits,
+    /// For the log.
+    pub(super) route: Arc<str>,
+    pub(super) settings: Arc<BTreeMap<String, String>>,
+    /// Bytes that one call may move between host and guest.
+    pub(super) bound: u64,
+}
+
+/// One sandbox and what is known of its run so far.
+pub(super) struct Run<'a> {
+    order: Order<'a>,
+    pub(super) sandbox: Sandbox,
+    pub(super) cost: Cost,
+    started: Instant,
+    /// What is being called.
+    call: &'static str,
+}
+
+impl<'a> Order<'a> {
+    /// Waits for a place and makes a sandbox in it. Its time runs from there. `session` makes what
+    /// it may do on the network until its wall time is over.
+    pub(super) async fn start(
+        self,
+        session: impl FnOnce(tokio::time::Instant) -> Option<Session>,
+    ) -> Run<'a> {
+        let permit = self.engine.place().await;
+        let started = Instant::now();
+        let deadline = tokio::time::Instant::now() + self.limits.wall;
+        let fittings = Fittings {
+            journal: Journal::new(Arc::clone(&self.route), self.engine.next_generation()),
+            session: session(deadline),
+            settings: Arc::clone(&self.settings),
+            cpu: self.limits.cpu,
+            memory: self.limits.memory.min(self.engine.max_memory()),
+            call: self.bound,
+        };
+        Run {
+            sandbox: Sandbox::new(self.engine.runtime(), fittings, permit),
+            order: self,
+            cost: Cost::default(),
+            started,
+            call: "instantiate",
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Runs the module's start functions: guest code, under all limits.
+    pub(super) async fn instantiate(&mut self) -> Result<Instance, Stop> {
+        let module = &self.order.module.instance;
+        let instance = module.instantiate_async(&mut self.sandbox.store).await;
+        self.cost.instantiate = self.started.elapsed();
+        Ok(instance?)
+    }
+
+    /// Notes what is called next.
+    pub(super) fn enter(&mut self, call: &'static str) -> Instant {
+        self.call = call;
+        Instant::now()
+    }
+
+    /// What measures and bounds it, to be held while the run is borrowed.
+    pub(super) fn meter(&self) -> Meter {
+        self.sandbox.meter.clone()
+    }
+
+    /// The account of how it went. The sandbox goes with it.
+    pub(super) fn end<T>(
+        mut self,
+        ended: Result<Result<T, Stop>, Cut>,
+    ) -> Result<(T, Cost), Box<Failure>> {
+        let state = self.sandbox.store.data();
+        let stderr = state.journal().close();
+        self.cost.memory = state.memory_peak();
+        self.cost.fetches = state.fetches();
+        self.cost.cpu = self.sandbox.meter.spent();
+        self.cost.wall = self.started.elapsed();
+        match ended.unwrap_or_else(|cut| Err(Stop::Cut(cut))) {
+            Ok(value) => Ok((value, self.cost)),
+            Err(stop) => {
+                let frames = stop.frames();
+                let (kind, message) = stop.explain(self.order.limits, self.order.bound, &stderr);
+                Err(Box::new(Failure {
+                    kind,
+                    call: self.call,
+                    message: brief(&message),
+                    stderr,
+                    frames,
+                    cost: self.cost,
+                }))
+            }
+        }
+    }
+}
+
+/// Starts a module once, with nothing granted, to see that it starts and what its exports are:
+/// wasmtime compares types only then.
+///
+/// # Errors
+/// [`LoadError::WrongTypes`] or [`LoadError::StartUp`].
+pub(super) async fn dry_run(engine: &Engine, module: &Module) -> Result<(), LoadError> {
+    let order = Order {
+        engine,
+        module,
+        limits: &DRY_RUN,
+        route: Arc::from(module.digest().short()),
+        settings: Arc::default(),
+        bound: CALL_BYTES,
+    };
+    let mut run = order.start(|_| None).await;
+    let ended = run.meter().run(DRY_RUN.wall, check_types(&mut run)).await;
+    match run.end(ended) {
+        Ok((checked, _)) => checked,
+        Err(failure) => Err(LoadError::StartUp(failure)),
+    }
+}
+
+async fn check_types(run: &mut Run<'_>) -> Result<Result<(), LoadError>, Stop> {
+    let instance = run.instantiate().await?;
+    let module = run.order.module;
+    let store = &mut run.sandbox.store;
+    let checked = module
+        .page
+        .load(&mut *store, &instance)
+        .and_then(|_| match &module.paths {
+            Some(paths) => paths.load(store, &instance).map(drop),
+            None => Ok(()),
+        });
+    Ok(checked.map_err(|error| LoadError::WrongTypes(story(&error))))
+}

@@ -1,1 +1,0 @@
-//! The room tried with real modules.

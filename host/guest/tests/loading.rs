@@ -1,0 +1,191 @@
+//! Loading: what becomes a module, and why the rest does not.
+
+use super::*;
+
+#[tokio::test]
+async fn an_artifact_is_kept_and_a_damaged_one_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = || {
+        Engine::new(EngineConfig {
+            cache: Some(folder.path().to_owned()),
+            fast_compile: true,
+            ..config()
+        })
+        .unwrap()
+    };
+    let bytes = hostile_bytes(WASIP2);
+    let fresh = engine().load(bytes.clone()).await.unwrap();
+    assert!(fresh.compile_time().is_some() && fresh.compiled_size() > fresh.size());
+    let kept = engine().load(bytes.clone()).await.unwrap();
+    assert!(kept.compile_time().is_none());
+    assert_eq!(
+        (kept.digest(), kept.compiled_size()),
+        (fresh.digest(), fresh.compiled_size())
+    );
+    drop(kept);
+
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        // Replaced, not overwritten: `fresh` has it mapped.
+        let path = file.unwrap().path();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"garbage").unwrap();
+    }
+    let again = engine().load(bytes).await.unwrap();
+    assert!(again.compile_time().is_some());
+}
+
+#[tokio::test]
+async fn a_core_module_is_adapted() {
+    let engine = engine();
+    let module = engine.load(hostile_bytes(WASIP1)).await.unwrap();
+    assert_eq!(module.kind(), ModuleKind::AdaptedCore);
+    assert!(module.exports_paths());
+    let guest = guest_of(&engine, &module, limits());
+    let generation = guest.generate(&context("fine"), None).await.unwrap();
+    assert!(matches!(generation.outcome, Outcome::Page(..)));
+    let failure = guest.generate(&context("panic"), None).await.unwrap_err();
+    assert!(failure.message.contains("no such post: 7"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_module_tells_what_it_is() {
+    let (_, module) = hostile();
+    assert_eq!(module.kind(), ModuleKind::Component);
+    assert!(module.wants_http() && module.exports_paths());
+    assert!(
+        module
+            .imports()
+            .iter()
+            .any(|name| name == "wisr:page/host@0.1.0")
+    );
+    assert_eq!(module.digest(), Digest::of(&hostile_bytes(WASIP2)));
+}
+
+async fn refusal(text: &str) -> LoadError {
+    let bytes = wat::parse_str(text).unwrap();
+    engine().load(bytes).await.expect_err(text)
+}
+
+/// A component with a page's names and none of its types, and `core` in its core module.
+fn component(core: &str) -> String {
+    format!(
+        "(component
+           (core module $m (func (export \"f\")) {core})
+           (core instance $i (instantiate $m))
+           (func $f (canon lift (core func $i \"f\")))
+           (instance $page (export \"static-props\" (func $f)) (export \"render\" (func $f)))
+           (export \"wisr:page/page@0.1.0\" (instance $page)))"
+    )
+}
+
+#[tokio::test]
+async fn files_that_are_no_pages_are_refused_with_a_reason() {
+    let refused = async |bytes: &[u8]| engine().load(bytes.to_vec()).await.unwrap_err();
+    assert!(matches!(refused(b"<html>").await, LoadError::NotWasm));
+    assert!(matches!(refused(b"").await, LoadError::NotWasm));
+    assert!(matches!(
+        refused(b"\0asm\x0d\0\x01\0\xff\xff").await,
+        LoadError::Malformed(_)
+    ));
+    assert!(matches!(
+        refused(b"\0asm\x01\0\0\0\xff\xff").await,
+        LoadError::Malformed(_)
+    ));
+    assert!(matches!(
+        refused(&vec![0; (64 << 20) + 1]).await,
+        LoadError::TooLarge(_)
+    ));
+    let native = wasmtime::Engine::default()
+        .precompile_component(&wat::parse_str("(component)").unwrap())
+        .unwrap();
+    assert!(matches!(refused(&native).await, LoadError::Precompiled));
+    assert!(matches!(
+        refusal("(module)").await,
+        LoadError::NoComponentType
+    ));
+    let error = refusal("(component)").await;
+    assert!(
+        matches!(&error, LoadError::NoPage(exports) if exports == "nothing"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn modules_that_do_not_fit_are_refused_with_a_reason() {
+    let error = refusal(&component("")).await;
+    assert!(matches!(error, LoadError::WrongTypes(_)), "{error}");
+    let nothing = "(component
+        (component $c) (instance $page (instantiate $c))
+        (export \"wisr:page/page@0.1.0\" (instance $page)))";
+    let error = refusal(nothing).await;
+    assert!(
+        matches!(&error, LoadError::WrongTypes(why) if why.contains("static-props")),
+        "{error}"
+    );
+    for much in [
+        "(memory 4096)",
+        "(memory 1) (memory 1) (memory 1) (memory 1) (memory 1)",
+        "(table 200000 funcref)",
+    ] {
+        let error = refusal(&component(much)).await;
+        assert!(
+            matches!(error, LoadError::NeedsTooMuch(_)),
+            "{much}: {error}"
+        );
+    }
+    let error = refusal(
+        "(component
+           (import \"wasi:http/handler@0.3.0\" (instance (export \"f\" (func))))
+           (component $c) (instance $page (instantiate $c))
+           (export \"wisr:page/page@0.1.0\" (instance $page)))",
+    )
+    .await;
+    assert!(
+        matches!(&error, LoadError::MissingImport(why) if why.contains("wasi:http/handler@0.3.0")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn modules_that_do_not_start_are_refused_with_a_reason() {
+    for (core, kind) in [
+        ("(start $s) (func $s (loop (br 0)))", FailureKind::Cpu),
+        ("(start $s) (func $s unreachable)", FailureKind::Trap),
+        (
+            "(memory 1) (start $s) (func $s (drop (memory.grow (i32.const 4000))))",
+            FailureKind::Memory,
+        ),
+    ] {
+        match refusal(&component(core)).await {
+            LoadError::StartUp(failure) => {
+                assert_eq!(
+                    (failure.kind, failure.call),
+                    (kind, "instantiate"),
+                    "{failure}"
+                );
+            }
+            other => panic!("{core}: {other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn handles_of_the_guests_own_making_are_bounded() {
+    let hoarder = "(component
+        (type $r (resource (rep i32)))
+        (core func $new (canon resource.new $r))
+        (core module $m
+          (import \"\" \"new\" (func $new (param i32) (result i32)))
+          (func (export \"f\"))
+          (start $s) (func $s (loop (drop (call $new (i32.const 1))) (br 0))))
+        (core instance $i (instantiate $m (with \"\" (instance (export \"new\" (func $new))))))
+        (func $f (canon lift (core func $i \"f\")))
+        (instance $page (export \"static-props\" (func $f)) (export \"render\" (func $f)))
+        (export \"wisr:page/page@0.1.0\" (instance $page)))";
+    let error = refusal(hoarder).await;
+    assert!(
+        matches!(&error, LoadError::StartUp(failure) if failure.kind == FailureKind::Resources
+            && failure.message.contains("4096 handles")),
+        "{error}"
+    );
+}

@@ -1,0 +1,85 @@
+//! `Config`: what the public door is told; and `Secret`, which it keeps to itself.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use subtle::ConstantTimeEq;
+
+use super::{Patience, listen};
+use crate::page::Digest;
+use crate::telemetry::metrics::Metrics;
+
+/// The settings of the public door.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it listens; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Threads that serve.
+    pub threads: usize,
+    /// Open connections at once, over all threads.
+    pub max_connections: usize,
+    /// How long requests in flight may go on after the stop signal.
+    pub drain: Duration,
+    /// What callers of `/api/revalidate` must know; none turns the endpoint off.
+    pub token: Option<Secret>,
+    /// The folder of static files.
+    pub public: Option<PathBuf>,
+    /// Parts of the `user-agent` of clients that never get a shell; none for the known ones.
+    pub crawlers: Option<Vec<String>>,
+    /// Show failures in error pages.
+    pub dev: bool,
+}
+
+impl Config {
+    /// What the listener needs of it.
+    pub fn listener(&self, metrics: &Metrics) -> listen::Config {
+        listen::Config {
+            listen: self.listen,
+            threads: self.threads,
+            max_connections: self.max_connections,
+            drain: self.drain,
+            patience: Patience::default(),
+            open: metrics.connections.clone(),
+        }
+    }
+}
+
+/// A token: compared in constant time, never printed.
+#[derive(Clone)]
+pub struct Secret(Digest);
+
+impl Secret {
+    /// The secret `text`.
+    pub fn new(text: impl AsRef<str>) -> Self {
+        Self(Digest::of(text.as_ref().as_bytes()))
+    }
+
+    /// Whether `given` is the secret. Hashes are compared, so that not even the length shows.
+    pub fn is(&self, given: &[u8]) -> bool {
+        let given = Digest::of(given);
+        self.0.as_bytes().ct_eq(given.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_itself_and_nothing_else() {
+        let secret = Secret::new("correct horse");
+        assert!(secret.is(b"correct horse"));
+        for other in [&b""[..], b"correct", b"correct horse ", b"Correct horse"] {
+            assert!(!secret.is(other));
+        }
+        assert!(!format!("{secret:?}").contains("horse"));
+    }
+}

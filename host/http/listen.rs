@@ -1,0 +1,500 @@
+//! `Bound`: one port, served by one thread for each core. Both doors use it.
+//!
+//! Each thread has its own accept queue (`SO_REUSEPORT`) and its own single-threaded runtime: a
+//! request is read, answered and written without waking another core.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::connection::{self, Patience, Service};
+
+/// Connections that may wait to be accepted, in each thread's queue: a burst of new readers
+/// should find room, and the kernel caps it anyway (`net.core.somaxconn`).
+const BACKLOG: i32 = 1024;
+
+/// The pause after an accept that failed for want of something (descriptors, memory): long enough
+/// not to spin, short enough not to be noticed once there is room again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Threads for blocking work (reading static files) beside each serving thread.
+const BLOCKING_THREADS: usize = 8;
+
+/// A stop signal: true, or a dropped sender, means stop.
+pub type Stop = watch::Receiver<bool>;
+
+/// What a listener is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Threads that serve; at least one.
+    pub threads: usize,
+    /// Open connections, over all threads; further ones wait in the accept queue.
+    pub max_connections: usize,
+    /// How long requests in flight may go on after the stop signal.
+    pub drain: Duration,
+    /// How long a client may dawdle.
+    pub patience: Patience,
+    /// Counts open connections.
+    pub open: Gauge,
+}
+
+/// Why a listener could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Something else listens there.
+    #[error(
+        "{0} is in use: stop the program that listens there (`ss -ltnp` names it), or choose another address"
+    )]
+    InUse(SocketAddr),
+    /// The port needs a privilege.
+    #[error("{0} is not allowed: ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher port")]
+    NotAllowed(SocketAddr),
+    /// The address belongs to another machine.
+    #[error("{0} is not an address of this machine: use 127.0.0.1, 0.0.0.0 or one of its own")]
+    NotHere(SocketAddr),
+    /// Anything else.
+    #[error("{0}: {1}")]
+    Io(SocketAddr, #[source] io::Error),
+}
+
+impl ListenError {
+    fn new(addr: SocketAddr, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse(addr),
+            io::ErrorKind::PermissionDenied => Self::NotAllowed(addr),
+            io::ErrorKind::AddrNotAvailable => Self::NotHere(addr),
+            _ => Self::Io(addr, error),
+        }
+    }
+}
+
+/// A port that is held, but not served yet.
+#[derive(Debug)]
+pub struct Bound {
+    addr: SocketAddr,
+    listeners: Vec<(StdListener, Runtime)>,
+    config: Config,
+}
+
+fn socket(addr: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a previous process linger in TIME_WAIT; they must not keep the port.
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Bound {
+    /// Takes the port. Whoever connects from now on waits until it is served.
+    ///
+    /// # Errors
+    /// When it cannot be had; the message says what to do.
+    pub fn bind(config: Config) -> Result<Self, ListenError> {
+        let wanted = config.listen;
+        let failed = |error| ListenError::new(wanted, error);
+        if wanted.port() != 0 {
+            // With SO_REUSEPORT alone, a second wisr of the same user would silently take half of
+            // the connections.
+            drop(socket(wanted, false).map_err(failed)?);
+        }
+        let first = socket(wanted, true).map_err(failed)?;
+        let addr = first.local_addr().map_err(failed)?;
+        let mut listeners = vec![(first, runtime().map_err(failed)?)];
+        for _ in 1..config.threads {
+            let another = socket(addr, true).map_err(failed)?;
+            listeners.push((another, runtime().map_err(failed)?));
+        }
+        Ok(Self {
+            addr,
+            listeners,
+            config,
+        })
+    }
+
+    /// The address, with the port that was found for port 0.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `stop`, then lets requests in flight finish.
+    pub fn serve<S: Service>(self, service: Arc<S>, stop: Stop) -> Serving {
+        let slots = Arc::new(Semaphore::new(self.config.max_connections.max(1)));
+        let (alive, ended) = mpsc::channel(1);
+        let start = |(listener, runtime)| {
+            let thread = Thread {
+                service: Arc::clone(&service),
+                stop: stop.clone(),
+                slots: Arc::clone(&slots),
+                config: self.config.clone(),
+                _alive: alive.clone(),
+            };
+            std::thread::Builder::new()
+                .name("serve".to_owned())
+                .spawn(move || thread.run(runtime, listener))
+        };
+        let threads = self.listeners.into_iter().map(start).collect();
+        Serving { threads, ended }
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+}
+
+/// A port that is being served.
+#[derive(Debug)]
+pub struct Serving {
+    threads: Vec<io::Result<JoinHandle<io::Result<()>>>>,
+    ended: mpsc::Receiver<Infallible>,
+}
+
+impl Serving {
+    /// Waits until the stop signal was given and every thread has drained.
+    ///
+    /// # Errors
+    /// When a thread could not be started, or ended before its time.
+    pub async fn join(mut self) -> io::Result<()> {
+        // Nothing is ever sent: the channel closes when the last thread lets go of its end.
+        let _ = self.ended.recv().await;
+        self.threads.into_iter().try_for_each(|thread| {
+            let panicked = |_| Err(io::Error::other("it panicked"));
+            thread?.join().unwrap_or_else(panicked)
+        })
+    }
+}
+
+/// Waits for the stop signal.
+pub async fn stopped(mut stop: Stop) {
+    told(&mut stop).await;
+}
+
+/// Waits for the stop signal without giving up the receiver.
+pub(super) async fn told(stop: &mut Stop) {
+    // A sender that is gone can never say stop: nobody owns the server any more.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+struct Thread<S> {
+    service: Arc<S>,
+    stop: Stop,
+    slots: Arc<Semaphore>,
+    config: Config,
+    _alive: mpsc::Sender<Infallible>,
+}
+
+impl<S: Service> Thread<S> {
+    fn run(self, runtime: Runtime, listener: StdListener) -> io::Result<()> {
+        let ended = runtime.block_on(self.accept(listener));
+        // A file that is still being read must not hold up the end.
+        runtime.shutdown_background();
+        ended
+    }
+
+    async fn accept(&self, listener: StdListener) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let mut stop = self.stop.clone();
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = told(&mut stop) => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.admit(stream, peer, &mut connections).await,
+                    Err(error) => recover(&error).await,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        drop(listener);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.config.drain, drained)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                cut_off = connections.len(),
+                "requests were still running when the drain time was over"
+            );
+            connections.shutdown().await;
+        }
+        Ok(())
+    }
+
+    async fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
+        let mut stop = self.stop.clone();
+        // Accepted first and admitted then: were it the other way round, a thread without readers
+        // would sit on a place that another thread needs.
+        let place = tokio::select! {
+            place = Arc::clone(&self.slots).acquire_owned() => place,
+            () = told(&mut stop) => return,
+        };
+        let (service, open) = (Arc::clone(&self.service), self.config.open.clone());
+        let patience = self.config.patience;
+        connections.spawn(async move {
+            open.inc();
+            connection::serve(stream, peer, service, stop, patience).await;
+            open.dec();
+            drop(place);
+        });
+    }
+}
+
+/// The client's fault costs nothing; a shortage of ours is waited out. Neither ends the loop.
+async fn recover(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    if matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    ) {
+        return;
+    }
+    tracing::warn!(%error, "cannot accept connections: raise the limit of open files (ulimit -n)");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use http::{Request, Response};
+    use hyper::body::Incoming;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::body::Body;
+    use super::super::connection::Answer;
+    use super::*;
+
+    /// Answers with the path; `/slow` waits for the signal first.
+    struct Echo(watch::Receiver<bool>);
+
+    impl Service for Echo {
+        fn answer(self: &Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> Answer {
+            let path = request.uri().path().to_owned();
+            if path != "/slow" {
+                return Answer::Now(Response::new(Body::from(path)));
+            }
+            let mut go = self.0.clone();
+            Answer::Later(Box::pin(async move {
+                told(&mut go).await;
+                Response::new(Body::from(path))
+            }))
+        }
+    }
+
+    struct Server {
+        addr: SocketAddr,
+        stop: watch::Sender<bool>,
+        go: watch::Sender<bool>,
+        open: Gauge,
+        serving: Serving,
+    }
+
+    fn config() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            threads: 2,
+            max_connections: 100,
+            drain: Duration::from_secs(10),
+            patience: Patience::default(),
+            open: Gauge::default(),
+        }
+    }
+
+    fn start(config: Config) -> Server {
+        let open = config.open.clone();
+        let bound = Bound::bind(config).unwrap();
+        let ((stop, stopping), (go, going)) = (watch::channel(false), watch::channel(false));
+        let addr = bound.addr();
+        let serving = bound.serve(Arc::new(Echo(going)), stopping);
+        Server {
+            addr,
+            stop,
+            go,
+            open,
+            serving,
+        }
+    }
+
+    /// Sends `bytes` and reads until the server closes.
+    async fn talk(addr: SocketAddr, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        // The server may answer and close before all is written.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn both_versions_are_answered_on_one_port() {
+        let server = start(config());
+        let answer = talk(
+            server.addr,
+            b"GET /one HTTP/1.1\r\nhost: x\r\n\r\nGET /two HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        )
+        .await;
+        assert!(answer.contains("\r\n\r\n/oneHTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.ends_with("/two"), "{answer}");
+
+        let stream = TcpStream::connect(server.addr).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+            .await
+            .unwrap();
+        let running = tokio::spawn(connection);
+        let request = Request::get("http://x/three").body(Body::Empty).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let body = http_body_util::BodyExt::collect(response.into_body()).await;
+        assert_eq!(body.unwrap().to_bytes(), "/three");
+        running.abort();
+    }
+
+    #[tokio::test]
+    async fn a_head_beyond_the_limit_is_431() {
+        let server = start(config());
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: x\r\nbig: {}\r\n\r\n",
+            "x".repeat(40_000)
+        );
+        let answer = talk(server.addr, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        let many = format!(
+            "GET / HTTP/1.1\r\nhost: x\r\n{}\r\n",
+            "a: b\r\n".repeat(101)
+        );
+        let answer = talk(server.addr, many.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn dawdlers_are_cut_off_at_every_stage() {
+        let patience = Patience {
+            head: Duration::from_millis(200),
+            idle: Duration::from_millis(600),
+            ..Patience::default()
+        };
+        let server = start(Config {
+            patience,
+            ..config()
+        });
+        let timed = async |bytes: &[u8]| {
+            let started = Instant::now();
+            let answer = talk(server.addr, bytes).await;
+            (answer, started.elapsed())
+        };
+        for nothing_whole in [&b""[..], b"GET / HTTP/1.1\r\nhost: x\r\n"] {
+            let (answer, took) = timed(nothing_whole).await;
+            assert_eq!(answer, "");
+            assert!(
+                took >= patience.head && took < Duration::from_secs(5),
+                "{took:?}"
+            );
+        }
+        let (answer, took) = timed(b"GET /kept HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(answer.ends_with("/kept"));
+        assert!(
+            took >= patience.idle && took < Duration::from_secs(5),
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_request_in_flight_is_finished_after_the_stop_signal() {
+        let server = start(config());
+        let idle = TcpStream::connect(server.addr).await.unwrap();
+        let slow = tokio::spawn(talk_owned(
+            server.addr,
+            "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n",
+        ));
+        while server.open.get() < 2 {
+            tokio::task::yield_now().await;
+        }
+        server.stop.send(true).unwrap();
+        while server.open.get() > 1 {
+            tokio::task::yield_now().await;
+        }
+        server.go.send(true).unwrap();
+        let answer = slow.await.unwrap();
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(answer.ends_with("/slow"), "{answer}");
+        server.serving.join().await.unwrap();
+        assert!(TcpStream::connect(server.addr).await.is_err());
+        drop(idle);
+    }
+
+    #[tokio::test]
+    async fn the_drain_has_an_end() {
+        let server = start(Config {
+            drain: Duration::from_millis(50),
+            ..config()
+        });
+        let slow = tokio::spawn(talk_owned(
+            server.addr,
+            "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n",
+        ));
+        while server.open.get() < 1 {
+            tokio::task::yield_now().await;
+        }
+        server.stop.send(true).unwrap();
+        server.serving.join().await.unwrap();
+        assert_eq!(slow.await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_connections_wait_for_their_turn() {
+        let server = start(Config {
+            max_connections: 1,
+            ..config()
+        });
+        let holder = TcpStream::connect(server.addr).await.unwrap();
+        while server.open.get() < 1 {
+            tokio::task::yield_now().await;
+        }
+        let request = "GET /next HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let mut waiting = Vec::new();
+        for _ in 0..4 {
+            waiting.push(tokio::spawn(talk_owned(server.addr, request)));
+        }
+        assert_eq!(server.open.get(), 1);
+        drop(holder);
+        for next in waiting {
+            assert!(next.await.unwrap().ends_with("/next"));
+        }
+    }
+
+    async fn talk_owned(addr: SocketAddr, text: &'static str) -> String {
+        talk(addr, text.as_bytes()).await
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_named() {
+        let bound = Bound::bind(config()).unwrap();
+        let taken = Bound::bind(Config {
+            listen: bound.addr(),
+            ..config()
+        });
+        let message = taken.unwrap_err().to_string();
+        assert!(message.contains(&bound.addr().to_string()), "{message}");
+        assert!(message.contains("in use"), "{message}");
+    }
+}

@@ -1,0 +1,183 @@
+//! `Overlay`: what `wisr dev` adds to pages in a browser: build errors and live reload.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::body::Body;
+use super::errors::no_store;
+
+const SCRIPT: &str = include_str!("dev.js");
+const TAG: &str = "<script src=\"/_wisr/dev.js\" defer></script>";
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
+/// How often a silent stream says that it lives: proxies commonly cut after 60 s, and the
+/// listener takes a client that has gone for one that is there until something is written.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// What the browser shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DevState {
+    /// The release that is served; another one makes browsers reload.
+    pub release: u64,
+    /// Whether something is being built.
+    pub building: bool,
+    /// What did not build.
+    pub errors: Vec<DevError>,
+}
+
+/// One page that did not build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DevError {
+    /// Which page.
+    pub title: String,
+    /// What the compiler said.
+    pub text: String,
+}
+
+/// The development overlay.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    states: watch::Receiver<DevState>,
+}
+
+impl Overlay {
+    /// An overlay that shows these states.
+    pub fn new(states: watch::Receiver<DevState>) -> Self {
+        Self { states }
+    }
+
+    /// The script, or its events; none for any other path.
+    pub(super) fn serve(&self, path: &str) -> Option<Response<Body>> {
+        let (body, kind) = match path {
+            "/_wisr/dev.js" => (Body::from(SCRIPT), "text/javascript; charset=utf-8"),
+            "/_wisr/dev/events" => (self.events(), "text/event-stream"),
+            _ => return None,
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, no_store());
+        Some(response)
+    }
+
+    /// Every state from now on (server-sent events, HTML standard section 9.2).
+    fn events(&self) -> Body {
+        let mut states = self.states.clone();
+        states.mark_changed();
+        Body::stream(StreamBody::new(stream::unfold(states, async |mut states| {
+            let text = match tokio::time::timeout(HEARTBEAT, states.changed()).await {
+                Err(_) => ": still here\n\n".to_owned(),
+                Ok(Ok(())) => {
+                    let json = serde_json::to_string(&*states.borrow_and_update()).ok()?;
+                    format!("data: {json}\n\n")
+                }
+                Ok(Err(_)) => return None,
+            };
+            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), states))
+        })))
+    }
+
+    /// Whether a browser asks for a document to show. Programs get the exact bytes of a page.
+    pub(super) fn wanted(headers: &HeaderMap) -> bool {
+        headers
+            .get(SEC_FETCH_DEST)
+            .is_some_and(|dest| dest == "document")
+    }
+
+    /// Asks for the page itself: in full, and in a form that a script can be put into.
+    pub(super) fn prepare(headers: &mut HeaderMap) {
+        for name in [
+            header::ACCEPT_ENCODING,
+            header::IF_NONE_MATCH,
+            header::IF_MODIFIED_SINCE,
+        ] {
+            headers.remove(name);
+        }
+    }
+
+    /// Puts the script into an HTML page.
+    pub(super) fn inject(mut response: Response<Body>) -> Response<Body> {
+        let html = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+        let Body::Full(page) = response.body() else {
+            return response;
+        };
+        if !html || response.status() == StatusCode::NOT_MODIFIED {
+            return response;
+        }
+        let end = page
+            .windows(7)
+            .rposition(|window| window.eq_ignore_ascii_case(b"</body>"))
+            .unwrap_or(page.len());
+        let whole = [&page[..end], TAG.as_bytes(), &page[end..]].concat();
+        let headers = response.headers_mut();
+        // This is another representation than the one that these describe.
+        headers.remove(header::ETAG);
+        headers.remove(header::LAST_MODIFIED);
+        headers.insert(header::CACHE_CONTROL, no_store());
+        headers.insert(header::CONTENT_LENGTH, whole.len().into());
+        *response.body_mut() = Body::from(Bytes::from(whole));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn injected(kind: &'static str, page: &'static str) -> (HeaderMap, String) {
+        let mut response = Response::new(Body::from(page));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::ETAG, HeaderValue::from_static("\"a\""));
+        let (parts, body) = Overlay::inject(response).into_parts();
+        let Body::Full(page) = body else {
+            panic!("the page is gone");
+        };
+        (parts.headers, String::from_utf8(page.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn the_script_goes_before_the_end_of_the_last_body() {
+        let (headers, page) = injected("text/html; charset=utf-8", "a</body>b</BODY></html>");
+        assert_eq!(page, format!("a</body>b{TAG}</BODY></html>"));
+        assert!(!headers.contains_key(header::ETAG));
+        assert_eq!(headers[header::CONTENT_LENGTH], page.len().to_string().as_str());
+        assert_eq!(injected("text/html", "bare").1, format!("bare{TAG}"));
+    }
+
+    #[test]
+    fn what_is_no_page_is_left_alone() {
+        let (headers, text) = injected("application/json", "</body>");
+        assert_eq!(text, "</body>");
+        assert!(headers.contains_key(header::ETAG));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn browsers_hear_of_the_state_now_of_changes_and_of_silence() {
+        let (sender, states) = watch::channel(DevState::default());
+        let overlay = Overlay::new(states);
+        let mut body = overlay.serve("/_wisr/dev/events").unwrap().into_body();
+        let mut next = async || {
+            let frame = body.frame().await.unwrap().unwrap();
+            String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+        };
+        assert!(next().await.contains("\"release\":0"));
+        sender.send_modify(|state| state.release = 7);
+        assert!(next().await.starts_with("data: {\"release\":7,"));
+        assert!(next().await.starts_with(": "));
+    }
+}

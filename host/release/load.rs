@@ -1,0 +1,151 @@
+//! `Loader`: makes a route of a file, or says why it is none.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::guest::outbound;
+use crate::guest::{Engine, Guest, LoadError, Module};
+use crate::page::{Digest, Page, Render};
+use crate::route::Pattern;
+use crate::telemetry::{Clock, Incidents};
+
+use super::folder::{Found, MODULE_BYTES, Mark};
+use super::listing::Listing;
+use super::releases::Config;
+use super::routed::Routed;
+
+/// What a route is made with.
+pub(super) struct Loader {
+    pub(super) config: Config,
+    pub(super) engine: Engine,
+    pub(super) client: outbound::Client,
+    pub(super) clock: Clock,
+    pub(super) incidents: Arc<Incidents>,
+}
+
+/// What became of a file.
+pub(super) enum Loaded {
+    /// A new module for its route.
+    New(Arc<Routed>),
+    /// It is the module that the route has.
+    Same,
+    /// It changed or vanished while it was read.
+    Moving,
+    /// It is no page module.
+    Refused { message: String, retry: Retry },
+}
+
+/// Whether a refused file may pass though nobody changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// The file itself is wrong.
+    Never,
+    /// The machine may have been short of time or memory.
+    Later,
+    /// The disk or the network was in the way.
+    Soon,
+}
+
+impl Loader {
+    /// Reads and loads a file, unless it is what `held` is made of.
+    pub(super) async fn load(&self, file: &Path, found: Found, held: Option<&Routed>) -> Loaded {
+        let path = self.config.pages.join(file);
+        let reading = tokio::task::spawn_blocking(move || read(&path, &found.mark)).await;
+        let bytes = match reading.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Loaded::Moving,
+            Err(error) => {
+                return Loaded::Refused {
+                    message: format!("it cannot be read: {error}"),
+                    retry: Retry::Soon,
+                };
+            }
+        };
+        if held.is_some_and(|held| held.module.digest() == Digest::of(&bytes)) {
+            return Loaded::Same;
+        }
+        match self.engine.load(bytes).await {
+            Ok(module) => Loaded::New(Arc::new(self.route(file, found.pattern, module))),
+            Err(error) => Loaded::Refused {
+                retry: match error {
+                    LoadError::Compile(_) | LoadError::StartUp(_) => Retry::Later,
+                    _ => Retry::Never,
+                },
+                message: error.to_string(),
+            },
+        }
+    }
+
+    fn route(&self, file: &Path, pattern: Pattern, module: Arc<Module>) -> Routed {
+        let config = (self.config.routes)(pattern.as_str());
+        let guest = Guest::new(
+            &self.engine,
+            Arc::clone(&module),
+            config.limits.clone(),
+            Arc::clone(&config.outbound),
+            self.client.clone(),
+            Arc::clone(&config.settings),
+        );
+        let renderer: Arc<dyn Render> = Arc::new(guest);
+        let listing = if pattern.is_dynamic() {
+            let incidents = Arc::clone(&self.incidents);
+            Listing::ask(
+                Arc::clone(&renderer),
+                pattern.clone(),
+                self.clock,
+                incidents,
+            )
+        } else {
+            Listing::of_static()
+        };
+        Routed {
+            page: Arc::new(Page {
+                route: pattern.route(),
+                renderer,
+                policy: config.policy.clone(),
+            }),
+            file: PathBuf::from(file),
+            module,
+            config,
+            pattern,
+            listing,
+        }
+    }
+}
+
+/// The file's bytes, if it is still the version that was seen when they have been read.
+fn read(path: &Path, seen: &Mark) -> io::Result<Option<Vec<u8>>> {
+    let attempt = || {
+        let mut bytes = Vec::with_capacity(usize::try_from(seen.len).unwrap_or(0));
+        // A file that grew past the limit meanwhile is not read to its end either.
+        fs::File::open(path)?
+            .take(MODULE_BYTES + 1)
+            .read_to_end(&mut bytes)?;
+        let is_same = Mark::of(&fs::metadata(path)?) == *seen;
+        Ok(is_same.then_some(bytes))
+    };
+    match attempt() {
+        Err(error) if ErrorKind::NotFound == io::Error::kind(&error) => Ok(None),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_another_version_are_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wasm");
+        fs::write(&path, b"one").unwrap();
+        let seen = Mark::of(&fs::metadata(&path).unwrap());
+        assert_eq!(read(&path, &seen).unwrap(), Some(b"one".to_vec()));
+        fs::write(&path, b"three").unwrap();
+        assert_eq!(read(&path, &seen).unwrap(), None);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(read(&path, &seen).unwrap(), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! `Routed`: a route with its module, its rules and its listing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::guest::outbound;
+use crate::guest::{Limits, Module};
+use crate::page::{Fallback, Page, Param, Policy};
+use crate::route::{Path, Pattern};
+
+use super::listing::{Listing, Place};
+
+/// What the site's configuration says of one route.
+#[derive(Clone)]
+pub struct RouteConfig {
+    /// How its pages age.
+    pub policy: Policy,
+    /// What one generation may use.
+    pub limits: Limits,
+    /// Which hosts it may reach.
+    pub outbound: Arc<outbound::Policy>,
+    /// What `host.setting` returns.
+    pub settings: Arc<BTreeMap<String, String>>,
+    /// The query parameters that are part of the key and reach the page.
+    pub query: Vec<String>,
+}
+
+/// A route of a release. While its file stays the same, releases share it.
+pub struct Routed {
+    /// The route as the cache sees it.
+    pub page: Arc<Page>,
+    /// The module's file, relative to the folder.
+    pub file: PathBuf,
+    /// The module.
+    pub module: Arc<Module>,
+    /// The rules that it was loaded under.
+    pub config: RouteConfig,
+    /// Which paths it matches.
+    pub pattern: Pattern,
+    /// Which of them are pages.
+    pub listing: Listing,
+}
+
+/// What a reader of a path may get that a route matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The page, once it is made.
+    Page,
+    /// The shell, while there is no page.
+    Shell,
+    /// Nothing: try the next route that matches.
+    No,
+}
+
+impl Routed {
+    /// What a reader of `path`, which the route matches, may get. While the listing is not known,
+    /// every path is a page.
+    pub fn admits(&self, path: &Path) -> Admission {
+        match self.listing.of(path) {
+            None | Some(Place::Listed | Place::Unlisted(Fallback::Blocking)) => Admission::Page,
+            Some(Place::Unlisted(Fallback::Shell)) => Admission::Shell,
+            Some(Place::Unlisted(Fallback::NotFound)) => Admission::No,
+        }
+    }
+
+    /// The paths to make ahead of time, with their parameters: the one of a static route, or those
+    /// listed so far (see [`Routed::ready`]).
+    pub fn paths(&self) -> Vec<(Path, Vec<Param>)> {
+        if self.pattern.is_dynamic() {
+            let with_params = |path: &Path| (path.clone(), self.pattern.params_of(path));
+            return self.listing.paths().iter().map(with_params).collect();
+        }
+        let path = self.pattern.path_of(&[]);
+        path.into_iter().map(|path| (path, Vec::new())).collect()
+    }
+
+    /// Waits until [`Routed::paths`] is complete. A module whose `static-paths` fails is asked
+    /// again, so this may take for ever.
+    pub async fn ready(&self) {
+        self.listing.ready().await;
+    }
+}

@@ -1,0 +1,91 @@
+//! `Release`: one immutable set of routes, and what was refused a place among them.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::page::Timestamp;
+use crate::route::Table;
+
+use super::routed::Routed;
+
+/// One immutable set of routes.
+pub struct Release {
+    /// Counts the changes of routes since the start; 0 before the folder was read.
+    pub id: u64,
+    /// When it took over.
+    pub at: Timestamp,
+    /// The routes.
+    pub table: Table<Arc<Routed>>,
+    /// What makes the page for paths without one: `404.wasm`.
+    pub not_found: Option<Arc<Routed>>,
+    /// What makes the page for failures: `500.wasm`.
+    pub error: Option<Arc<Routed>>,
+    /// What lies in the folder and is not served, or only in an older version.
+    pub refused: Vec<Refusal>,
+}
+
+/// Something in the folder that changes no route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Refusal {
+    /// Where it is, relative to the folder.
+    pub file: PathBuf,
+    /// `module` or `conflict`.
+    pub kind: &'static str,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(super) fn module(file: PathBuf, message: impl Into<String>) -> Self {
+        Self {
+            file,
+            kind: "module",
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn conflict(file: PathBuf, message: String) -> Self {
+        Self {
+            file,
+            kind: "conflict",
+            message,
+        }
+    }
+}
+
+impl Release {
+    pub(super) fn new(
+        id: u64,
+        at: Timestamp,
+        table: Table<Arc<Routed>>,
+        refused: Vec<Refusal>,
+    ) -> Self {
+        let of_route = |route: &str| {
+            let mut routes = table.iter();
+            let found = routes.find(|(pattern, _)| pattern.as_str() == route);
+            found.map(|(_, routed)| Arc::clone(routed))
+        };
+        Self {
+            id,
+            at,
+            not_found: of_route("/404"),
+            error: of_route("/500"),
+            table,
+            refused,
+        }
+    }
+
+    /// Whether the routes are these very ones: the same modules under the same rules.
+    pub(super) fn has_routes_of(&self, table: &Table<Arc<Routed>>) -> bool {
+        let own: HashSet<_> = self
+            .table
+            .iter()
+            .map(|(_, routed)| Arc::as_ptr(routed))
+            .collect();
+        let is_own = |routed: &Arc<Routed>| own.contains(&Arc::as_ptr(routed));
+        own.len() == table.len() && table.iter().all(|(_, routed)| is_own(routed))
+    }
+}

@@ -1,0 +1,320 @@
+//! The room tried with a real folder and real modules, as small as modules get.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use wit_component::StringEncoding;
+
+use super::*;
+use crate::guest::{Engine, EngineConfig, Limits, outbound};
+use crate::page::{Policy, Revalidate, Timestamp};
+use crate::route;
+use crate::telemetry::{Clock, Incidents};
+
+/// A module whose `static-paths` lists `id` = `listed` and nothing else. It cannot render.
+fn module(listed: &str) -> Vec<u8> {
+    const BASE: u32 = 1024;
+    let words: [u32; 12] = [
+        // result: ok; path-list: one path at 16, not-found
+        0,
+        BASE + 16,
+        1,
+        0,
+        // path: one parameter at 24; parameter: the name at 48, one value at 40
+        BASE + 24,
+        1,
+        BASE + 48,
+        2,
+        BASE + 40,
+        1,
+        BASE + 50,
+        u32::try_from(listed.len()).unwrap(),
+    ];
+    let mut data = String::new();
+    for byte in words
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .chain(*b"id")
+        .chain(listed.bytes())
+    {
+        write!(data, "\\{byte:02x}").unwrap();
+    }
+    let context = "i32 ".repeat(9);
+    let text = format!(
+        r#"(module
+             (memory (export "memory") 1)
+             (data (i32.const {BASE}) "{data}")
+             (func (export "wisr:page/page@0.1.0#static-props") (param {context}) (result i32) unreachable)
+             (func (export "wisr:page/page@0.1.0#render") (param {context} i32 i32) (result i32) unreachable)
+             (func (export "wisr:page/paths@0.1.0#static-paths") (result i32) (i32.const {BASE}))
+             (func (export "wisr:page/paths@0.1.0#shell") (param {context}) (result i32) unreachable)
+             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192)))"#
+    );
+    let mut bytes = wat::parse_str(text).unwrap();
+    let mut wit = wit_parser::Resolve::default();
+    let contract = concat!(env!("CARGO_MANIFEST_DIR"), "/guest-sdk/wit/page.wit");
+    let package = wit.push_file(contract).unwrap();
+    let world = wit.select_world(&[package], Some("dynamic-page")).unwrap();
+    wit_component::embed_component_metadata(&mut bytes, &wit, world, StringEncoding::UTF8).unwrap();
+    bytes
+}
+
+fn engine() -> Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let config = EngineConfig {
+        cache: None,
+        instances: 8,
+        max_memory: 128 << 20,
+        fast_compile: true,
+        compile_threads: 2,
+    };
+    ENGINE.get_or_init(|| Engine::new(config).unwrap()).clone()
+}
+
+fn of_route(_: &str) -> RouteConfig {
+    RouteConfig {
+        policy: Policy {
+            revalidate: Revalidate::Never,
+            max_stale: Duration::from_secs(60),
+            render_on_change: false,
+            concurrency: 1,
+        },
+        limits: Limits {
+            cpu: Duration::from_secs(10),
+            wall: Duration::from_secs(60),
+            ..Limits::default()
+        },
+        outbound: Arc::default(),
+        settings: Arc::new(BTreeMap::new()),
+        query: Vec::new(),
+    }
+}
+
+struct Site {
+    folder: tempfile::TempDir,
+    incidents: Arc<Incidents>,
+    releases: Arc<Releases>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("pages")).unwrap();
+        let incidents = Arc::new(Incidents::default());
+        let config = Config {
+            pages: folder.path().join("pages"),
+            poll: Duration::from_millis(200),
+            settle: Duration::from_millis(20),
+            routes: Arc::new(of_route),
+        };
+        let client = outbound::Client::new(outbound::ClientConfig::default()).unwrap();
+        // A clock of another age than the files': only looking twice tells that they are whole.
+        let clock = Clock::starting_at(Timestamp::from_millis(1_000));
+        let releases = Releases::new(config, engine(), client, clock, Arc::clone(&incidents));
+        Self {
+            folder,
+            incidents,
+            releases: Arc::new(releases),
+        }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join("pages").join(file)
+    }
+
+    fn put(&self, file: &str, bytes: &[u8]) {
+        fs::create_dir_all(self.path(file).parent().unwrap()).unwrap();
+        fs::write(self.path(file), bytes).unwrap();
+    }
+
+    fn routes(&self) -> Vec<String> {
+        let release = self.releases.current();
+        let mut routes: Vec<_> = release
+            .table
+            .iter()
+            .map(|(route, _)| route.to_string())
+            .collect();
+        routes.sort();
+        routes
+    }
+
+    fn routed(&self, path: &str) -> Arc<Routed> {
+        let release = self.releases.current();
+        let found = release
+            .table
+            .matches(&route::Path::parse(path).unwrap())
+            .next();
+        Arc::clone(found.unwrap_or_else(|| panic!("no route for {path}")).value)
+    }
+
+    fn refused(&self) -> Vec<(PathBuf, &'static str)> {
+        let release = self.releases.current();
+        release
+            .refused
+            .iter()
+            .map(|refusal| (refusal.file.clone(), refusal.kind))
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_swap_touches_nothing_but_what_changed() {
+    let site = Site::new();
+    site.put("index.wasm", &module("index"));
+    site.put("404.wasm", &module("404"));
+    let report = site.releases.scan().await;
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (1, true, 2)
+    );
+    let (index, not_found) = (site.routed("/"), site.routed("/404"));
+    assert!(Arc::ptr_eq(
+        site.releases.current().not_found.as_ref().unwrap(),
+        &not_found
+    ));
+    assert!(site.releases.load().error.is_none());
+    assert_eq!(index.paths().len(), 1);
+
+    site.put("404.wasm", &module("404 again"));
+    // The same bytes at another time are the same module.
+    site.put("index.wasm", &module("index"));
+    let report = site.releases.scan().await;
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (2, true, 1)
+    );
+    assert!(Arc::ptr_eq(&site.routed("/"), &index));
+    assert_ne!(
+        site.routed("/404").module.digest(),
+        not_found.module.digest()
+    );
+
+    let report = site.releases.scan().await;
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (2, false, 0)
+    );
+    assert_eq!(site.incidents.count(), 0);
+}
+
+#[tokio::test]
+async fn a_module_that_fails_changes_nothing_and_is_told_once() {
+    let site = Site::new();
+    site.put("a.wasm", &module("a"));
+    site.put("b.wasm", b"half a mod");
+    site.releases.scan().await;
+    assert_eq!(site.routes(), ["/a"]);
+    let good = site.routed("/a");
+    site.put("a.wasm", b"<html>");
+    for _ in 0..3 {
+        let report = site.releases.scan().await;
+        assert_eq!((report.release, report.refused), (1, 2));
+    }
+    assert!(Arc::ptr_eq(&site.routed("/a"), &good));
+    assert_eq!(
+        site.refused(),
+        [("a.wasm".into(), "module"), ("b.wasm".into(), "module")]
+    );
+    assert_eq!(site.incidents.count(), 2);
+
+    site.put("a.wasm", &module("a"));
+    site.put("b.wasm", &module("b"));
+    assert_eq!(site.releases.scan().await.loaded, 1);
+    assert!(Arc::ptr_eq(&site.routed("/a"), &good));
+    assert_eq!((site.routes().len(), site.refused()), (2, vec![]));
+}
+
+#[tokio::test]
+async fn of_two_modules_for_one_place_the_first_keeps_it_until_it_goes() {
+    let site = Site::new();
+    site.put("x/index.wasm", &module("x"));
+    site.releases.scan().await;
+    site.put("x.wasm", &module("other"));
+    for _ in 0..2 {
+        site.releases.scan().await;
+        assert_eq!(site.routed("/x").file, Path::new("x/index.wasm"));
+        assert_eq!(site.refused(), [("x.wasm".into(), "conflict")]);
+    }
+    assert_eq!(site.incidents.count(), 1);
+    fs::remove_file(site.path("x/index.wasm")).unwrap();
+    let report = site.releases.scan().await;
+    assert_eq!((report.loaded, report.removed), (0, 1));
+    assert_eq!(site.routed("/x").file, Path::new("x.wasm"));
+    assert_eq!(site.refused(), []);
+}
+
+#[tokio::test]
+async fn an_emptied_folder_has_no_routes_but_a_lost_one_keeps_them() {
+    let site = Site::new();
+    site.put("a.wasm", &module("a"));
+    site.releases.scan().await;
+    let (pages, away) = (site.path(""), site.folder.path().join("away"));
+    fs::rename(&pages, &away).unwrap();
+    for _ in 0..2 {
+        let report = site.releases.scan().await;
+        assert!(report.problem.unwrap().contains("cannot be read"));
+        assert_eq!(site.routes(), ["/a"]);
+    }
+    assert_eq!(site.incidents.count(), 1);
+    fs::rename(&away, &pages).unwrap();
+    assert_eq!(site.releases.scan().await.problem, None);
+    fs::remove_file(site.path("a.wasm")).unwrap();
+    assert_eq!(site.releases.scan().await.removed, 1);
+    assert!(site.releases.load().table.is_empty());
+}
+
+#[tokio::test]
+async fn a_dropped_path_is_gone_from_the_swap_on() {
+    let site = Site::new();
+    site.put("posts/[id].wasm", &module("one"));
+    site.releases.scan().await;
+    let admits = |path: &str| site.routed(path).admits(&route::Path::parse(path).unwrap());
+    assert_eq!(
+        (admits("/posts/one"), admits("/posts/two")),
+        (Admission::Page, Admission::No)
+    );
+    let listed = site.routed("/posts/one").paths();
+    assert_eq!(listed[0].0.as_str(), "/posts/one");
+    assert_eq!(listed[0].1[0].values, ["one"]);
+    site.put("posts/[id].wasm", &module("two"));
+    site.releases.scan().await;
+    assert_eq!(
+        (admits("/posts/one"), admits("/posts/two")),
+        (Admission::No, Admission::Page)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watch_makes_releases_until_it_is_stopped() {
+    let site = Site::new();
+    let mut changes = site.releases.subscribe();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let releases = Arc::clone(&site.releases);
+    let watching = tokio::spawn(async move {
+        releases.watch(async { drop(stopped.await) }).await;
+    });
+    let mut next = async || {
+        let patience = Duration::from_secs(60);
+        tokio::time::timeout(patience, changes.changed())
+            .await
+            .unwrap()
+            .unwrap();
+        *changes.borrow_and_update()
+    };
+    assert_eq!(next().await, 1);
+    site.put("new/a.wasm", &module("a"));
+    assert_eq!(next().await, 2);
+    assert_eq!(site.routes(), ["/new/a"]);
+    site.put(".part", &module("b"));
+    fs::rename(site.path(".part"), site.path("new/a.wasm")).unwrap();
+    assert_eq!(next().await, 3);
+    fs::remove_dir_all(site.path("new")).unwrap();
+    assert_eq!(next().await, 4);
+    assert!(site.routes().is_empty());
+    drop(stop);
+    watching.await.unwrap();
+}
