@@ -14,7 +14,7 @@ use wasmtime::{
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wisr::guest::{self, EngineConfig, Guest, Limits, outbound};
 use wisr::isr::{self, Ask, Isr};
-use wisr::page::{Cause, Context, Outcome, Page, Policy, Render, Revalidate};
+use wisr::page::{Cause, Context, Outcome, Page, Policy, Revalidate};
 use wisr::store::{Marks, Memory};
 use wisr::telemetry::metrics::Metrics;
 use wisr::telemetry::{Clock, Incidents};
@@ -171,7 +171,7 @@ impl Own {
             compile_threads: 2,
         })?;
         let module = engine.load(module.to_vec()).await?;
-        let client = outbound::Client::default();
+        let client = outbound::Client::new(outbound::ClientConfig::default())?;
         let settings = Arc::new(BTreeMap::new());
         let guest = Guest::new(&engine, module, Limits::default(), Arc::default(), client, settings);
         let policy = Policy {
