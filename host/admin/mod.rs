@@ -1,1 +1,275 @@
-//! The admin door.
+//! `Admin`: the operators' door: probes, metrics, and what the server knows of itself.
+
+mod guard;
+mod views;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::http::{Answer, Body, Patience, Secret, Service, listen, pairs};
+use crate::isr::Isr;
+use crate::release::Releases;
+use crate::telemetry::Incidents;
+use crate::telemetry::metrics::Metrics;
+use guard::Guard;
+
+/// Operators and their machines; a flood here must not take descriptors from readers.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Everything here is answered at once: nothing is worth waiting longer for.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What a list has when its length is not asked for, and what it has at most.
+const LIMIT: usize = 100;
+const MAX_LIMIT: usize = 10_000;
+
+/// What Prometheus calls the format of [`Metrics::encode`].
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The settings of the admin door.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it listens; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// What operators must know; needed beyond this machine.
+    pub token: Option<Secret>,
+}
+
+/// The admin door would be open to everybody.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "server.admin = \"{0}\" can be reached from other machines: set server.admin-token, or use a loopback address such as 127.0.0.1:3001"
+)]
+pub struct Exposed(SocketAddr);
+
+impl Config {
+    /// Refuses an address that others can reach without a token.
+    ///
+    /// # Errors
+    /// [`Exposed`].
+    pub fn check(&self) -> Result<(), Exposed> {
+        if self.token.is_none() && !self.listen.ip().is_loopback() {
+            return Err(Exposed(self.listen));
+        }
+        Ok(())
+    }
+
+    /// What the listener needs of it.
+    pub fn listener(&self) -> listen::Config {
+        listen::Config {
+            listen: self.listen,
+            threads: 1,
+            max_connections: MAX_CONNECTIONS,
+            drain: DRAIN,
+            patience: Patience::default(),
+            // The metric counts readers.
+            open: Default::default(),
+        }
+    }
+}
+
+/// What the door shows.
+pub struct Parts {
+    /// The routes.
+    pub releases: Arc<Releases>,
+    /// The entries.
+    pub isr: Isr,
+    /// What failed.
+    pub incidents: Arc<Incidents>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether the first release was prerendered.
+    pub is_ready: watch::Receiver<bool>,
+}
+
+/// The admin door.
+pub struct Admin {
+    guard: Guard,
+    parts: Parts,
+}
+
+impl Admin {
+    /// A door that shows `parts`.
+    pub fn new(config: Config, parts: Parts) -> Self {
+        Self {
+            guard: Guard::new(config.token, config.listen),
+            parts,
+        }
+    }
+
+    fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
+        if let Err((status, reason)) = self.guard.admit(request.uri(), request.headers()) {
+            return refusal(status, reason);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return refusal(StatusCode::METHOD_NOT_ALLOWED, "use GET");
+        }
+        let query = request.uri().query().unwrap_or("");
+        let releases = &self.parts.releases;
+        match request.uri().path() {
+            "/" => respond(StatusCode::OK, "text/html; charset=utf-8", self.index()),
+            "/livez" => respond(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            "/readyz" => self.readiness(),
+            "/metrics" => respond(StatusCode::OK, OPEN_METRICS, self.parts.metrics.encode()),
+            "/api/routes" => list(views::routes(&releases.current())),
+            "/api/entries" => limited(query, |limit| {
+                let prefix = value(query, "prefix").unwrap_or_default();
+                views::entries(&self.parts.isr, &releases.current(), &prefix, limit)
+            }),
+            "/api/incidents" => limited(query, |limit| {
+                let incidents = &self.parts.incidents;
+                json!({"count": incidents.count(), "incidents": incidents.latest(limit)})
+            }),
+            _ => refusal(
+                StatusCode::NOT_FOUND,
+                "no such page: `/` lists what there is",
+            ),
+        }
+    }
+
+    fn readiness(&self) -> Response<Body> {
+        let mut reasons = Vec::new();
+        if self.parts.releases.current().id == 0 {
+            reasons.push("the folder of modules was not read yet");
+        }
+        if !*self.parts.is_ready.borrow() {
+            reasons.push("the pages of the first release are being made");
+        }
+        let status = if reasons.is_empty() {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        json_response(
+            status,
+            &json!({"ready": reasons.is_empty(), "reasons": reasons}),
+        )
+    }
+
+    fn index(&self) -> String {
+        let release = self.parts.releases.current();
+        let (id, routes) = (release.id, release.table.len());
+        let (refused, incidents) = (release.refused.len(), self.parts.incidents.count());
+        format!(
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>wisr</title>\
+             <style>:root{{color-scheme:light dark}}body{{font:1rem/1.6 system-ui,sans-serif;\
+             max-width:40rem;margin:10vh auto;padding:0 1rem}}</style></head><body><main>\
+             <h1>wisr</h1><p>Release {id}: {routes} routes, {refused} files refused. \
+             {incidents} incidents since the start.</p><ul>\
+             <li><a href=\"/api/routes\">Routes</a></li>\
+             <li><a href=\"/api/entries\">Entries</a> (<code>?prefix=/posts&amp;limit=100</code>)</li>\
+             <li><a href=\"/api/incidents\">Incidents</a> (<code>?limit=100</code>)</li>\
+             <li><a href=\"/metrics\">Metrics</a></li><li><a href=\"/livez\">Alive?</a></li>\
+             <li><a href=\"/readyz\">Ready?</a></li></ul></main></body></html>\n"
+        )
+    }
+}
+
+impl Service for Admin {
+    fn answer(self: &Arc<Self>, request: Request<Incoming>, _: SocketAddr) -> Answer {
+        let mut response = self.respond(&request);
+        if *request.method() == Method::HEAD {
+            *response.body_mut() = Body::Empty;
+        }
+        Answer::Now(response)
+    }
+}
+
+fn value(query: &str, name: &str) -> Option<String> {
+    let found = pairs(query).find(|(key, _)| key == name)?;
+    Some(found.1.into_owned())
+}
+
+/// A list of as many things as `?limit=` says.
+fn limited(query: &str, make: impl FnOnce(usize) -> Value) -> Response<Body> {
+    match value(query, "limit").map_or(Ok(LIMIT), |limit| limit.parse()) {
+        Ok(limit) if limit <= MAX_LIMIT => list(make(limit)),
+        _ => refusal(StatusCode::BAD_REQUEST, "limit is a number from 0 to 10000"),
+    }
+}
+
+fn list(value: Value) -> Response<Body> {
+    json_response(StatusCode::OK, &value)
+}
+
+fn refusal(status: StatusCode, reason: &str) -> Response<Body> {
+    let mut response = json_response(status, &json!({"message": reason}));
+    let headers = response.headers_mut();
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        _ => {}
+    }
+    response
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
+    respond(status, "application/json", format!("{value:#}\n"))
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let length = body.len().into();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONTENT_LENGTH, length);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_door_needs_a_token() {
+        let config = |listen: &str, token: Option<&str>| Config {
+            listen: listen.parse().unwrap(),
+            token: token.map(Secret::new),
+        };
+        assert!(config("127.0.0.1:3001", None).check().is_ok());
+        assert!(config("[::1]:0", None).check().is_ok());
+        assert!(config("0.0.0.0:3001", Some("t")).check().is_ok());
+        let refused = config("0.0.0.0:3001", None)
+            .check()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("0.0.0.0:3001") && refused.contains("admin-token"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn lists_have_limits() {
+        let asked = |query: &str| {
+            let mut limit = None;
+            let response = limited(query, |asked| {
+                limit = Some(asked);
+                Value::Null
+            });
+            (response.status().as_u16(), limit)
+        };
+        assert_eq!(asked(""), (200, Some(LIMIT)));
+        assert_eq!(asked("prefix=/a&limit=7"), (200, Some(7)));
+        assert_eq!(asked("limit=10001"), (400, None));
+        assert_eq!(asked("limit=-1"), (400, None));
+        assert_eq!(asked("limit="), (400, None));
+    }
+}

@@ -21,14 +21,14 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 use crate::{admin, http};
 use threads::GenerationThreads;
+use warm::Warmer;
 
 /// A server, bound to its ports and ready to run.
 pub struct App {
     site: (Bound, Arc<Site>),
     admin: (Bound, Arc<admin::Admin>),
     releases: Arc<Releases>,
-    isr: Isr,
-    ready: watch::Sender<bool>,
+    warmer: Warmer,
     generations: GenerationThreads,
 }
 
@@ -53,8 +53,13 @@ impl App {
             own_addresses,
             ..config.outbound
         })?;
-        let releases =
-            Releases::new(config.release, engine, client, clock, incidents.clone());
+        let releases = Arc::new(Releases::new(
+            config.release,
+            engine,
+            client,
+            clock,
+            incidents.clone(),
+        ));
         releases.scan().await;
 
         let isr = Isr::new(
@@ -69,17 +74,28 @@ impl App {
             },
         );
         let (ready, is_ready) = watch::channel(false);
+        let warmer = Warmer {
+            releases: releases.clone(),
+            isr: isr.clone(),
+            metrics: metrics.clone(),
+            ready,
+        };
         let site = Site::new(config.http, releases.clone(), isr.clone(), overlay);
         let admin = admin::Admin::new(
             config.admin,
-            admin::Parts { releases: releases.clone(), isr: isr.clone(), incidents, metrics, is_ready },
+            admin::Parts {
+                releases: releases.clone(),
+                isr: isr.clone(),
+                incidents,
+                metrics,
+                is_ready,
+            },
         );
         Ok(Self {
             site: (site_port, Arc::new(site)),
             admin: (admin_port, Arc::new(admin)),
             releases,
-            isr,
-            ready,
+            warmer,
             generations,
         })
     }
@@ -114,7 +130,7 @@ impl App {
             let releases = self.releases.clone();
             async move { releases.watch(ended).await }
         });
-        let warmer = tokio::spawn(warm::keep_warm(self.releases, self.isr, self.ready));
+        let warmer = tokio::spawn(self.warmer.keep_warm());
         stop.await;
         tracing::info!("stopping: requests in flight are finished");
         stopping.send_replace(true);

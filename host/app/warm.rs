@@ -1,4 +1,4 @@
-//! `keep_warm`: after each new release, makes the pages that it lists and forgets those of routes
+//! `Warmer`: after each new release, makes the pages that it lists and forgets those of routes
 //! that are gone.
 
 use std::collections::BTreeSet;
@@ -9,36 +9,56 @@ use tokio::sync::watch;
 
 use crate::isr::{Ask, Isr, Prerendered};
 use crate::release::{Release, Releases, Routed};
+use crate::route::Path;
+use crate::telemetry::metrics::Metrics;
 
-/// Runs until dropped. `ready` becomes true once the first release's pages were made.
-pub(super) async fn keep_warm(releases: Arc<Releases>, isr: Isr, ready: watch::Sender<bool>) {
-    let mut changes = releases.subscribe();
-    let mut routes = BTreeSet::new();
-    loop {
-        changes.borrow_and_update();
-        let release = releases.current();
-        let now: BTreeSet<Arc<str>> =
-            release.table.iter().map(|(_, routed)| routed.page.route.clone()).collect();
-        for gone in routes.difference(&now) {
-            let pages = isr.remove_route(gone);
-            tracing::info!(route = %gone, pages, "route removed");
-        }
-        routes = now;
-        let pass = async {
-            prerender(&release, &isr).await;
-            ready.send_replace(true);
-            std::future::pending::<()>().await;
-        };
-        // A newer release overtakes the pass: what it still had to make may be gone by now.
-        tokio::select! {
-            () = pass => {}
-            changed = changes.changed() => if changed.is_err() { return },
+/// Keeps the pages of the current release made.
+pub(super) struct Warmer {
+    pub(super) releases: Arc<Releases>,
+    pub(super) isr: Isr,
+    pub(super) metrics: Arc<Metrics>,
+    /// Becomes true once the first release's pages were made.
+    pub(super) ready: watch::Sender<bool>,
+}
+
+impl Warmer {
+    /// Runs until dropped.
+    pub(super) async fn keep_warm(self) {
+        let mut changes = self.releases.subscribe();
+        let mut routes = BTreeSet::new();
+        loop {
+            changes.borrow_and_update();
+            self.metrics.releases.inc();
+            let release = self.releases.current();
+            let now = release
+                .table
+                .iter()
+                .map(|(_, routed)| routed.page.route.clone())
+                .collect();
+            for gone in routes.difference(&now) {
+                let pages = self.isr.remove_route(gone);
+                tracing::info!(route = %gone, pages, "route removed");
+            }
+            routes = now;
+            let pass = async {
+                prerender(&release, &self.isr).await;
+                self.ready.send_replace(true);
+                std::future::pending::<()>().await;
+            };
+            // A newer release overtakes the pass: what it still had to make may be gone by now.
+            tokio::select! {
+                () = pass => {}
+                changed = changes.changed() => if changed.is_err() { return },
+            }
         }
     }
 }
 
 async fn prerender(release: &Release, isr: &Isr) {
-    let passes = release.table.iter().map(|(_, routed)| prerender_route(routed, isr));
+    let passes = release
+        .table
+        .iter()
+        .map(|(_, routed)| prerender_route(release, routed, isr));
     let mut total = Prerendered::default();
     for report in join_all(passes).await {
         total.made += report.made;
@@ -49,10 +69,15 @@ async fn prerender(release: &Release, isr: &Isr) {
     tracing::info!(release = release.id, made, fresh, failed, "prerendered");
 }
 
-async fn prerender_route(routed: &Arc<Routed>, isr: &Isr) -> Prerendered {
+async fn prerender_route(release: &Release, routed: &Arc<Routed>, isr: &Isr) -> Prerendered {
     routed.ready().await;
-    let asks = routed.paths().into_iter().map(|(path, params)| {
-        Ask::new(routed.page.clone(), path.as_str(), params, Vec::new())
-    });
+    // `/posts/[id]` may list `new` while `/posts/new` is a page of its own.
+    let owns = |path: &Path| {
+        let owner = release.table.matches(path).next();
+        owner.is_some_and(|owner| Arc::ptr_eq(owner.value, routed))
+    };
+    let paths = routed.paths().into_iter().filter(|(path, _)| owns(path));
+    let asks = paths
+        .map(|(path, params)| Ask::new(routed.page.clone(), path.as_str(), params, Vec::new()));
     isr.prerender(asks).await
 }

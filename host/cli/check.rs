@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{engine, terminal};
-use crate::guest::{Engine, Module};
+use super::terminal;
+use crate::guest::{Engine, EngineConfig, EngineError, Limits, Module};
 
 /// Say what page modules are, and whether a server would take them.
 ///
@@ -31,7 +31,7 @@ pub struct CheckArgs {
 /// # Errors
 /// A machine on which no module could run.
 pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let engine = engine::offline(None)?;
+    let engine = offline()?;
     let mut reports = Vec::new();
     let mut refused = false;
     for file in &args.files {
@@ -48,6 +48,20 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     }
     Ok(ExitCode::from(u8::from(refused)))
 }
+
+/// An engine with the default limits, which keeps nothing.
+fn offline() -> Result<Engine, EngineError> {
+    Engine::new(EngineConfig {
+        cache: None,
+        instances: INSTANCES,
+        max_memory: Limits::default().memory,
+        fast_compile: false,
+        compile_threads: std::thread::available_parallelism().map_or(1, usize::from),
+    })
+}
+
+/// Instances at once: modules are tried one after the other, and one may be starting while one ends.
+const INSTANCES: u32 = 2;
 
 async fn look(engine: &Engine, file: &Path) -> anyhow::Result<std::sync::Arc<Module>> {
     let bytes = tokio::fs::read(file).await.context("cannot be read")?;

@@ -2,9 +2,13 @@
 //!
 //! Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
 
-mod build;
-mod content;
-mod serve;
+pub mod build;
+pub mod check;
+pub mod content;
+pub mod dev;
+pub mod revalidate;
+pub mod routes;
+pub mod serve;
 mod terminal;
 
 use std::process::ExitCode;
@@ -15,7 +19,12 @@ use clap::{Parser, Subcommand};
 ///
 /// Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
 #[derive(Debug, Parser)]
-#[command(name = "wisr", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "wisr",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,20 +32,35 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Dev(dev::DevArgs),
+    Build(build::BuildArgs),
     Serve(serve::ServeArgs),
+    Content(content::ContentArgs),
+    Check(check::CheckArgs),
+    Routes(routes::RoutesArgs),
+    Revalidate(revalidate::RevalidateArgs),
 }
 
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         init_logging();
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        let runtime = match tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+        {
             Ok(runtime) => runtime,
             Err(error) => return fail(&anyhow::anyhow!(error).context("cannot start threads")),
         };
         let ended = runtime.block_on(async {
             match self.command {
+                Command::Dev(args) => dev::run(args).await,
+                Command::Build(args) => build::run(args).await,
                 Command::Serve(args) => serve::run(args).await,
+                Command::Content(args) => content::run(args).await,
+                Command::Check(args) => check::run(args).await,
+                Command::Routes(args) => routes::run(args).await,
+                Command::Revalidate(args) => revalidate::run(args).await,
             }
         });
         // Compilations cannot be interrupted: whoever stops does not wait for them.
@@ -55,10 +79,17 @@ fn init_logging() {
         .with_writer(std::io::stderr)
         .with_ansi(terminal)
         .with_target(false);
-    if terminal { log.compact().init() } else { log.init() }
+    if terminal {
+        log.compact().init()
+    } else {
+        log.init()
+    }
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the last word of a command that failed"
+)]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE

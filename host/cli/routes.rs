@@ -136,7 +136,11 @@ impl Listing {
         let mut problems = Vec::new();
         for file in files {
             let shown = file.display().to_string();
-            let place = if file.starts_with("api") { Err(NO_API.to_owned()) } else { place(&mut table, &file) };
+            let place = if file.starts_with("api") {
+                Err(NO_API.to_owned())
+            } else {
+                place(&mut table, &file)
+            };
             problems.extend(place.err().map(|reason| format!("{shown}: {reason}")));
         }
         let row = |(pattern, file): (&Pattern, &String)| Row {
@@ -284,12 +288,21 @@ mod tests {
     #[test]
     fn conflicts_name_the_file_and_unused_configuration_its_route() {
         let config = "[routes.\"/about\"]\nrevalidate = 5\n[routes.\"/gone\"]\nrevalidate = 1\n";
-        let dir = site(&["about.wasm", "about/index.wasm", "a[b.wasm", "api/x.wasm"], config);
+        let dir = site(
+            &["about.wasm", "about/index.wasm", "a[b.wasm", "api/x.wasm"],
+            config,
+        );
         let listing = Listing::read(dir.path()).unwrap();
         assert_eq!(listing.routes.len(), 1);
         assert_eq!(listing.routes[0].cells()[3], "revalidate = 5");
         let problems = listing.problems.join("\n");
-        for part in ["about.wasm: ", "(kept: about/index.wasm)", "a[b.wasm: ", "api/x.wasm: API", "`/gone`"] {
+        for part in [
+            "about.wasm: ",
+            "(kept: about/index.wasm)",
+            "a[b.wasm: ",
+            "api/x.wasm: API",
+            "`/gone`",
+        ] {
             assert!(problems.contains(part), "{part}: {problems}");
         }
     }

@@ -47,8 +47,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         args.site.display(),
         args.site.display()
     );
-    let overrides =
-        Overrides { listen: args.listen, admin: args.admin, token: args.token, dev: false };
+    let overrides = Overrides {
+        listen: args.listen,
+        admin: args.admin,
+        token: args.token,
+        dev: false,
+    };
     let app = App::build(Config::load(&args.site, &overrides)?, None).await?;
     announce(&app);
     app.run(stop_signal()?).await?;

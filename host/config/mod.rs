@@ -87,7 +87,9 @@ impl Config {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
         Self::parse(&text, site, overrides).with_context(|| path.display().to_string())
     }
@@ -99,7 +101,11 @@ impl Config {
         let routes = Routes::resolve(&file, concurrency)?;
         let (http, admin) = doors(&file, site, overrides, cores)?;
         let state = site.join(".wisr");
-        let artifacts = file.server.artifacts.clone().unwrap_or_else(|| state.join("artifacts"));
+        let artifacts = file
+            .server
+            .artifacts
+            .clone()
+            .unwrap_or_else(|| state.join("artifacts"));
         let engine = EngineConfig {
             cache: Some(artifacts),
             // The listings and dry runs of a new release come on top of the generations.
@@ -110,7 +116,10 @@ impl Config {
         };
         let release = release::Config {
             pages: site.join("pages"),
-            poll: file.server.poll.map_or(Duration::from_secs(2), |poll| poll.0),
+            poll: file
+                .server
+                .poll
+                .map_or(Duration::from_secs(2), |poll| poll.0),
             settle: Duration::from_millis(100),
             routes: Arc::new(move |route: &str| routes.of(route)),
         };
@@ -124,7 +133,10 @@ impl Config {
             isr: isr::Config {
                 concurrency,
                 queue: file.generations.queue.unwrap_or(1_000),
-                wait: file.generations.wait.map_or(Duration::from_secs(10), |wait| wait.0),
+                wait: file
+                    .generations
+                    .wait
+                    .map_or(Duration::from_secs(10), |wait| wait.0),
             },
             memory: usize::try_from(file.store.memory.map_or(256 << 20, |memory| memory.0))?,
             engine,
@@ -136,9 +148,15 @@ impl Config {
 }
 
 fn dev(file: &File) -> Dev {
-    let address = file.settings.get("content").and_then(|url| url.strip_prefix("http://"));
+    let address = file
+        .settings
+        .get("content")
+        .and_then(|url| url.strip_prefix("http://"));
     let content_address = address.and_then(|address| address.trim_end_matches('/').parse().ok());
-    Dev { content: file.dev.content.clone(), content_address }
+    Dev {
+        content: file.dev.content.clone(),
+        content_address,
+    }
 }
 
 fn doors(
@@ -149,7 +167,10 @@ fn doors(
 ) -> anyhow::Result<(http::Config, admin::Config)> {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let server = &file.server;
-    let token = overrides.token.clone().or_else(|| file.revalidate.token.clone());
+    let token = overrides
+        .token
+        .clone()
+        .or_else(|| file.revalidate.token.clone());
     if let Some(token) = &token {
         ensure!(
             token.len() >= MIN_TOKEN,
@@ -157,7 +178,9 @@ fn doors(
             token.len()
         );
     }
-    let drain = server.drain.map_or(Duration::from_secs(10), |drain| drain.0);
+    let drain = server
+        .drain
+        .map_or(Duration::from_secs(10), |drain| drain.0);
     let public = site.join("public");
     let http = http::Config {
         listen: overrides.listen.or(server.listen).unwrap_or(loopback(3000)),
@@ -173,6 +196,7 @@ fn doors(
         listen: overrides.admin.or(server.admin).unwrap_or(loopback(3001)),
         token: server.admin_token.clone().map(http::Secret::new),
     };
+    admin.check()?;
     Ok((http, admin))
 }
 
@@ -184,7 +208,10 @@ struct Routes {
 
 impl Routes {
     fn resolve(file: &File, concurrency: usize) -> anyhow::Result<Self> {
-        let shared = Route { settings: file.settings.clone(), ..Route::default() };
+        let shared = Route {
+            settings: file.settings.clone(),
+            ..Route::default()
+        };
         let defaults = file.defaults.over(&shared);
         let others = resolve(&defaults, concurrency).context("[defaults]")?;
         let mut named = BTreeMap::new();
@@ -211,8 +238,12 @@ fn resolve(table: &Route, concurrency: usize) -> anyhow::Result<RouteConfig> {
     let limits = limits(table)?;
     let outbound = table.outbound.as_deref().unwrap_or_default();
     let policy = Policy {
-        revalidate: table.revalidate.map_or(Revalidate::Never, |lifetime| lifetime.0),
-        max_stale: table.max_stale.map_or(Duration::from_secs(31_536_000), |span| span.0),
+        revalidate: table
+            .revalidate
+            .map_or(Revalidate::Never, |lifetime| lifetime.0),
+        max_stale: table
+            .max_stale
+            .map_or(Duration::from_secs(31_536_000), |span| span.0),
         render_on_change: table.render == Some(RenderWhen::WhenPropsChange),
         concurrency: table.concurrency.unwrap_or(concurrency).max(1),
     };
@@ -241,7 +272,11 @@ fn limits(table: &Route) -> anyhow::Result<Limits> {
         bail!("cpu and wall must be longer than 0: a page needs time to run");
     }
     // The pool reserves this much address space for each instance.
-    ensure!(limits.memory <= 4 << 30, "memory = {}: a guest has at most 4 GiB", limits.memory);
+    ensure!(
+        limits.memory <= 4 << 30,
+        "memory = {}: a guest has at most 4 GiB",
+        limits.memory
+    );
     Ok(limits)
 }
 
@@ -294,9 +329,18 @@ mod tests {
         assert_eq!(post.policy.revalidate, Revalidate::Never);
         assert_eq!(other.policy.revalidate, Revalidate::After(60));
         assert!(post.policy.render_on_change && !other.policy.render_on_change);
-        assert_eq!((post.limits.memory, post.limits.cpu), (64 << 20, Duration::from_secs(2)));
-        assert_eq!((&*post.settings["a"], &*post.settings["b"]), ("site", "route"));
-        assert_eq!((&*other.settings["b"], post.query.as_slice()), ("site", &["lang".to_owned()][..]));
+        assert_eq!(
+            (post.limits.memory, post.limits.cpu),
+            (64 << 20, Duration::from_secs(2))
+        );
+        assert_eq!(
+            (&*post.settings["a"], &*post.settings["b"]),
+            ("site", "route")
+        );
+        assert_eq!(
+            (&*other.settings["b"], post.query.as_slice()),
+            ("site", &["lang".to_owned()][..])
+        );
         assert_eq!(post.outbound.entries().len(), 1);
     }
 

@@ -23,7 +23,9 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text).map(Span).map_err(|_| {
-            D::Error::custom(format!("{text:?} is not a duration: write \"500ms\", \"10s\", \"365d\""))
+            D::Error::custom(format!(
+                "{text:?} is not a duration: write \"500ms\", \"10s\", \"365d\""
+            ))
         })
     }
 }
@@ -38,13 +40,19 @@ impl Visitor<'_> for SizeVisitor {
     }
 
     fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
-        u64::try_from(bytes).map(Size).map_err(|_| E::custom("a size is not negative"))
+        u64::try_from(bytes)
+            .map(Size)
+            .map_err(|_| E::custom("a size is not negative"))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
-        text.parse::<bytesize::ByteSize>().map(|size| Size(size.as_u64())).map_err(|_| {
-            E::custom(format!("{text:?} is not a size: write \"128MiB\", \"1GB\" or a number of bytes"))
-        })
+        text.parse::<bytesize::ByteSize>()
+            .map(|size| Size(size.as_u64()))
+            .map_err(|_| {
+                E::custom(format!(
+                    "{text:?} is not a size: write \"128MiB\", \"1GB\" or a number of bytes"
+                ))
+            })
     }
 }
 
@@ -66,14 +74,18 @@ impl Visitor<'_> for LifetimeVisitor {
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<Lifetime, E> {
         match u32::try_from(seconds) {
             Ok(seconds) if seconds > 0 => Ok(Lifetime(Revalidate::After(seconds))),
-            _ => Err(E::custom("revalidate is \"never\" or a number of seconds, at least 1")),
+            _ => Err(E::custom(
+                "revalidate is \"never\" or a number of seconds, at least 1",
+            )),
         }
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Lifetime, E> {
         match text {
             "never" => Ok(Lifetime(Revalidate::Never)),
-            _ => Err(E::custom(format!("revalidate = {text:?}: write \"never\" or a number of seconds"))),
+            _ => Err(E::custom(format!(
+                "revalidate = {text:?}: write \"never\" or a number of seconds"
+            ))),
         }
     }
 }

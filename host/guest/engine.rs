@@ -193,6 +193,8 @@ fn config(settings: &EngineConfig) -> Config {
 /// that is what [`Engine::place`] guards.
 fn pool(settings: &EngineConfig) -> PoolingAllocationConfig {
     let instances = settings.instances.max(1);
+    // No 32-bit memory is larger, and the pool refuses to be.
+    let memory = settings.max_memory.min(4 << 30);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
@@ -207,7 +209,7 @@ fn pool(settings: &EngineConfig) -> PoolingAllocationConfig {
         .table_elements(TABLE_ELEMENTS)
         .max_component_instance_size(INSTANCE_BYTES)
         .max_core_instance_size(INSTANCE_BYTES)
-        .max_memory_size(usize::try_from(settings.max_memory).unwrap_or(usize::MAX))
+        .max_memory_size(usize::try_from(memory).unwrap_or(usize::MAX))
         .decommit_batch_size(16)
         .pagemap_scan(Enabled::Auto);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
@@ -269,5 +271,23 @@ impl Drop for Ticker {
             // It only ends in panic if wasmtime does; there is nothing left to save.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_limits_still_pool() {
+        let settings = EngineConfig {
+            cache: None,
+            instances: 4,
+            max_memory: u64::MAX,
+            fast_compile: true,
+            compile_threads: 1,
+        };
+        let engine = Engine::new(settings).unwrap();
+        assert!(engine.runtime().pooling_allocator_metrics().is_some());
     }
 }

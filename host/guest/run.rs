@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::Instance;
 
@@ -38,6 +38,9 @@ pub(super) struct Run<'a> {
     call: &'static str,
 }
 
+/// An absurd wall time must not overflow a clock.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 impl<'a> Order<'a> {
     /// Waits for a place and makes a sandbox in it. Its time runs from there. `session` makes what
     /// it may do on the network until its wall time is over.
@@ -47,7 +50,7 @@ impl<'a> Order<'a> {
     ) -> Run<'a> {
         let permit = self.engine.place().await;
         let started = Instant::now();
-        let deadline = tokio::time::Instant::now() + self.limits.wall;
+        let deadline = tokio::time::Instant::now() + self.limits.wall.min(LONGEST);
         let fittings = Fittings {
             journal: Journal::new(Arc::clone(&self.route), self.engine.next_generation()),
             session: session(deadline),

@@ -28,11 +28,13 @@ pub(super) enum Overrun {
     /// It used up its CPU time.
     #[error("out of CPU time")]
     Cpu,
-    /// It asked for so many bytes of linear memory in all.
-    #[error("{asked} bytes of memory asked for")]
+    /// It asked for more linear memory than it may hold; in bytes.
+    #[error("{growth} bytes of memory asked for on top of {held}, of {limit}")]
     Memory {
-        /// What it would have held.
-        asked: u64,
+        /// What it held.
+        held: u64,
+        /// What it asked for on top.
+        growth: u64,
         /// What it may hold.
         limit: u64,
     },
@@ -232,8 +234,13 @@ impl ResourceLimiter for Limiter {
         let growth = desired.saturating_sub(current) as u64;
         let asked = self.held.saturating_add(growth);
         if asked > self.limit {
-            let limit = self.limit;
-            return Err(Overrun::Memory { asked, limit }.into());
+            let Self { held, limit, .. } = *self;
+            return Err(Overrun::Memory {
+                held,
+                growth,
+                limit,
+            }
+            .into());
         }
         self.growth = growth;
         self.held = asked;
@@ -275,6 +282,28 @@ impl ResourceLimiter for Limiter {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn every_store_is_bounded() {
+        let places = Arc::new(tokio::sync::Semaphore::new(1));
+        let fittings = Fittings {
+            journal: Journal::new(Arc::from("/x"), 1),
+            session: None,
+            settings: Arc::default(),
+            cpu: Duration::from_secs(1),
+            memory: 1 << 20,
+            call: 12_345,
+        };
+        let mut config = wasmtime::Config::new();
+        let runtime = wasmtime::Engine::new(config.epoch_interruption(true)).unwrap();
+        let permit = places.acquire_owned().await.unwrap();
+        let mut sandbox = Sandbox::new(&runtime, fittings, permit);
+        assert_eq!(sandbox.store.hostcall_fuel(), 12_345);
+        assert_eq!(sandbox.store.max_component_handles(), HANDLES);
+        let table = &mut sandbox.store.data_mut().table;
+        let held = (0..=RESOURCES).filter(|_| table.push(()).is_ok()).count();
+        assert_eq!(held, RESOURCES);
+    }
+
     #[test]
     fn memory_is_summed_and_a_failed_growth_is_taken_back() {
         let mut limiter = Limiter {
@@ -297,7 +326,8 @@ mod tests {
         assert_eq!(
             error.downcast_ref(),
             Some(&Overrun::Memory {
-                asked: 101,
+                held: 60,
+                growth: 41,
                 limit: 100
             })
         );

@@ -73,17 +73,15 @@ impl Stop {
             return Vec::new();
         };
         let all: Vec<Frame> = trace.frames().iter().flat_map(frames).collect();
-        let mut own: Vec<Frame> = all
+        let own: Vec<Frame> = all
             .iter()
             .filter(|frame| !is_noise(frame))
             .cloned()
             .collect();
-        if own.is_empty() {
-            own = all;
-        }
+        let mut frames = fold(if own.is_empty() { all } else { own });
         // Functions that were inlined count too.
-        own.truncate(BACKTRACE_FRAMES);
-        own
+        frames.truncate(BACKTRACE_FRAMES);
+        frames
     }
 }
 
@@ -127,10 +125,16 @@ fn overrun_words(overrun: Overrun, limits: &Limits) -> (FailureKind, String) {
             let message = format!("used more than its {cpu} of CPU time (limit `cpu`)");
             (FailureKind::Cpu, message)
         }
-        Overrun::Memory { asked, limit } => {
-            let (asked, limit) = (size(asked), size(limit));
-            let message =
-                format!("asked for {asked} of memory, it may have {limit} (limit `memory`)");
+        Overrun::Memory {
+            held,
+            growth,
+            limit,
+        } => {
+            let (held, growth, limit) = (size(held), size(growth), size(limit));
+            let message = format!(
+                "asked for {growth} more memory than the {held} it held, beyond its {limit} (limit \
+                 `memory`)"
+            );
             (FailureKind::Memory, message)
         }
         Overrun::Table(elements) => {
@@ -242,9 +246,10 @@ fn demangle(symbol: &str) -> String {
     }
 }
 
-/// Frames that every panic and every call goes through.
+/// Frames that every panic, allocation and call goes through: of Rust's library, of libc, of the
+/// bindings, and those without a name.
 fn is_noise(frame: &Frame) -> bool {
-    const NOISE: [&str; 14] = [
+    const PREFIXES: [&str; 14] = [
         "std::",
         "core::",
         "alloc::",
@@ -252,19 +257,37 @@ fn is_noise(frame: &Frame) -> bool {
         "core[",
         "alloc[",
         "wit_bindgen",
-        "__rust",
         "rust_",
-        "__wasm",
-        "_start",
-        "abort",
-        "dlmalloc",
+        "rustc",
+        "wasm_",
+        "export_",
         "cabi_",
+        "dlmalloc",
+        "function ",
     ];
+    const NAMES: [&str; 7] = [
+        "abort", "malloc", "calloc", "realloc", "free", "sbrk", "start",
+    ];
+    const PLACES: [&str; 3] = ["/rustc/", "wasisdk://", "/rustlib/src/"];
     let name = frame.function.trim_start_matches(['<', '&', '_']);
-    NOISE
-        .iter()
-        .any(|noise| name.starts_with(noise.trim_start_matches('_')))
-        || frame.function.contains("::_export_")
+    let place = frame.location.as_deref().unwrap_or("");
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || NAMES.contains(&name)
+        || PLACES.iter().any(|known| place.contains(known))
+}
+
+/// A recursion as one frame.
+fn fold(frames: Vec<Frame>) -> Vec<Frame> {
+    let same = |a: &Frame, b: &Frame| a.function == b.function && a.location == b.location;
+    let runs = frames.chunk_by(same);
+    runs.map(|run| match run {
+        [one] => one.clone(),
+        many => Frame {
+            function: format!("{} ({} times)", many[0].function, many.len()),
+            location: many[0].location.clone(),
+        },
+    })
+    .collect()
 }
 
 /// Text by a guest, made fit for a log and for keeping: bounded, without control characters.
@@ -351,6 +374,11 @@ mod tests {
             "<alloc::vec::Vec<T> as core::clone::Clone>::clone",
             "_ZN3std9panicking20rust_panic_with_hook17h0123456789abcdefE",
             "__rust_start_panic",
+            "__rustc[1]::rust_begin_unwind",
+            "_export_render_cabi<x>",
+            "dlmalloc::dlmalloc::Dlmalloc<A>::malloc",
+            "malloc",
+            "function 9",
         ] {
             assert!(is_noise(&frame(noise)), "{noise}");
         }
@@ -358,6 +386,7 @@ mod tests {
             "hostile::render",
             "<hostile::Page as wisr_guest::Page>::render",
             "corelib::x",
+            "malloc_statistics",
         ] {
             assert!(!is_noise(&frame(own)), "{own}");
         }

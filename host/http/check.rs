@@ -89,10 +89,30 @@ mod tests {
             ("/a", Version::HTTP_11, &["x"][..], "/a"),
             ("/a", Version::HTTP_11, &["[::1]:80"], "/a"),
             ("/a", Version::HTTP_11, &[""], "/a"),
-            ("/a", Version::HTTP_11, &[], "400 The `host` header is missing"),
-            ("/a", Version::HTTP_11, &["x", "x"], "400 The `host` header is given twice"),
-            ("/a", Version::HTTP_11, &["x/y"], "400 The `host` header is not"),
-            ("/a", Version::HTTP_11, &["a@b"], "400 The `host` header is not"),
+            (
+                "/a",
+                Version::HTTP_11,
+                &[],
+                "400 The `host` header is missing",
+            ),
+            (
+                "/a",
+                Version::HTTP_11,
+                &["x", "x"],
+                "400 The `host` header is given twice",
+            ),
+            (
+                "/a",
+                Version::HTTP_11,
+                &["x/y"],
+                "400 The `host` header is not",
+            ),
+            (
+                "/a",
+                Version::HTTP_11,
+                &["a@b"],
+                "400 The `host` header is not",
+            ),
             ("/a", Version::HTTP_10, &[], "/a"),
             ("/a", Version::HTTP_10, &["x", "x"], "400 "),
             ("http://x/a", Version::HTTP_2, &[], "/a"),
@@ -104,7 +124,10 @@ mod tests {
             (&long, Version::HTTP_11, &["x"], "414 "),
         ] {
             let answer = ask(target, version, hosts);
-            assert!(answer.starts_with(expected), "{target} {version:?} {hosts:?}: {answer}");
+            assert!(
+                answer.starts_with(expected),
+                "{target} {version:?} {hosts:?}: {answer}"
+            );
         }
     }
 

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderValue};
 use subtle::ConstantTimeEq;
 
 use super::{Patience, listen};
@@ -61,6 +63,24 @@ impl Secret {
         let given = Digest::of(given);
         self.0.as_bytes().ct_eq(given.as_bytes()).into()
     }
+
+    /// Whether the request's one `authorization` header bears the secret.
+    pub fn opens(&self, headers: &HeaderMap) -> bool {
+        let mut lines = headers.get_all(AUTHORIZATION).iter();
+        match (lines.next().and_then(bearer), lines.next()) {
+            (Some(given), None) => self.is(given),
+            _ => false,
+        }
+    }
+}
+
+/// The token of `Bearer <token>` (RFC 6750 section 2.1); the scheme's case does not matter (RFC
+/// 9110 section 11.1).
+pub(super) fn bearer(authorization: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = authorization.as_bytes().split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
 }
 
 impl fmt::Debug for Secret {
@@ -81,5 +101,25 @@ mod tests {
             assert!(!secret.is(other));
         }
         assert!(!format!("{secret:?}").contains("horse"));
+    }
+
+    #[test]
+    fn one_header_opens() {
+        let secret = Secret::new("horse");
+        for (lines, expected) in [
+            (&["Bearer horse"][..], true),
+            (&["bEARER   horse "], true),
+            (&["Bearer horse", "Bearer horse"], false),
+            (&["Basic horse"], false),
+            (&["Bearer"], false),
+            (&[], false),
+        ] {
+            let values = lines.iter().map(|line| HeaderValue::from_static(line));
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, value);
+            }
+            assert_eq!(secret.opens(&headers), expected, "{lines:?}");
+        }
     }
 }

@@ -77,9 +77,7 @@ impl Problem {
             Self::Elsewhere(_) => "It has another address.".to_owned(),
             Self::Method => "Pages are read with GET or HEAD.".to_owned(),
             Self::NotFound => "Nothing is published at this address.".to_owned(),
-            Self::Failed(_) => {
-                "It could not be made. The next request tries again.".to_owned()
-            }
+            Self::Failed(_) => "It could not be made. The next request tries again.".to_owned(),
             Self::Overloaded(after) => {
                 format!("Please try again in {} seconds.", after.as_secs().max(1))
             }
@@ -214,7 +212,10 @@ fn details(main: &mut String, failure: &Failure) {
             };
             let (url, result) = (escape(&fetch.url), escape(&result));
             let (method, took) = (escape(&fetch.method), fetch.duration.as_millis());
-            let _ = write!(main, "<li><code>{method} {url}</code> {result}, {took} ms</li>");
+            let _ = write!(
+                main,
+                "<li><code>{method} {url}</code> {result}, {took} ms</li>"
+            );
         }
         main.push_str("</ol>");
     }
@@ -260,7 +261,10 @@ mod tests {
             (Problem::Method, 405),
             (Problem::from(Refused::NeverGenerated), 404),
             (Problem::from(Refused::Failed(failure())), 500),
-            (Problem::from(Refused::Overloaded { retry_after: after }), 503),
+            (
+                Problem::from(Refused::Overloaded { retry_after: after }),
+                503,
+            ),
         ] {
             for response in [problem.page(false), problem.json()] {
                 assert_eq!(response.status().as_u16(), status);
@@ -269,8 +273,14 @@ mod tests {
                 assert!(!control.contains("s-maxage"));
             }
         }
-        assert_eq!(Problem::Method.page(false).headers()[header::ALLOW], "GET, HEAD");
-        assert_eq!(Problem::Overloaded(after).json().headers()[header::RETRY_AFTER], "1");
+        assert_eq!(
+            Problem::Method.page(false).headers()[header::ALLOW],
+            "GET, HEAD"
+        );
+        assert_eq!(
+            Problem::Overloaded(after).json().headers()[header::RETRY_AFTER],
+            "1"
+        );
     }
 
     #[test]
@@ -294,6 +304,9 @@ mod tests {
     #[test]
     fn a_link_cannot_break_out_of_its_attribute() {
         let told = text(Problem::Elsewhere("/a?\"onclick='x'".to_owned()).page(false));
-        assert!(told.contains("href=\"/a?&quot;onclick=&#39;x&#39;\""), "{told}");
+        assert!(
+            told.contains("href=\"/a?&quot;onclick=&#39;x&#39;\""),
+            "{told}"
+        );
     }
 }

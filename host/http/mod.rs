@@ -1,12 +1,31 @@
 //! The public door: from a request to the page that answers it.
+//!
+//! A request's way: `listen` and `connection` (sockets) → `check` (is it one?) → `service` (`Site`:
+//! an endpoint, a file or a page?) → `locate` (whose page?) → the cache → `showing` (how did it
+//! come to be shown?) → `respond`, with `negotiate` (which coding?) and `conditional` (does the
+//! reader have it already?). What goes wrong becomes a `Problem` of `errors`.
 
 mod body;
+mod check;
 mod conditional;
+mod config;
 mod connection;
 mod crawler;
+mod errors;
+mod files;
 pub mod listen;
+mod locate;
 mod negotiate;
+mod overlay;
+mod respond;
+mod revalidate;
+mod service;
+mod showing;
 
 pub use body::{Body, BodyError};
+pub use config::{Config, Secret};
 pub use connection::{Answer, Patience, Service};
 pub use crawler::{CRAWLERS, Crawlers};
+pub use locate::pairs;
+pub use overlay::{DevError, DevState, Overlay};
+pub use service::Site;

@@ -73,17 +73,20 @@ impl Overlay {
     fn events(&self) -> Body {
         let mut states = self.states.clone();
         states.mark_changed();
-        Body::stream(StreamBody::new(stream::unfold(states, async |mut states| {
-            let text = match tokio::time::timeout(HEARTBEAT, states.changed()).await {
-                Err(_) => ": still here\n\n".to_owned(),
-                Ok(Ok(())) => {
-                    let json = serde_json::to_string(&*states.borrow_and_update()).ok()?;
-                    format!("data: {json}\n\n")
-                }
-                Ok(Err(_)) => return None,
-            };
-            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), states))
-        })))
+        Body::stream(StreamBody::new(stream::unfold(
+            states,
+            async |mut states| {
+                let text = match tokio::time::timeout(HEARTBEAT, states.changed()).await {
+                    Err(_) => ": still here\n\n".to_owned(),
+                    Ok(Ok(())) => {
+                        let json = serde_json::to_string(&*states.borrow_and_update()).ok()?;
+                        format!("data: {json}\n\n")
+                    }
+                    Ok(Err(_)) => return None,
+                };
+                Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), states))
+            },
+        )))
     }
 
     /// Whether a browser asks for a document to show. Programs get the exact bytes of a page.
@@ -155,7 +158,10 @@ mod tests {
         let (headers, page) = injected("text/html; charset=utf-8", "a</body>b</BODY></html>");
         assert_eq!(page, format!("a</body>b{TAG}</BODY></html>"));
         assert!(!headers.contains_key(header::ETAG));
-        assert_eq!(headers[header::CONTENT_LENGTH], page.len().to_string().as_str());
+        assert_eq!(
+            headers[header::CONTENT_LENGTH],
+            page.len().to_string().as_str()
+        );
         assert_eq!(injected("text/html", "bare").1, format!("bare{TAG}"));
     }
 

@@ -56,7 +56,10 @@ impl Reader<'_> {
                 *response.status_mut() = *status;
                 let headers = response.headers_mut();
                 headers.insert(header::LOCATION, location.clone());
-                headers.insert(header::CONTENT_TYPE, content_type("text/html; charset=utf-8"));
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    content_type("text/html; charset=utf-8"),
+                );
                 self.plain(response, showing)
             }
         }

@@ -6,15 +6,17 @@ use bytes::Bytes;
 
 use super::*;
 use crate::isr::Served;
-use crate::page::{
-    Cost, Digest, Failure, FailureKind, PageKey, Revalidate, Stamp, Timestamp,
-};
+use crate::page::{Cost, Digest, Failure, FailureKind, PageKey, Revalidate, Stamp, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_millis(784_111_777_900);
 const YEAR: Duration = Duration::from_secs(31_536_000);
 
 /// An entry with this content, for the tests of this folder.
-pub(in super::super) fn holding(content: Content, revalidate: Revalidate, at: Timestamp) -> Arc<Entry> {
+pub(in super::super) fn holding(
+    content: Content,
+    revalidate: Revalidate,
+    at: Timestamp,
+) -> Arc<Entry> {
     Arc::new(Entry {
         key: PageKey::new("/posts/1", &[]),
         route: Arc::from("/posts/[id]"),
@@ -42,7 +44,10 @@ fn document(text: &str) -> Content {
     Content::Document {
         status: StatusCode::OK,
         headers,
-        body: Payload::encode(Bytes::from(format!("<p>{text}</p>").repeat(100)), Some(&kind)),
+        body: Payload::encode(
+            Bytes::from(format!("<p>{text}</p>").repeat(100)),
+            Some(&kind),
+        ),
         props: Digest::of(&props),
         data: Payload::encode(props, Some(&json)),
     }
@@ -82,7 +87,9 @@ impl Sent {
     }
 
     fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -117,7 +124,10 @@ fn a_hit_has_every_header_of_the_design() {
     assert_eq!(sent.status, 200);
     for (name, value) in [
         ("x-wisr-cache", "HIT"),
-        ("cache-control", "public, max-age=0, s-maxage=60, stale-while-revalidate=31535940"),
+        (
+            "cache-control",
+            "public, max-age=0, s-maxage=60, stale-while-revalidate=31535940",
+        ),
         ("age", "0"),
         ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ("content-length", "1200"),
@@ -155,7 +165,15 @@ fn each_coding_has_its_own_etag_and_length_and_is_known_by_it() {
 fn a_304_has_what_updates_a_cache_and_no_more() {
     let sent = get(&[(header::IF_NONE_MATCH, "*")], &hit(document("hello")));
     assert_eq!(sent.status, 304);
-    for name in ["etag", "cache-control", "vary", "age", "cache-status", "last-modified", "x-wisr-cache"] {
+    for name in [
+        "etag",
+        "cache-control",
+        "vary",
+        "age",
+        "cache-status",
+        "last-modified",
+        "x-wisr-cache",
+    ] {
         assert!(!sent.header(name).is_empty(), "{name}");
     }
     for name in ["content-type", "content-length", "content-encoding"] {
@@ -184,7 +202,10 @@ fn not_found_and_redirects_are_cached_like_pages() {
         status: StatusCode::TEMPORARY_REDIRECT,
     });
     let sent = get(&[(header::IF_NONE_MATCH, "*")], &redirect);
-    assert_eq!((sent.status, sent.header("location")), (307, "/new?a=1&b=\""));
+    assert_eq!(
+        (sent.status, sent.header("location")),
+        (307, "/new?a=1&b=\"")
+    );
     assert!(sent.body.contains("/new?a=1&amp;b=&quot;"));
     assert!(sent.header("cache-control").contains("s-maxage=60"));
 
@@ -202,7 +223,10 @@ fn not_found_and_redirects_are_cached_like_pages() {
     };
     let showing = Showing::of(&absent, NOW, YEAR).unwrap();
     let sent = Sent::new(reader.page(&showing, Some(&own)));
-    assert_eq!((sent.status, sent.header("cache-status")), (404, "wisr; hit; ttl=60"));
+    assert_eq!(
+        (sent.status, sent.header("cache-status")),
+        (404, "wisr; hit; ttl=60")
+    );
     assert!(sent.header("cache-control").contains("s-maxage=60"));
     assert!(sent.body.contains("<p>hello</p>"));
 }
@@ -211,19 +235,28 @@ fn not_found_and_redirects_are_cached_like_pages() {
 fn data_tells_the_same_entry_to_programs() {
     let data = |content| send(Method::GET, &[], &hit(content), Face::Data);
     let sent = data(document("hello"));
-    assert_eq!((sent.status, sent.body.as_str()), (200, "{\"text\":\"hello\"}"));
+    assert_eq!(
+        (sent.status, sent.body.as_str()),
+        (200, "{\"text\":\"hello\"}")
+    );
     assert_eq!(sent.header("content-type"), "application/json");
     assert_eq!(sent.header("x-wisr-cache"), "HIT");
     assert!(!sent.header("etag").is_empty());
     let sent = data(Content::NotFound);
-    assert_eq!((sent.status, sent.body.as_str()), (404, "{\"notFound\":true}"));
+    assert_eq!(
+        (sent.status, sent.body.as_str()),
+        (404, "{\"notFound\":true}")
+    );
     assert_eq!(sent.header("content-type"), "application/json");
     let sent = data(Content::Redirect {
         location: HeaderValue::from_static("/new"),
         status: StatusCode::PERMANENT_REDIRECT,
     });
     assert_eq!(sent.status, 200);
-    assert_eq!(sent.body, r#"{"redirect":{"location":"/new","status":308}}"#);
+    assert_eq!(
+        sent.body,
+        r#"{"redirect":{"location":"/new","status":308}}"#
+    );
 }
 
 #[test]
@@ -237,13 +270,25 @@ fn errors_are_drawn_by_the_site_and_kept_by_nobody() {
     };
     let problem = Problem::Failed(Arc::new(failure));
     let sent = Sent::new(reader.problem(&problem, Some(&own), false));
-    assert_eq!((sent.status, sent.header("cache-control")), (500, "private, no-store"));
+    assert_eq!(
+        (sent.status, sent.header("cache-control")),
+        (500, "private, no-store")
+    );
     assert!(sent.body.contains("<p>hello</p>"));
-    for name in ["etag", "age", "last-modified", "x-wisr-cache", "cache-status"] {
+    for name in [
+        "etag",
+        "age",
+        "last-modified",
+        "x-wisr-cache",
+        "cache-status",
+    ] {
         assert_eq!(sent.header(name), "", "{name}");
     }
     let sent = Sent::new(reader.problem(&problem, Some(&own), true));
-    assert!(sent.body.contains("out of cheese"), "its author is shown the failure itself");
+    assert!(
+        sent.body.contains("out of cheese"),
+        "its author is shown the failure itself"
+    );
 }
 
 #[test]
@@ -261,5 +306,8 @@ fn a_shell_is_for_one_reader() {
     let sent = Sent::new(reader.shell(&Arc::new(shell)));
     assert_eq!(sent.header("x-wisr-cache"), "SHELL");
     assert_eq!(sent.header("cache-control"), "private, no-store");
-    assert_eq!((sent.body.as_str(), sent.header("content-length")), ("wait", "4"));
+    assert_eq!(
+        (sent.body.as_str(), sent.header("content-length")),
+        ("wait", "4")
+    );
 }

@@ -126,7 +126,11 @@ fn cache_status(served: &Served, now: Timestamp) -> String {
             write!(text, "; fwd=uri-miss; stored{collapsed}")
         }
         Served::LastGood { failure, .. } => {
-            write!(text, "; fwd=stale; detail=\"last-good, {}\"", failure.kind.as_str())
+            write!(
+                text,
+                "; fwd=stale; detail=\"last-good, {}\"",
+                failure.kind.as_str()
+            )
         }
         Served::Shell(_) => write!(text, "; fwd=uri-miss; detail=\"shell\""),
     };
@@ -160,7 +164,10 @@ mod tests {
     fn each_way_an_entry_is_shown() {
         let sixty = entry(Revalidate::After(60), NOW);
         let never = entry(Revalidate::Never, NOW);
-        let old = entry(Revalidate::After(60), Timestamp::from_millis(784_111_707_900));
+        let old = entry(
+            Revalidate::After(60),
+            Timestamp::from_millis(784_111_707_900),
+        );
         let own = "public, max-age=0, s-maxage=60, stale-while-revalidate=40";
         let forever = "public, max-age=0, s-maxage=31536000";
         let over = "public, max-age=0, s-maxage=0";
@@ -172,19 +179,31 @@ mod tests {
         let ttl = Some(Duration::from_millis(42_900));
         for (served, expected) in [
             (
-                Served::Hit { entry: sixty.clone(), ttl },
+                Served::Hit {
+                    entry: sixty.clone(),
+                    ttl,
+                },
                 ["HIT", "wisr; hit; ttl=42", own],
             ),
             (
-                Served::Hit { entry: never.clone(), ttl: None },
+                Served::Hit {
+                    entry: never.clone(),
+                    ttl: None,
+                },
                 ["HIT", "wisr; hit", forever],
             ),
             (
-                Served::Rendered { entry: sixty.clone(), collapsed: false },
+                Served::Rendered {
+                    entry: sixty.clone(),
+                    collapsed: false,
+                },
                 ["MISS", "wisr; fwd=uri-miss; stored", own],
             ),
             (
-                Served::Rendered { entry: sixty.clone(), collapsed: true },
+                Served::Rendered {
+                    entry: sixty.clone(),
+                    collapsed: true,
+                },
                 ["MISS", "wisr; fwd=uri-miss; stored; collapsed", own],
             ),
             (
@@ -193,7 +212,11 @@ mod tests {
             ),
             (
                 stale(&old, Why::Age, Renewal::BackOff),
-                ["STALE", "wisr; hit; ttl=-10; detail=\"expired, back-off\"", own],
+                [
+                    "STALE",
+                    "wisr; hit; ttl=-10; detail=\"expired, back-off\"",
+                    own,
+                ],
             ),
             (
                 stale(&never, Why::Module, Renewal::Collapsed),
@@ -216,13 +239,27 @@ mod tests {
 
     #[test]
     fn age_and_date_are_the_generation_s() {
-        let old = entry(Revalidate::After(60), Timestamp::from_millis(784_111_707_900));
-        let hit = Served::Hit { entry: old, ttl: None };
+        let old = entry(
+            Revalidate::After(60),
+            Timestamp::from_millis(784_111_707_900),
+        );
+        let hit = Served::Hit {
+            entry: old,
+            ttl: None,
+        };
         let showing = Showing::of(&hit, NOW, Duration::ZERO).unwrap();
         let mut headers = HeaderMap::new();
         showing.describe(&mut headers);
         assert_eq!(headers[header::AGE], "70");
-        assert_eq!(headers[header::LAST_MODIFIED], "Sun, 06 Nov 1994 08:48:27 GMT");
-        assert!(headers[header::CACHE_CONTROL].to_str().unwrap().ends_with("=0"));
+        assert_eq!(
+            headers[header::LAST_MODIFIED],
+            "Sun, 06 Nov 1994 08:48:27 GMT"
+        );
+        assert!(
+            headers[header::CACHE_CONTROL]
+                .to_str()
+                .unwrap()
+                .ends_with("=0")
+        );
     }
 }

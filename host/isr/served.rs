@@ -28,7 +28,13 @@ impl Ask {
         params: Vec<Param>,
         query: Vec<(String, String)>,
     ) -> Self {
-        Self { page, key: PageKey::new(path, &query), path: path.to_owned(), params, query }
+        Self {
+            page,
+            key: PageKey::new(path, &query),
+            path: path.to_owned(),
+            params,
+            query,
+        }
     }
 }
 

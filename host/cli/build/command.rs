@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{BuildReport, Built, Native, Plan, Profile, Progress, Site, build};
-use crate::cli::{engine, terminal};
+use super::{BuildReport, Built, Native, Plan, Profile, Progress, Site, build, copy_files};
+use crate::cli::terminal;
+use crate::config::{Config, Overrides};
+use crate::guest::Engine;
 
 /// Build a source tree into a site that `wisr serve` serves.
 ///
@@ -28,9 +30,6 @@ pub struct BuildArgs {
     pub out: PathBuf,
 }
 
-/// Where a server looks for what has been compiled before, below the site's folder.
-const ARTIFACTS: &str = ".wisr/artifacts";
-
 /// Runs `wisr build`.
 ///
 /// # Errors
@@ -50,7 +49,10 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
         "no pages in `{}`: a page is a folder with a Cargo.toml and a cdylib target; `wisr new` makes one",
         plan.site.src.display()
     );
-    let engine = engine::offline(Some(plan.site.out.join(ARTIFACTS)))?;
+    // Before anything is written: a server could not start with a configuration that is wrong.
+    Config::load(&plan.site.src, &Overrides::default())?;
+    copy_files(&plan)?;
+    let engine = Engine::new(Config::load(&plan.site.out, &Overrides::default())?.engine)?;
     let report = {
         let progress = Progress::start();
         build(&plan, Profile::Release, None, Some(&engine), &progress).await?
@@ -98,8 +100,8 @@ fn table(report: &BuildReport) -> String {
             terminal::size(built.bytes),
             native(&|native| terminal::size(native.bytes)),
             if built.changed { "new" } else { "same" }.to_owned(),
-            terminal::span(built.duration),
-            native(&|native| terminal::span(native.duration)),
+            took(built.duration),
+            native(&|native| took(native.duration)),
         ]
     };
     let rows: Vec<_> = report.built.iter().map(row).collect();
@@ -112,4 +114,13 @@ fn table(report: &BuildReport) -> String {
         "wasmtime",
     ];
     terminal::table(head, &rows)
+}
+
+/// No time at all means that it had been compiled before.
+fn took(time: Duration) -> String {
+    if time.is_zero() {
+        "cached".to_owned()
+    } else {
+        terminal::span(time)
+    }
 }

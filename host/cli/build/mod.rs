@@ -20,7 +20,7 @@ use anyhow::Context;
 pub(super) use command::show_failures;
 pub use command::{BuildArgs, run};
 pub use progress::Progress;
-pub use source::{Kind, PageSource, Plan, Site};
+pub use source::{PageSource, Plan, Site};
 
 use cargo::Run;
 use install::Installed;

@@ -18,13 +18,6 @@ pub struct Site {
     pub out: PathBuf,
 }
 
-/// What a page is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A cargo package with a cdylib target.
-    Rust,
-}
-
 /// One page to be built.
 #[derive(Debug, Clone)]
 pub struct PageSource {
@@ -34,8 +27,6 @@ pub struct PageSource {
     pub file: String,
     /// The folder that holds the source.
     pub folder: PathBuf,
-    /// What it is written in.
-    pub kind: Kind,
     /// The cargo workspace it belongs to, which is built by one cargo.
     pub workspace: PathBuf,
     /// cargo's word for it, `name@version`.
@@ -178,7 +169,6 @@ impl Plan {
                 route: route_of(&place),
                 file: format!("{place}.wasm"),
                 folder,
-                kind: Kind::Rust,
                 workspace: workspace.clone(),
                 package: format!("{}@{}", package.name, package.version),
                 target: target.to_owned(),

@@ -16,17 +16,19 @@ use tokio::net::TcpListener;
 
 use super::terminal;
 
-pub use library::{Library, LibraryError};
+pub use library::Library;
 pub use server::serve;
 
 /// Serve a folder of Markdown files as a JSON API on this machine.
 ///
-/// Every folder below DIR is a collection, every `.md` file in it an item. `DIR/docs/guide/start.md` is
-/// the item `guide/start` of the collection `docs`. Lines of TOML between two lines `+++` at the head of
-/// a file become fields; `draft = true` hides it. Files are read at every request: save, and it is live.
+/// Every folder below DIR is a collection, every `.md` file in it an item:
+/// `DIR/docs/guide/start.md` is the item `guide/start` of the collection `docs`.
+/// Lines of TOML between two lines `+++` at the head of a file become fields;
+/// `draft = true` hides it. Files are read at every request: save, and it is live.
 ///
 ///   GET /                    the collections
-///   GET /<collection>        its items without their text: by `order`, else newest `date` first
+///   GET /<collection>        its items without their text: by `order`, else
+///                            the newest `date` first
 ///   GET /<collection>/<id>   one item with its `body`
 ///
 /// Exit codes: 0 stopped by a signal, 1 failed, 2 usage.
@@ -36,7 +38,7 @@ pub struct ContentArgs {
     /// The folder of collections.
     pub dir: PathBuf,
     /// Where to listen: a loopback address and a port (0 picks a free one).
-    #[arg(long, default_value = "127.0.0.1:3002")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3002")]
     pub listen: SocketAddr,
 }
 

@@ -18,8 +18,7 @@ use super::content::{self, Library};
 use super::{serve, terminal};
 use crate::app::App;
 use crate::config::{Config, Overrides};
-use crate::http::Overlay;
-use crate::http::overlay::DevState;
+use crate::http::{DevState, Overlay};
 use session::Session;
 use watch::Watch;
 
@@ -92,7 +91,9 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         .await
         .context("if an address is in use: stop what listens there, or choose others with --listen and --admin")?;
     let (stopping, stopped) = state::channel(());
-    let api_address = api.as_ref().and_then(|(_, listener)| listener.local_addr().ok());
+    let api_address = api
+        .as_ref()
+        .and_then(|(_, listener)| listener.local_addr().ok());
     let companion = api.map(|(library, listener)| {
         let mut stopped = stopped.clone();
         tokio::spawn(content::serve(library, listener, async move {
@@ -135,17 +136,15 @@ fn token() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn greet(
-    session: &Session,
-    app: &App,
-    content: Option<(&Path, SocketAddr)>,
-    token: &str,
-) {
+fn greet(session: &Session, app: &App, content: Option<(&Path, SocketAddr)>, token: &str) {
     let site = format!("http://{}", app.site_addr());
     terminal::say(format!("\n{}\n", session.routes()));
     serve::announce(app);
     if let Some((folder, address)) = content {
-        terminal::say(format!("content API of {} on http://{address}", folder.display()));
+        terminal::say(format!(
+            "content API of {} on http://{address}",
+            folder.display()
+        ));
     }
     terminal::say(format!(
         "revalidate: curl '{site}/api/revalidate?secret={token}&path=/'\n\

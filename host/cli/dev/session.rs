@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::watch::{Changes, Watch};
 use crate::cli::build::{self, BuildReport, Failed, Plan, Profile, Progress};
 use crate::cli::terminal;
-use crate::http::overlay::{DevError, DevState};
+use crate::http::{DevError, DevState};
 use crate::release::Releases;
 
 /// One run of `wisr dev`.
@@ -22,11 +22,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A session that has built nothing yet.
-    pub(super) fn new(
-        plan: Plan,
-        state: watch::Sender<DevState>,
-        releases: Arc<Releases>,
-    ) -> Self {
+    pub(super) fn new(plan: Plan, state: watch::Sender<DevState>, releases: Arc<Releases>) -> Self {
         Self {
             plan,
             state,
@@ -55,7 +51,11 @@ impl Session {
             [route.clone(), file.clone(), fares.to_owned()]
         };
         let pages = self.plan.pages.iter().map(|page| (&page.route, &page.file));
-        let others = self.plan.broken.iter().map(|failed| (&failed.route, &failed.file));
+        let others = self
+            .plan
+            .broken
+            .iter()
+            .map(|failed| (&failed.route, &failed.file));
         let rows: Vec<_> = pages.chain(others).map(row).collect();
         if rows.is_empty() {
             return "no pages yet: `wisr new` makes one".to_owned();
@@ -77,10 +77,14 @@ impl Session {
         match report {
             Ok(report) => {
                 self.tell(&report, began);
+                let moved =
+                    !report.removed.is_empty() || report.built.iter().any(|built| built.changed);
                 self.failed = report.failed;
-                // The folder's watcher would find it as well, but later than the author looks.
-                self.releases.scan().await;
-                self.publish();
+                if moved {
+                    // The folder's watcher would find it as well, but later than the author looks.
+                    self.releases.scan().await;
+                }
+                self.publish(moved);
                 Ok(())
             }
             Err(error) => {
@@ -117,7 +121,7 @@ impl Session {
         } else {
             build::copy_files(&self.plan)?;
             terminal::say("public files copied");
-            self.publish();
+            self.publish(true);
             Ok(())
         }
     }
@@ -144,15 +148,15 @@ impl Session {
         }
     }
 
-    /// A new number makes the browser reload.
-    fn publish(&self) {
+    /// Tells browsers how the build ended; they reload when what is served has `moved`.
+    fn publish(&self, moved: bool) {
         let error = |failed: &Failed| DevError {
             title: format!("{} does not compile", failed.route),
             text: failed.message.clone(),
         };
         let errors = self.failed.iter().map(error).collect();
         self.state.send_modify(|state| {
-            state.release += 1;
+            state.release += u64::from(moved);
             state.building = false;
             state.errors = errors;
         });

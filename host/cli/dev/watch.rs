@@ -182,8 +182,12 @@ impl Judge {
     fn changes(&self, path: &Path) -> Changes {
         let inside = path.strip_prefix(&self.src).ok();
         let skipped = inside.is_some_and(|inside| {
-            let above = inside.ancestors().filter(|part| !part.as_os_str().is_empty());
-            above.into_iter().any(|part| self.skips(&self.src.join(part)))
+            let above = inside
+                .ancestors()
+                .filter(|part| !part.as_os_str().is_empty());
+            above
+                .into_iter()
+                .any(|part| self.skips(&self.src.join(part)))
         });
         let hidden = path
             .file_name()
@@ -235,8 +239,14 @@ mod tests {
     fn a_path_says_what_changed() {
         let judge = judge(Path::new("/src"));
         let nothing = Changes::default();
-        let public = Changes { public: true, ..nothing };
-        let config = Changes { config: true, ..nothing };
+        let public = Changes {
+            public: true,
+            ..nothing
+        };
+        let config = Changes {
+            config: true,
+            ..nothing
+        };
         for (path, expected) in [
             ("/src/posts/[id]/page.rs", SOURCES),
             ("/src/_layout/lib.rs", SOURCES),

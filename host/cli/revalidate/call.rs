@@ -71,7 +71,9 @@ async fn send(
     let connection = tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+        .collect()
+        .await;
     connection.abort();
     let body = body.map_err(|error| anyhow::anyhow!(error))?;
     Ok((status, body.to_bytes()))

@@ -16,8 +16,8 @@ use super::terminal;
 ///
 /// Example: `WISR_TOKEN=… wisr revalidate --path /posts/1 --path /`
 ///
-/// Exit codes: 0 everything was done, 1 something failed (the pages that readers get are still the last good
-/// ones), 2 usage, or the server did not answer.
+/// Exit codes: 0 everything was done, 1 something failed (readers go on getting the last good pages),
+/// 2 nothing was tried: usage, no server there, a wrong token.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["paths", "tags"]))]
 pub struct RevalidateArgs {
@@ -69,8 +69,8 @@ impl Mode {
     }
 }
 
-/// The exit code when there is no answer to judge.
-const UNREACHABLE: u8 = 2;
+/// The exit code when nothing was tried.
+const NOTHING_TRIED: u8 = 2;
 
 /// Runs `wisr revalidate`.
 ///
@@ -91,15 +91,19 @@ pub async fn run(args: RevalidateArgs) -> anyhow::Result<ExitCode> {
         Ok(answer) => answer,
         Err(error) => {
             terminal::say(format!("error: {error:#}"));
-            return Ok(ExitCode::from(UNREACHABLE));
+            return Ok(ExitCode::from(NOTHING_TRIED));
         }
     };
+    let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     if args.json {
         terminal::data(String::from_utf8_lossy(&bytes).trim_end());
     } else {
-        show(status, &bytes);
+        show(status, &answer);
     }
-    Ok(ExitCode::from(u8::from(!status.is_success())))
+    Ok(ExitCode::from(match answer["results"].is_array() {
+        true => u8::from(!status.is_success()),
+        false => NOTHING_TRIED,
+    }))
 }
 
 fn body(args: &RevalidateArgs) -> Value {
@@ -114,16 +118,13 @@ fn body(args: &RevalidateArgs) -> Value {
     body
 }
 
-fn show(status: StatusCode, bytes: &[u8]) {
-    let answer: Value = serde_json::from_slice(bytes).unwrap_or_default();
+fn show(status: StatusCode, answer: &Value) {
     let results = answer["results"].as_array();
     for result in results.into_iter().flatten() {
         terminal::data(line(result));
     }
-    if !status.is_success() {
-        terminal::say(format!("error: {}", reason(status, &answer)));
-    } else if results.is_none_or(Vec::is_empty) {
-        terminal::say("done");
+    if !status.is_success() || results.is_none() {
+        terminal::say(format!("error: {}", reason(status, answer)));
     }
 }
 
@@ -135,24 +136,22 @@ fn line(result: &Value) -> String {
         (None, Some(tag)) => format!("tag {tag}"),
         (None, None) => "-".to_owned(),
     };
-    let done = match result["revalidated"].as_bool() {
-        Some(false) => "failed",
-        _ => "ok",
-    };
-    let outcome = text("outcome").unwrap_or(done);
+    let status = text("status").unwrap_or("done");
     let message = text("message").map(|message| format!(": {message}"));
-    format!("{about}  {outcome}{}", message.unwrap_or_default())
+    format!("{about}  {status}{}", message.unwrap_or_default())
 }
 
 fn reason(status: StatusCode, answer: &Value) -> String {
-    let said = answer["message"].as_str().unwrap_or("no message");
+    let said = answer["message"]
+        .as_str()
+        .unwrap_or("this is not wisr's answer");
     match status {
         StatusCode::UNAUTHORIZED => {
             format!("{said}: give the server's `revalidate.token` as --token or WISR_TOKEN")
         }
-        StatusCode::NOT_FOUND if answer["results"].is_null() => format!(
-            "{said} (404): the server has no revalidate endpoint until `revalidate.token` is set in wisr.toml"
-        ),
+        StatusCode::NOT_FOUND if answer["results"].is_null() => {
+            format!("{said} (404): is this wisr, and is `revalidate.token` set in its wisr.toml?")
+        }
         _ => format!("{said} ({})", status.as_u16()),
     }
 }
@@ -180,27 +179,37 @@ mod tests {
         let expected = json!({"paths": ["/a", "/b"], "tags": ["t"], "onlyGenerated": false});
         assert_eq!(body(&args), expected);
         let args = parse(&["--path", "/a", "--mode", "purge", "--only-generated"]).unwrap();
-        let expected =
-            json!({"paths": ["/a"], "tags": [], "onlyGenerated": true, "mode": "purge"});
+        let expected = json!({"paths": ["/a"], "tags": [], "onlyGenerated": true, "mode": "purge"});
         assert_eq!(body(&args), expected);
     }
 
     #[test]
     fn nothing_to_do_is_a_usage_error() {
         assert_eq!(parse(&[]).unwrap_err().exit_code(), 2);
-        assert_eq!(parse(&["--path", "/", "--mode", "x"]).unwrap_err().exit_code(), 2);
+        assert_eq!(
+            parse(&["--path", "/", "--mode", "x"])
+                .unwrap_err()
+                .exit_code(),
+            2
+        );
     }
 
     #[test]
     fn results_say_how_they_ended() {
-        let failed = json!({"path": "/a", "revalidated": false, "message": "it trapped"});
+        let failed = json!({"path": "/a", "status": "failed", "message": "it trapped"});
         assert_eq!(line(&failed), "/a  failed: it trapped");
-        assert_eq!(line(&json!({"tag": "t", "revalidated": true})), "tag t  ok");
+        assert_eq!(
+            line(&json!({"tag": "t", "status": "stale"})),
+            "tag t  stale"
+        );
     }
 
     #[test]
     fn a_wrong_token_names_the_fix() {
-        let reason = reason(StatusCode::UNAUTHORIZED, &json!({"message": "Invalid token"}));
+        let reason = reason(
+            StatusCode::UNAUTHORIZED,
+            &json!({"message": "Invalid token"}),
+        );
         assert!(reason.contains("WISR_TOKEN"), "{reason}");
     }
 }

@@ -65,7 +65,7 @@ async fn memory_is_bounded() {
         "bomb",
         FailureKind::Memory,
         "static-props",
-        "it may have 128 MiB (limit `memory`)",
+        "beyond its 128 MiB (limit `memory`)",
     )
     .await;
     assert!(failure.cost.memory > 100 << 20 && failure.cost.memory <= 128 << 20);
@@ -81,7 +81,7 @@ async fn memory_is_bounded() {
         "greedy",
         FailureKind::Memory,
         "static-props",
-        "it may have 32 MiB",
+        "beyond its 32 MiB",
     )
     .await;
 }
@@ -201,6 +201,18 @@ async fn a_panic_reads_like_an_error_that_one_can_act_on() {
 }
 
 #[tokio::test]
+async fn a_recursion_is_one_frame() {
+    let failure = ends(limits(), "recursion", FailureKind::Trap, "render", "recur").await;
+    let [frame, ..] = &failure.frames[..] else {
+        panic!("no frames")
+    };
+    assert!(
+        frame.function.contains("recurse (") && frame.function.ends_with(" times)"),
+        "{frame:?}"
+    );
+}
+
+#[tokio::test]
 async fn other_bad_ends() {
     use FailureKind::{Error, Exit, Invalid, ServerError, Trap};
     for (how, kind, call, words) in [
@@ -240,4 +252,48 @@ async fn nothing_is_granted() {
         fetch.result.is_err() && fetch.url == "http://127.0.0.1:9/x",
         "{fetch:?}"
     );
+}
+
+#[tokio::test]
+async fn without_a_pool_the_same_limits_hold() {
+    // More memories than there is address space for.
+    let engine = Engine::new(EngineConfig {
+        instances: 1_000_000,
+        fast_compile: true,
+        ..config()
+    })
+    .unwrap();
+    assert!(engine.runtime().pooling_allocator_metrics().is_none());
+    let module = engine.load(hostile_bytes(WASIP2)).await.unwrap();
+    let guest = guest_of(&engine, &module, limits());
+    assert!(guest.generate(&context("fine"), None).await.is_ok());
+    let failure = guest.generate(&context("bomb"), None).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Memory, "{failure}");
+}
+
+#[tokio::test]
+async fn absurd_limits_are_no_panic() {
+    let absurd = Limits {
+        cpu: Duration::MAX,
+        wall: Duration::MAX,
+        memory: u64::MAX,
+        page: u64::MAX,
+        props: u64::MAX,
+        fetches: u32::MAX,
+        fetches_in_flight: u32::MAX,
+        fetch_bytes: u64::MAX,
+    };
+    generate(absurd.clone(), "fine").await.unwrap();
+    generate(absurd, "fetch").await.unwrap();
+    let nothing = Limits {
+        cpu: Duration::ZERO,
+        wall: Duration::ZERO,
+        memory: 0,
+        page: 0,
+        props: 0,
+        fetches: 0,
+        fetches_in_flight: 0,
+        fetch_bytes: 0,
+    };
+    generate(nothing, "fine").await.unwrap_err();
 }

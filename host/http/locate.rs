@@ -1,0 +1,97 @@
+//! `locate`: from a path to the page that owns it, in one release.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+
+use crate::isr::{Ask, Patience};
+use crate::release::{Admission, Release, Routed};
+use crate::route::Path;
+
+/// A page that a path leads to.
+pub(super) struct Located {
+    pub(super) routed: Arc<Routed>,
+    pub(super) ask: Ask,
+    /// What a reader gets who finds no entry.
+    pub(super) patience: Patience,
+}
+
+/// The best route that has the page; the query counts as far as that route allows it.
+pub(super) fn locate(release: &Release, path: &Path, query: Option<&str>) -> Option<Located> {
+    release.table.matches(path).find_map(|found| {
+        let routed = found.value;
+        let patience = match routed.admits(path) {
+            Admission::Page => Patience::Wait,
+            Admission::Shell => Patience::Shell,
+            Admission::No => return None,
+        };
+        let query = query.map_or_else(Vec::new, |query| allowed(query, &routed.config.query));
+        Some(Located {
+            routed: routed.clone(),
+            ask: Ask::new(routed.page.clone(), path.as_str(), found.params, query),
+            patience,
+        })
+    })
+}
+
+/// The allowed parameters of a query, in the order of `names`, so that `?a=1&b=2` and `?b=2&a=1`
+/// are one page. Of a repeated one the first counts, as `URLSearchParams.get` has it.
+fn allowed(query: &str, names: &[String]) -> Vec<(String, String)> {
+    names
+        .iter()
+        .filter_map(|name| {
+            let value = pairs(query).find(|(key, _)| key == name)?.1;
+            Some((name.clone(), value.into_owned()))
+        })
+        .collect()
+}
+
+/// The pairs of a query (URL standard, section 5.1). Bytes that are no UTF-8 become U+FFFD.
+pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        })
+}
+
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['+', '%']) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_cut_down_to_what_the_route_allows() {
+        let names = ["page".to_owned(), "q".to_owned()];
+        let told = |query| {
+            let pairs = allowed(query, &names).into_iter();
+            pairs
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join("&")
+        };
+        for (query, expected) in [
+            ("q=a&page=2", "page=2&q=a"),
+            ("page=2&utm_source=x&q=a", "page=2&q=a"),
+            ("q=a%20b+c", "q=a b c"),
+            ("%71=a", "q=a"),
+            ("q=1&q=2", "q=1"),
+            ("q", "q="),
+            ("q=%ff", "q=\u{fffd}"),
+            ("q=a=b", "q=a=b"),
+            ("Q=1&&=", ""),
+        ] {
+            assert_eq!(told(query), expected, "{query}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `Call`: what a caller of the revalidate endpoint asks for. Pure.
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use serde::Deserialize;
+
+use super::super::Secret;
+use super::super::config::bearer;
+use super::super::locate::pairs;
+use crate::page::Tag;
+use crate::route::{Path, PathError};
+
+/// Paths and tags in one call: a content system changes hundreds at once, not more.
+const MAX_TARGETS: usize = 1_000;
+
+/// What is done with the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    /// Made anew before the call is answered.
+    Regenerate,
+    /// Shown once more, while they are made anew.
+    Stale,
+    /// Removed.
+    Purge,
+}
+
+/// A call, understood.
+#[derive(Debug, Default)]
+pub(super) struct Call {
+    pub(super) paths: Vec<Target>,
+    pub(super) tags: Vec<Tag>,
+    pub(super) only_generated: bool,
+    pub(super) mode: Option<Mode>,
+}
+
+/// A path, as the caller wrote it and as it is.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) written: String,
+    pub(super) path: Path,
+    pub(super) query: Option<String>,
+}
+
+/// The JSON body. Unknown fields are refused: a misspelt one would silently do nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct Written {
+    paths: Vec<String>,
+    tags: Vec<String>,
+    only_generated: bool,
+    mode: Option<Mode>,
+}
+
+/// Whether the caller knows the token, from `?secret=` or `authorization: Bearer`. Given twice, it
+/// is not given.
+pub(super) fn authorised(query: &str, headers: &HeaderMap, token: &Secret) -> bool {
+    let mut given = pairs(query)
+        .filter(|(name, _)| name == "secret")
+        .map(|(_, value)| value.into_owned().into_bytes())
+        .chain(
+            headers
+                .get_all(AUTHORIZATION)
+                .iter()
+                .map(|value| bearer(value).unwrap_or_default().to_vec()),
+        );
+    match (given.next(), given.next()) {
+        (Some(given), None) => token.is(&given),
+        _ => false,
+    }
+}
+
+impl Call {
+    /// Reads the query and the body, which may be empty.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, for the caller to read.
+    pub(super) fn parse(query: &str, body: &[u8]) -> Result<Self, String> {
+        let mut written = if body.trim_ascii().is_empty() {
+            Written::default()
+        } else {
+            serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?
+        };
+        for (name, value) in pairs(query) {
+            match &*name {
+                "path" => written.paths.push(value.into_owned()),
+                "tag" => written.tags.push(value.into_owned()),
+                "mode" => written.mode = Some(mode(&value)?),
+                "onlyGenerated" => written.only_generated = flag(&value)?,
+                // Hooks are called with parameters of their own as well.
+                _ => {}
+            }
+        }
+        written.check()
+    }
+}
+
+impl Written {
+    fn check(self) -> Result<Call, String> {
+        let count = self.paths.len() + self.tags.len();
+        if count == 0 {
+            return Err("neither a path nor a tag is given".to_owned());
+        }
+        if count > MAX_TARGETS {
+            return Err(format!("{count} paths and tags: at most {MAX_TARGETS}"));
+        }
+        if self.mode == Some(Mode::Purge) && !self.tags.is_empty() {
+            return Err("purge is for paths: tags can be made `stale` or regenerated".to_owned());
+        }
+        let paths = self.paths.into_iter().map(Target::parse);
+        let tags = self.tags.iter().map(|tag| Tag::new(tag));
+        Ok(Call {
+            paths: paths.collect::<Result<_, _>>()?,
+            tags: tags
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
+            only_generated: self.only_generated,
+            mode: self.mode,
+        })
+    }
+}
+
+impl Target {
+    fn parse(written: String) -> Result<Self, String> {
+        let (path, query) = match written.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (&*written, None),
+        };
+        let path = match Path::parse(path) {
+            // The page itself is meant, whatever its spelling.
+            Err(PathError::Elsewhere(normal)) => Path::parse(&normal),
+            parsed => parsed,
+        }
+        .map_err(|error| format!("path {written:?}: {error}"))?;
+        Ok(Self {
+            path,
+            query,
+            written,
+        })
+    }
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "regenerate" => Ok(Mode::Regenerate),
+        "stale" => Ok(Mode::Stale),
+        "purge" => Ok(Mode::Purge),
+        other => Err(format!(
+            "mode {other:?}: it is `regenerate`, `stale` or `purge`"
+        )),
+    }
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => Err(format!("onlyGenerated {other:?}: it is `true` or `false`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_token_comes_from_one_place_and_whole() {
+        let token = Secret::new("s3cret");
+        for (query, header, expected) in [
+            ("secret=s3cret", None, true),
+            ("path=/&secret=s3cret", None, true),
+            ("", Some("Bearer s3cret"), true),
+            ("", Some("bearer  s3cret "), true),
+            ("", None, false),
+            ("secret=", None, false),
+            ("secret=s3cre", None, false),
+            ("secret=s3cret&secret=s3cret", None, false),
+            ("secret=s3cret", Some("Bearer s3cret"), false),
+            ("", Some("Basic s3cret"), false),
+            ("", Some("s3cret"), false),
+            ("Secret=s3cret", None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(header) = header {
+                headers.insert(AUTHORIZATION, HeaderValue::from_static(header));
+            }
+            let told = authorised(query, &headers, &token);
+            assert_eq!(told, expected, "{query} {header:?}");
+        }
+    }
+
+    #[test]
+    fn query_and_body_say_the_same_things() {
+        let query =
+            "secret=x&path=/posts/1&path=/posts/%C3%A9/&tag=a&mode=stale&onlyGenerated=true";
+        let body = br#"{"paths":["/posts/1","/posts/%C3%A9/"],"tags":["a"],"mode":"stale","onlyGenerated":true}"#;
+        for call in [Call::parse(query, b" "), Call::parse("", body)] {
+            let call = call.unwrap();
+            let paths: Vec<_> = call
+                .paths
+                .iter()
+                .map(|target| target.path.as_str())
+                .collect();
+            assert_eq!(paths, ["/posts/1", "/posts/%C3%A9"]);
+            assert_eq!(call.tags[0].as_str(), "a");
+            assert_eq!((call.mode, call.only_generated), (Some(Mode::Stale), true));
+        }
+        let both = Call::parse("path=/b", br#"{"paths":["/a?q=1"]}"#).unwrap();
+        let written: Vec<_> = both.paths.iter().map(|target| &*target.written).collect();
+        assert_eq!(written, ["/a?q=1", "/b"]);
+        assert_eq!(both.paths[0].query.as_deref(), Some("q=1"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let many = format!("{{\"paths\":[{}\"/a\"]}}", "\"/a\",".repeat(MAX_TARGETS));
+        for (query, body, part) in [
+            ("", "", "neither a path nor a tag"),
+            ("path=posts", "", "begins with `/`"),
+            ("path=http://x/", "", "begins with `/`"),
+            ("path=/%25zz", "", "hexadecimal"),
+            ("tag=", "", "1 to 256"),
+            ("path=/&mode=now", "", "`regenerate`, `stale` or `purge`"),
+            ("path=/&onlyGenerated=yes", "", "`true` or `false`"),
+            ("tag=a&mode=purge", "", "purge is for paths"),
+            ("", "{", "the body: "),
+            ("", "[]", "the body: "),
+            ("", r#"{"path":["/"]}"#, "unknown field `path`"),
+            ("", r#"{"paths":"/"}"#, "expected a sequence"),
+            ("", &many, "at most 1000"),
+        ] {
+            let message = Call::parse(query, body.as_bytes()).unwrap_err();
+            assert!(message.contains(part), "{query} {body}: {message}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! `Endpoint`: `/api/revalidate`, by which content systems say that something has changed.
+
+mod call;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::{Map, Value, json};
+
+use super::Secret;
+use super::body::Body;
+use super::errors::no_store;
+use super::locate::{Located, locate};
+use crate::isr::{Ask, Isr, Refused};
+use crate::page::Tag;
+use crate::release::{Release, Releases};
+use crate::route::Path;
+use call::{Call, Mode, Target, authorised};
+
+/// Bytes of a body: a thousand long paths.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long a body may take: callers are machines near by.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Pages of one call that are made at once; the queue of generations has the last word.
+const AT_ONCE: usize = 16;
+
+/// Pages that one call regenerates for its tags; the others become stale.
+const MAX_TAGGED: usize = 1_000;
+
+/// How many entries are searched for tags.
+const MAX_SEARCHED: usize = 100_000;
+
+/// What the endpoint works with.
+pub(super) struct Endpoint<'a> {
+    pub(super) isr: &'a Isr,
+    pub(super) releases: &'a Releases,
+    pub(super) token: Option<&'a Secret>,
+}
+
+/// How it went for one path.
+enum Done {
+    Regenerated,
+    Stale,
+    Purged,
+    Absent,
+    NotGenerated,
+    UnknownRoute,
+    Refused(Refused),
+}
+
+impl Done {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Done::Regenerated => "regenerated",
+            Done::Stale => "stale",
+            Done::Purged => "purged",
+            Done::Absent => "absent",
+            Done::NotGenerated => "not-generated",
+            Done::UnknownRoute => "unknown-route",
+            Done::Refused(Refused::Overloaded { .. }) => "overloaded",
+            Done::Refused(_) => "failed",
+        }
+    }
+
+    fn told(&self, name: &str, value: &str) -> Value {
+        let mut told = Map::new();
+        told.insert(name.to_owned(), value.into());
+        told.insert("status".to_owned(), self.as_str().into());
+        if let Done::Refused(refused) = self {
+            told.insert("message".to_owned(), refused.to_string().into());
+        }
+        Value::Object(told)
+    }
+}
+
+impl Endpoint<'_> {
+    /// Answers one call.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let Some(token) = self.token else {
+            let off = "The revalidate endpoint is off: the server has no token";
+            return message(StatusCode::NOT_FOUND, off);
+        };
+        let (parts, body) = request.into_parts();
+        if !matches!(parts.method, Method::GET | Method::POST) {
+            let mut response = message(StatusCode::METHOD_NOT_ALLOWED, "Use GET or POST");
+            let allow = HeaderValue::from_static("GET, POST");
+            response.headers_mut().insert(header::ALLOW, allow);
+            return response;
+        }
+        let query = parts.uri.query().unwrap_or("");
+        if !authorised(query, &parts.headers, token) {
+            return message(StatusCode::UNAUTHORIZED, "Invalid token");
+        }
+        let body = match read(body).await {
+            Ok(body) => body,
+            Err(response) => return response,
+        };
+        match Call::parse(query, &body) {
+            Ok(call) => self.perform(call).await,
+            Err(mistake) => message(StatusCode::BAD_REQUEST, &mistake),
+        }
+    }
+
+    async fn perform(&self, call: Call) -> Response<Body> {
+        let release = self.releases.current();
+        let mode = call.mode.unwrap_or(Mode::Regenerate);
+        let only_generated = call.only_generated;
+        let outcomes: Vec<(Target, Done)> = stream::iter(call.paths)
+            .map(|target| {
+                let release = &release;
+                async move {
+                    let located = locate(release, &target.path, target.query.as_deref());
+                    let done = match located {
+                        Some(located) => self.apply(located, mode, only_generated).await,
+                        None => Done::UnknownRoute,
+                    };
+                    (target, done)
+                }
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        let told = |(target, done): &(Target, Done)| done.told("path", &target.written);
+        let mut results: Vec<Value> = outcomes.iter().map(told).collect();
+        let mut outcomes: Vec<Done> = outcomes.into_iter().map(|(_, done)| done).collect();
+        if !call.tags.is_empty() {
+            self.isr.invalidate_tags(&call.tags);
+            let stale = |tag: &Tag| Done::Stale.told("tag", tag.as_str());
+            results.extend(call.tags.iter().map(stale));
+        }
+        if !call.tags.is_empty() && call.mode == Some(Mode::Regenerate) {
+            for (key, done) in self.regenerate_tagged(&release, &call.tags).await {
+                results.push(done.told("path", &key));
+                outcomes.push(done);
+            }
+        }
+        summary(&outcomes, results)
+    }
+
+    async fn apply(&self, located: Located, mode: Mode, only_generated: bool) -> Done {
+        let Ask { key, .. } = &located.ask;
+        match mode {
+            Mode::Stale => {
+                self.isr.invalidate_paths(std::slice::from_ref(key));
+                Done::Stale
+            }
+            Mode::Purge if self.isr.purge(key) => Done::Purged,
+            Mode::Purge => Done::Absent,
+            Mode::Regenerate => match self.isr.revalidate(located.ask, only_generated).await {
+                Ok(_) => Done::Regenerated,
+                Err(Refused::NeverGenerated) => Done::NotGenerated,
+                Err(refused) => Done::Refused(refused),
+            },
+        }
+    }
+
+    /// Makes the known pages with any of these tags anew.
+    async fn regenerate_tagged(&self, release: &Release, tags: &[Tag]) -> Vec<(String, Done)> {
+        let known = self.isr.entries("", MAX_SEARCHED);
+        let tagged = known
+            .iter()
+            .filter(|entry| entry.stamp.tags.iter().any(|tag| tags.contains(tag)))
+            .filter_map(|entry| {
+                let (path, query) = match entry.key.as_str().split_once('?') {
+                    Some((path, query)) => (path, Some(query)),
+                    None => (entry.key.as_str(), None),
+                };
+                locate(release, &Path::parse(path).ok()?, query)
+            })
+            .take(MAX_TAGGED)
+            .collect::<Vec<Located>>();
+        stream::iter(tagged)
+            .map(async |located| {
+                let key = located.ask.key.to_string();
+                (key, self.apply(located, Mode::Regenerate, true).await)
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Response<Body>> {
+    let whole = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIME, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(message(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The body is larger than 64 KiB",
+        )),
+        Ok(Err(_)) => Err(message(StatusCode::BAD_REQUEST, "The body broke off")),
+        Err(_) => Err(message(
+            StatusCode::REQUEST_TIMEOUT,
+            "The body took longer than 10 s",
+        )),
+    }
+}
+
+/// A failure outweighs an unknown route, and both outweigh what went well.
+fn summary(outcomes: &[Done], results: Vec<Value>) -> Response<Body> {
+    let any = |kind: fn(&Done) -> bool| outcomes.iter().any(kind);
+    let (status, trouble) = if any(|done| matches!(done, Done::Refused(Refused::Failed(_)))) {
+        (StatusCode::INTERNAL_SERVER_ERROR, "Error revalidating")
+    } else if any(|done| matches!(done, Done::Refused(_))) {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many pages are being made",
+        )
+    } else if any(|done| matches!(done, Done::UnknownRoute)) {
+        (StatusCode::NOT_FOUND, "No route has this path")
+    } else {
+        (StatusCode::OK, "")
+    };
+    let mut told = json!({"revalidated": status == StatusCode::OK, "results": results});
+    if status != StatusCode::OK {
+        told["message"] = trouble.into();
+    }
+    respond(status, &told)
+}
+
+fn message(status: StatusCode, text: &str) -> Response<Body> {
+    respond(status, &json!({"message": text}))
+}
+
+fn respond(status: StatusCode, told: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(told.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CACHE_CONTROL, no_store());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::page::{Failure, FailureKind};
+
+    fn failed() -> Done {
+        let failure = Failure::new(FailureKind::Trap, "render", "out of cheese");
+        Done::Refused(Refused::Failed(Arc::new(failure)))
+    }
+
+    fn overloaded() -> Done {
+        let retry_after = Duration::from_secs(1);
+        Done::Refused(Refused::Overloaded { retry_after })
+    }
+
+    #[test]
+    fn the_worst_outcome_decides_the_status() {
+        for (outcomes, status) in [
+            (vec![Done::Regenerated, Done::Stale, Done::Purged], 200),
+            (vec![Done::Absent, Done::NotGenerated], 200),
+            (vec![], 200),
+            (vec![Done::Regenerated, Done::UnknownRoute], 404),
+            (vec![overloaded(), Done::UnknownRoute], 503),
+            (vec![Done::UnknownRoute, failed(), overloaded()], 500),
+        ] {
+            assert_eq!(summary(&outcomes, Vec::new()).status().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_as_next_tells_it_and_with_its_reason() {
+        let done = failed();
+        let results = vec![done.told("path", "/posts/1")];
+        let response = summary(&[done], results);
+        assert_eq!(
+            response.headers()[header::CACHE_CONTROL],
+            "private, no-store"
+        );
+        let Body::Full(body) = response.into_body() else {
+            panic!("no body");
+        };
+        let told: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(told["revalidated"], false);
+        assert_eq!(told["message"], "Error revalidating");
+        assert_eq!(told["results"][0]["path"], "/posts/1");
+        assert_eq!(told["results"][0]["status"], "failed");
+        let reason = told["results"][0]["message"].as_str().unwrap();
+        assert!(reason.contains("out of cheese"), "{reason}");
+    }
+}

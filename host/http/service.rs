@@ -1,0 +1,286 @@
+//! `Site`: answers one request of the public door.
+//!
+//! checks → the endpoint of wisr's own, a file, or the page → how the reader may have it. A fresh
+//! page is answered at once; everything else in a boxed future.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::check;
+use super::errors::Problem;
+use super::files::Files;
+use super::locate::{Located, locate};
+use super::overlay::Overlay;
+use super::respond::Reader;
+use super::revalidate;
+use super::showing::Showing;
+use super::{Answer, Config, Crawlers, Secret, Service};
+use crate::isr::{Ask, Isr, Patience, Served};
+use crate::page::{Content, Entry};
+use crate::release::{Release, Releases, Routed};
+use crate::route::Path;
+
+/// The built-in revalidate endpoint; a page of the site with this route takes its place.
+const REVALIDATE: &str = "/api/revalidate";
+
+/// Everything under it is wisr's own.
+const OWN: &str = "/_wisr/";
+
+/// The public door.
+pub struct Site {
+    releases: Arc<Releases>,
+    isr: Isr,
+    files: Option<Files>,
+    token: Option<Secret>,
+    crawlers: Crawlers,
+    dev: bool,
+    overlay: Option<Arc<Overlay>>,
+}
+
+/// Which form of an entry is asked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Face {
+    Page,
+    Data,
+}
+
+impl Site {
+    /// A site that serves the pages of `releases` through `isr`, and the files of the public
+    /// folder. `overlay` is what `wisr dev` adds.
+    pub fn new(
+        config: Config,
+        releases: Arc<Releases>,
+        isr: Isr,
+        overlay: Option<Arc<Overlay>>,
+    ) -> Self {
+        Self {
+            releases,
+            isr,
+            files: config.public.map(Files::watch),
+            token: config.token,
+            crawlers: config
+                .crawlers
+                .map_or_else(Crawlers::default, |parts| Crawlers::new(&parts)),
+            dev: config.dev,
+            overlay,
+        }
+    }
+
+    fn route(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        let target = check::target(method, uri, request.version(), headers);
+        let path = match target {
+            Ok(path) => path,
+            Err(problem) => {
+                let reader = Reader { headers, method };
+                return Answer::Now(reader.sized(problem.page(self.dev)));
+            }
+        };
+        if let Some(own) = path.as_str().strip_prefix(OWN) {
+            return self.own(own, &path, request);
+        }
+        if self.files.as_ref().is_some_and(|files| files.has(&path)) {
+            return self.file(request.into_parts().0);
+        }
+        let release = self.releases.load();
+        let located = locate(&release, &path, uri.query());
+        if path.as_str() == REVALIDATE && !takes_over(located.as_ref()) {
+            let site = self.clone();
+            return Answer::Later(Box::pin(async move {
+                let call = revalidate::Endpoint {
+                    isr: &site.isr,
+                    releases: &site.releases,
+                    token: site.token.as_ref(),
+                };
+                call.answer(request).await
+            }));
+        }
+        self.find(located, Face::Page, request)
+    }
+
+    /// `/_wisr/…`: data of pages, and in development the overlay.
+    fn own(self: &Arc<Self>, own: &str, path: &Path, request: Request<Incoming>) -> Answer {
+        let overlay = self.overlay.as_ref();
+        if let Some(response) = overlay.and_then(|overlay| overlay.serve(path.as_str())) {
+            return Answer::Now(response);
+        }
+        let page = own
+            .strip_prefix("data/")
+            .and_then(|name| name.strip_suffix(".json"))
+            .map(|name| {
+                if name == "index" {
+                    "/".to_owned()
+                } else {
+                    format!("/{name}")
+                }
+            })
+            .and_then(|page| Path::parse(&page).ok());
+        let located =
+            page.and_then(|page| locate(&self.releases.load(), &page, request.uri().query()));
+        self.find(located, Face::Data, request)
+    }
+
+    fn file(self: &Arc<Self>, parts: Parts) -> Answer {
+        let site = self.clone();
+        Answer::Later(Box::pin(async move {
+            match &site.files {
+                Some(files) => files.serve(parts).await,
+                None => Problem::NotFound.page(site.dev),
+            }
+        }))
+    }
+
+    fn find(
+        self: &Arc<Self>,
+        located: Option<Located>,
+        face: Face,
+        request: Request<Incoming>,
+    ) -> Answer {
+        let Some(located) = located else {
+            return self.later(request, async move |site, parts| {
+                site.problem(&Problem::NotFound, face, &parts).await
+            });
+        };
+        if !check::is_read(request.method()) {
+            return Answer::Now(match face {
+                Face::Page => Problem::Method.page(self.dev),
+                Face::Data => Problem::Method.json(),
+            });
+        }
+        if let Some(served) = self.isr.hit(&located.routed.page, &located.ask.key)
+            && let Some(response) = self.at_once(&served, &located, face, &request)
+        {
+            return Answer::Now(response);
+        }
+        self.later(request, async move |site, parts| {
+            site.wait(located, face, &parts).await
+        })
+    }
+
+    /// The response for a hit, unless the site's 404 page must be fetched for it.
+    fn at_once(
+        &self,
+        served: &Served,
+        located: &Located,
+        face: Face,
+        request: &Request<Incoming>,
+    ) -> Option<Response<Body>> {
+        let max_stale = located.routed.page.policy.max_stale;
+        let showing = Showing::of(served, self.isr.now(), max_stale)?;
+        let reader = Reader {
+            headers: request.headers(),
+            method: request.method(),
+        };
+        match (face, &showing.entry.content) {
+            (Face::Data, _) => Some(reader.data(&showing)),
+            (Face::Page, Content::NotFound) => None,
+            (Face::Page, _) => Some(reader.page(&showing, None)),
+        }
+    }
+
+    async fn wait(&self, located: Located, face: Face, parts: &Parts) -> Response<Body> {
+        let patience = match located.patience {
+            // A script asks for props, and a crawler for what it will index: a shell helps neither.
+            _ if face == Face::Data || self.crawlers.sent(&parts.headers) => Patience::Wait,
+            patience => patience,
+        };
+        let reader = Reader {
+            headers: &parts.headers,
+            method: &parts.method,
+        };
+        let served = match self.isr.serve(located.ask, patience).await {
+            Ok(served) => served,
+            Err(refused) => return self.problem(&refused.into(), face, parts).await,
+        };
+        if let Served::Shell(shell) = &served {
+            return reader.shell(shell);
+        }
+        let max_stale = located.routed.page.policy.max_stale;
+        let Some(showing) = Showing::of(&served, self.isr.now(), max_stale) else {
+            return self.problem(&Problem::NotFound, face, parts).await;
+        };
+        match (face, &showing.entry.content) {
+            (Face::Data, _) => reader.data(&showing),
+            (Face::Page, Content::NotFound) => {
+                let own = self.own_page(&Problem::NotFound).await;
+                reader.page(&showing, own.as_deref())
+            }
+            (Face::Page, _) => reader.page(&showing, None),
+        }
+    }
+
+    async fn problem(&self, problem: &Problem, face: Face, parts: &Parts) -> Response<Body> {
+        let reader = Reader {
+            headers: &parts.headers,
+            method: &parts.method,
+        };
+        match face {
+            Face::Data => reader.sized(problem.json()),
+            Face::Page => {
+                let own = self.own_page(problem).await;
+                reader.problem(problem, own.as_deref(), self.dev)
+            }
+        }
+    }
+
+    /// The site's own page for a problem, where it has one that does not fail itself.
+    async fn own_page(&self, problem: &Problem) -> Option<Arc<Entry>> {
+        let release = self.releases.current();
+        let (routed, path) = error_page(&release, problem)?;
+        let ask = Ask::new(routed.page.clone(), path, Vec::new(), Vec::new());
+        match self.isr.serve(ask, Patience::Wait).await.ok()? {
+            Served::Hit { entry, .. }
+            | Served::Stale { entry, .. }
+            | Served::Rendered { entry, .. }
+            | Served::LastGood { entry, .. } => Some(entry),
+            Served::Shell(_) => None,
+        }
+    }
+
+    fn later<F>(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        answer: impl FnOnce(Arc<Self>, Parts) -> F,
+    ) -> Answer
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Answer::Later(Box::pin(answer(self.clone(), request.into_parts().0)))
+    }
+}
+
+impl Service for Site {
+    fn answer(self: &Arc<Self>, mut request: Request<Incoming>, _: SocketAddr) -> Answer {
+        if self.overlay.is_none() || !Overlay::wanted(request.headers()) {
+            return self.route(request);
+        }
+        Overlay::prepare(request.headers_mut());
+        match self.route(request) {
+            Answer::Now(response) => Answer::Now(Overlay::inject(response)),
+            Answer::Later(response) => {
+                Answer::Later(Box::pin(async { Overlay::inject(response.await) }))
+            }
+        }
+    }
+}
+
+/// Whether a page of the site's own was made for the revalidate endpoint; a catch-all was not.
+fn takes_over(located: Option<&Located>) -> bool {
+    located.is_some_and(|located| &*located.routed.page.route == REVALIDATE)
+}
+
+fn error_page<'a>(
+    release: &'a Release,
+    problem: &Problem,
+) -> Option<(&'a Arc<Routed>, &'static str)> {
+    match problem {
+        Problem::NotFound => Some((release.not_found.as_ref()?, "/404")),
+        Problem::Failed(_) => Some((release.error.as_ref()?, "/500")),
+        _ => None,
+    }
+}
