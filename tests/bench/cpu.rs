@@ -23,11 +23,19 @@ impl Cores {
     /// Two cores for servers and two others for the load, if there are four.
     pub(crate) fn divide() -> Result<Self> {
         let mask = sched_getaffinity(None)?;
-        let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| mask.is_set(*core)).collect();
+        let all: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|core| mask.is_set(*core))
+            .collect();
         let half = all.len() / 2;
         Ok(match all.len() {
-            0..4 => Self { servers: all.clone(), load: all },
-            _ => Self { servers: all[..2].to_vec(), load: all[half..half + 2].to_vec() },
+            0..4 => Self {
+                servers: all.clone(),
+                load: all,
+            },
+            _ => Self {
+                servers: all[..2].to_vec(),
+                load: all[half..half + 2].to_vec(),
+            },
         })
     }
 
@@ -45,10 +53,15 @@ pub(crate) fn pin(cores: &[usize]) -> Result<()> {
 }
 
 /// Runs `work` on a thread that is pinned to `cores`: a process started there stays there.
-pub(crate) fn pinned<T: Send>(cores: &[usize], work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn pinned<T: Send>(
+    cores: &[usize],
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| pin(cores).and_then(|()| work()));
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -57,13 +70,19 @@ pub(crate) fn spent(root: u32) -> Result<Duration> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut ticks = HashMap::new();
     for entry in fs::read_dir("/proc")? {
-        let Ok(pid) = entry?.file_name().to_string_lossy().parse() else { continue };
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse() else {
+            continue;
+        };
         // A process that ended meanwhile is none of ours: ours run until they are stopped.
-        let Some((parent, used)) = stat(pid) else { continue };
+        let Some((parent, used)) = stat(pid) else {
+            continue;
+        };
         children.entry(parent).or_default().push(pid);
         ticks.insert(pid, used);
     }
-    let mut sum = *ticks.get(&root).with_context(|| format!("process {root} has ended"))?;
+    let mut sum = *ticks
+        .get(&root)
+        .with_context(|| format!("process {root} has ended"))?;
     let mut open = vec![root];
     while let Some(pid) = open.pop() {
         for child in children.get(&pid).into_iter().flatten() {
@@ -80,14 +99,21 @@ fn stat(pid: u32) -> Option<(u32, u32)> {
     // The second field is the program's name, in which anything may stand.
     let (_, fields) = text.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split(' ').collect();
-    let ticks = fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
+    let ticks = fields
+        .get(11..15)?
+        .iter()
+        .filter_map(|ticks| ticks.parse::<u32>().ok())
+        .sum();
     Some((fields.get(1)?.parse().ok()?, ticks))
 }
 
 /// Resident memory of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib << 10)
 }

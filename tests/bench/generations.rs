@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::bare_wasm::Bare;
 use crate::cpu::{Cores, pinned, spent};
 use crate::load::Load;
-use crate::loops::{Bare, Own, Split};
+use crate::own::Own;
 use crate::report::{Report, median, progress};
 use crate::site::{Site, regenerate};
 
@@ -25,6 +26,22 @@ const PAGES: usize = 16;
 /// How often, and for how long.
 const HTTP_ROUNDS: usize = 4;
 const HTTP_SPAN: Duration = Duration::from_secs(2);
+
+/// Instances at once, and bytes of memory for each: wisr's defaults, near enough.
+pub(crate) const INSTANCES: u32 = 8;
+pub(crate) const MEMORY: usize = 128 << 20;
+
+/// Microseconds of one generation.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Split {
+    pub(crate) instantiate: f64,
+    pub(crate) static_props: f64,
+    pub(crate) render: f64,
+    /// Drop, and in wisr all that surrounds the calls.
+    pub(crate) rest: f64,
+    pub(crate) encode: f64,
+    pub(crate) total: f64,
+}
 
 /// The part of a generation that a row tells.
 type Part = fn(&Split) -> f64;
@@ -45,17 +62,35 @@ const PARTS: [(&str, Part); 6] = [
 pub(crate) fn run(module: &[u8], site: &Site, cores: &Cores, report: &mut Report) -> Result<()> {
     let rounds = pinned(&cores.servers, || in_process(module))?;
     let column = |kind: usize, part: Part| -> Vec<f64> {
-        rounds.iter().map(|round| median(round[kind].iter().map(part).collect())).collect()
+        rounds
+            .iter()
+            .map(|round| median(round[kind].iter().map(part).collect()))
+            .collect()
     };
     let paired = |kind: usize, part: Part| -> Vec<f64> {
-        column(kind, part).iter().zip(column(0, |split| split.total)).map(|(own, bare)| own / bare).collect()
+        column(kind, part)
+            .iter()
+            .zip(column(0, |split| split.total))
+            .map(|(own, bare)| own / bare)
+            .collect()
     };
     report.section("Generations, one at a time, medians of rounds, to the bare wasmtime loop");
-    report.ratio("wisr's sandbox / bare loop", paired(1, |split| split.total), Some(1.4));
+    report.ratio(
+        "wisr's sandbox / bare loop",
+        paired(1, |split| split.total),
+        Some(1.4),
+    );
     let uncoded: Part = |split| split.total - split.encode;
-    report.ratio("wisr's regeneration without encode / bare loop", paired(2, uncoded), Some(1.4));
+    report.ratio(
+        "wisr's regeneration without encode / bare loop",
+        paired(2, uncoded),
+        Some(1.4),
+    );
     report.section("Generations: the split");
-    for (kind, name) in ["bare loop", "wisr's sandbox", "wisr's regeneration"].iter().enumerate() {
+    for (kind, name) in ["bare loop", "wisr's sandbox", "wisr's regeneration"]
+        .iter()
+        .enumerate()
+    {
         for (part_name, part) in PARTS {
             let values = column(kind, part);
             if values.iter().any(|value| *value != 0.0) {
@@ -70,7 +105,9 @@ pub(crate) fn run(module: &[u8], site: &Site, cores: &Cores, report: &mut Report
 
 /// One list of generations for each kind, for each round.
 fn in_process(module: &[u8]) -> Result<Vec<[Vec<Split>; 3]>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         progress("generations: compiling");
         let (bare, own) = (Bare::new(module)?, Own::new(module).await?);
@@ -100,23 +137,32 @@ fn over_http(site: &Site, cores: &Cores, report: &mut Report) -> Result<()> {
     wisr.settle()?;
     let load = Load {
         addr: wisr.site,
-        requests: (0..PAGES).map(|page| regenerate(&format!("/p/{page}"))).collect(),
+        requests: (0..PAGES)
+            .map(|page| regenerate(&format!("/p/{page}")))
+            .collect(),
         connections: PAGES,
         pace: None,
     };
     let (mut per_second, mut cpu, mut latency) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=HTTP_ROUNDS {
-        progress(&format!("regenerations over HTTP, round {round} of {HTTP_ROUNDS}"));
+        progress(&format!(
+            "regenerations over HTTP, round {round} of {HTTP_ROUNDS}"
+        ));
         let before = spent(wisr.process.pid())?;
         let measured = load.run(&cores.load, HTTP_SPAN)?;
-        let used = spent(wisr.process.pid())?.saturating_sub(before).as_secs_f64() * 1e6;
+        let used = spent(wisr.process.pid())?
+            .saturating_sub(before)
+            .as_secs_f64()
+            * 1e6;
         if round > 0 {
             per_second.push(measured.per_second());
             cpu.push(used / measured.requests() as f64);
             latency.push(measured.quantile(0.99));
         }
     }
-    report.section(&format!("Regenerations through /api/revalidate, {PAGES} pages at once, stored and compressed"));
+    report.section(&format!(
+        "Regenerations through /api/revalidate, {PAGES} pages at once, stored and compressed"
+    ));
     report.row("regenerations", per_second, "/s", None);
     report.row("CPU for each, all of wisr", cpu, "us", None);
     report.row("p99", latency, "us", None);
@@ -134,9 +180,24 @@ fn split(entries: &Value, report: &mut Report) {
     if costs.is_empty() {
         return report.missing("the split of regenerations: /api/entries tells no costs");
     }
-    for field in ["cpu_us", "instantiate_us", "static_props_us", "render_us", "encode_us", "wall_us"] {
-        let values: Vec<f64> = costs.iter().filter_map(|cost| cost[field].as_f64()).collect();
-        report.row(format!("cost.{field}, over the last {}", values.len()), values, "us", None);
+    for field in [
+        "cpu_us",
+        "instantiate_us",
+        "static_props_us",
+        "render_us",
+        "encode_us",
+        "wall_us",
+    ] {
+        let values: Vec<f64> = costs
+            .iter()
+            .filter_map(|cost| cost[field].as_f64())
+            .collect();
+        report.row(
+            format!("cost.{field}, over the last {}", values.len()),
+            values,
+            "us",
+            None,
+        );
     }
 }
 
@@ -147,4 +208,8 @@ fn find_costs<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
         Value::Array(values) => values.iter().for_each(|value| find_costs(value, found)),
         _ => {}
     }
+}
+
+pub(crate) fn micros(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e6
 }

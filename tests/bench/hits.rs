@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::bare::HEADERS;
+use crate::bare_http::HEADERS;
 use crate::cpu::{Cores, spent};
 use crate::load::{Load, get, once};
 use crate::report::{Report, progress};
@@ -20,7 +20,13 @@ const TURN: Duration = Duration::from_millis(900);
 
 /// The headers of wisr's response that the opponents repeat, so that heads are of like size; the
 /// others each of them makes itself.
-const REPEATED: [&str; 5] = ["cache-control", "cache-status", "x-wisr-cache", "vary", "age"];
+const REPEATED: [&str; 5] = [
+    "cache-control",
+    "cache-status",
+    "x-wisr-cache",
+    "vary",
+    "age",
+];
 
 /// What one turn gave.
 #[derive(Clone, Copy)]
@@ -61,7 +67,11 @@ pub(crate) fn run(site: &Site, cores: &Cores, report: &mut Report) -> Result<()>
             rounds.push(turns.into_iter().map(Result::ok).collect());
         }
     }
-    rounds.iter().all(|turns| turns[0].is_some()).then_some(()).context("wisr did not answer")?;
+    rounds
+        .iter()
+        .all(|turns| turns[0].is_some())
+        .then_some(())
+        .context("wisr did not answer")?;
     tell(&ring.targets, &rounds, report);
     Ok(())
 }
@@ -72,12 +82,24 @@ fn gather(site: &Site, cores: &Cores, report: &mut Report) -> Result<Ring> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("page"), &body)?;
     let mut headers = headers(&head, &REPEATED);
-    let bare_headers = [headers.clone(), self::headers(&head, &["etag", "last-modified", "content-type"])];
-    fs::write(folder.path().join(HEADERS), serde_json::to_vec(&bare_headers.concat())?)?;
+    let bare_headers = [
+        headers.clone(),
+        self::headers(&head, &["etag", "last-modified", "content-type"]),
+    ];
+    fs::write(
+        folder.path().join(HEADERS),
+        serde_json::to_vec(&bare_headers.concat())?,
+    )?;
     // Two of nginx's own, which it would send twice.
     headers.retain(|(name, _)| name != "age");
 
-    let own = |name, headers| Target { name, pid: wisr.process.pid(), addr: wisr.site, path: PAGE, headers };
+    let own = |name, headers| Target {
+        name,
+        pid: wisr.process.pid(),
+        addr: wisr.site,
+        path: PAGE,
+        headers,
+    };
     let mut targets = vec![own("wisr", ""), own("wisr, br", "accept-encoding: br\r\n")];
     let (process, target) = bare(folder.path(), &cores.servers)?;
     let origin = target.addr;
@@ -98,7 +120,11 @@ fn gather(site: &Site, cores: &Cores, report: &mut Report) -> Result<Ring> {
         Err(absent) => report.missing(absent),
     }
     compare_bodies(&targets, &body, report);
-    Ok(Ring { _processes: processes, targets, _folder: folder })
+    Ok(Ring {
+        _processes: processes,
+        targets,
+        _folder: folder,
+    })
 }
 
 /// Opponents that serve something else would win or lose for nothing.
@@ -106,7 +132,12 @@ fn compare_bodies(targets: &[Target], body: &[u8], report: &mut Report) {
     for target in targets.iter().filter(|target| target.headers.is_empty()) {
         match once(target.addr, &get(target.path, "")) {
             Ok((head, served)) if served == body => {
-                progress(&format!("{}: a head of {} bytes, a body of {}", target.name, head.len(), served.len()));
+                progress(&format!(
+                    "{}: a head of {} bytes, a body of {}",
+                    target.name,
+                    head.len(),
+                    served.len()
+                ));
             }
             Ok((head, served)) => report.missing(format!(
                 "{}: serves {} bytes instead of {}: {head}",
@@ -122,7 +153,9 @@ fn compare_bodies(targets: &[Target], body: &[u8], report: &mut Report) {
 fn headers(head: &str, names: &[&str]) -> Vec<(String, String)> {
     let lines = head.lines().filter_map(|line| line.split_once(':'));
     let pairs = lines.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-    pairs.filter(|(name, _)| names.contains(&name.as_str())).collect()
+    pairs
+        .filter(|(name, _)| names.contains(&name.as_str()))
+        .collect()
 }
 
 fn turn(target: &Target, cores: &Cores) -> Result<Turn> {
@@ -149,7 +182,10 @@ fn expected(opponent: &str) -> Option<f64> {
 
 fn tell(targets: &[Target], rounds: &[Vec<Option<Turn>>], report: &mut Report) {
     let column = |index: usize, of: fn(Turn) -> f64| -> Vec<f64> {
-        rounds.iter().filter_map(|turns| turns[index].map(of)).collect()
+        rounds
+            .iter()
+            .filter_map(|turns| turns[index].map(of))
+            .collect()
     };
     let paired = |one: usize, other: usize, of: fn(Turn) -> f64| -> Vec<f64> {
         let pair = |turns: &Vec<Option<Turn>>| Some(of(turns[one]?) / of(turns[other]?));
@@ -158,23 +194,54 @@ fn tell(targets: &[Target], rounds: &[Vec<Option<Turn>>], report: &mut Report) {
     report.section("Hits: CPU time for each request, wisr to another, round by round");
     for (index, target) in targets.iter().enumerate().skip(1) {
         let ratios = paired(0, index, |turn| turn.cpu);
-        report.ratio(format!("wisr / {}", target.name), ratios, expected(target.name));
+        report.ratio(
+            format!("wisr / {}", target.name),
+            ratios,
+            expected(target.name),
+        );
     }
     report.section("Hits: the floor: the bare hyper loop to another");
     for (index, target) in targets.iter().enumerate().skip(3) {
-        report.ratio(format!("bare hyper / {}", target.name), paired(2, index, |turn| turn.cpu), None);
+        report.ratio(
+            format!("bare hyper / {}", target.name),
+            paired(2, index, |turn| turn.cpu),
+            None,
+        );
     }
     report.section("Hits: requests per second and p99, wisr to another");
     for (index, target) in targets.iter().enumerate().skip(1) {
         let name = target.name;
-        report.ratio(format!("requests/s, wisr / {name}"), paired(0, index, |turn| turn.per_second), None);
-        report.ratio(format!("p99, wisr / {name}"), paired(0, index, |turn| turn.p99), None);
+        report.ratio(
+            format!("requests/s, wisr / {name}"),
+            paired(0, index, |turn| turn.per_second),
+            None,
+        );
+        report.ratio(
+            format!("p99, wisr / {name}"),
+            paired(0, index, |turn| turn.p99),
+            None,
+        );
     }
     report.section("Hits: as measured");
     for (index, target) in targets.iter().enumerate() {
         let name = target.name;
-        report.row(format!("{name}: CPU"), column(index, |turn| turn.cpu), "us", None);
-        report.row(format!("{name}: requests"), column(index, |turn| turn.per_second), "/s", None);
-        report.row(format!("{name}: p99"), column(index, |turn| turn.p99), "us", None);
+        report.row(
+            format!("{name}: CPU"),
+            column(index, |turn| turn.cpu),
+            "us",
+            None,
+        );
+        report.row(
+            format!("{name}: requests"),
+            column(index, |turn| turn.per_second),
+            "/s",
+            None,
+        );
+        report.row(
+            format!("{name}: p99"),
+            column(index, |turn| turn.p99),
+            "us",
+            None,
+        );
     }
 }

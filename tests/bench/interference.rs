@@ -39,10 +39,23 @@ enum Beside {
 pub(crate) fn run(module: &[u8], site: &Site, cores: &Cores, report: &mut Report) -> Result<()> {
     let wisr = site.serve(&cores.servers)?;
     wisr.settle()?;
-    let bench = Bench { module, site, wisr: &wisr, cores, compiled: AtomicUsize::new(0) };
+    let bench = Bench {
+        module,
+        site,
+        wisr: &wisr,
+        cores,
+        compiled: AtomicUsize::new(0),
+    };
     let full = Load::hits(wisr.site, PAGE, "");
-    let paced = Load { pace: Some(PACE), ..full.clone() };
-    let kinds = [Beside::Nothing, Beside::Generations, Beside::GenerationsAndCompiling];
+    let paced = Load {
+        pace: Some(PACE),
+        ..full.clone()
+    };
+    let kinds = [
+        Beside::Nothing,
+        Beside::Generations,
+        Beside::GenerationsAndCompiling,
+    ];
     let mut rounds = Vec::new();
     for round in 0..ROUNDS {
         progress(&format!("interference, round {} of {ROUNDS}", round + 1));
@@ -75,10 +88,15 @@ impl Bench<'_> {
             let compiler = scope.spawn(|| self.keep_compiling(beside, &done));
             // The other work is to be under way.
             std::thread::sleep(SWAP);
-            let measured = loads.iter().map(|load| load.run(&self.cores.load, TURN)).collect();
+            let measured = loads
+                .iter()
+                .map(|load| load.run(&self.cores.load, TURN))
+                .collect();
             done.store(true, Ordering::Relaxed);
             for thread in [busy, compiler] {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             }
             measured
         })
@@ -87,7 +105,9 @@ impl Bench<'_> {
     fn keep_busy(&self, beside: Beside, done: &AtomicBool) -> Result<()> {
         let load = Load {
             addr: self.wisr.site,
-            requests: (0..BUSY).map(|page| regenerate(&format!("/busy/{page}"))).collect(),
+            requests: (0..BUSY)
+                .map(|page| regenerate(&format!("/busy/{page}")))
+                .collect(),
             connections: BUSY,
             pace: None,
         };
@@ -111,25 +131,58 @@ impl Bench<'_> {
 
 fn tell(rounds: &[Vec<Vec<Measured>>], report: &mut Report) {
     let column = |beside: usize, load: usize, of: fn(&Measured) -> f64| -> Vec<f64> {
-        rounds.iter().map(|turns| of(&turns[beside][load])).collect()
+        rounds
+            .iter()
+            .map(|turns| of(&turns[beside][load]))
+            .collect()
     };
     let paired = |beside: usize, load: usize, of: fn(&Measured) -> f64| -> Vec<f64> {
         let alone = column(0, load, of);
-        column(beside, load, of).iter().zip(alone).map(|(busy, alone)| busy / alone).collect()
+        column(beside, load, of)
+            .iter()
+            .zip(alone)
+            .map(|(busy, alone)| busy / alone)
+            .collect()
     };
-    let kinds = ["alone", "beside 8 busy generations", "beside those and compiling"];
+    let kinds = [
+        "alone",
+        "beside 8 busy generations",
+        "beside those and compiling",
+    ];
     let p99: fn(&Measured) -> f64 = |measured| measured.quantile(0.99);
-    for (load, name) in ["12,800 hits/s", "as many hits as possible"].iter().enumerate() {
+    for (load, name) in ["12,800 hits/s", "as many hits as possible"]
+        .iter()
+        .enumerate()
+    {
         report.section(&format!("Interference: {name}"));
         for (beside, kind) in kinds.iter().enumerate().skip(1) {
-            report.ratio(format!("p99, {kind} / alone"), paired(beside, load, p99), None);
+            report.ratio(
+                format!("p99, {kind} / alone"),
+                paired(beside, load, p99),
+                None,
+            );
             let rate = paired(beside, load, Measured::per_second);
             report.ratio(format!("requests/s, {kind} / alone"), rate, None);
         }
         for (beside, kind) in kinds.iter().enumerate() {
-            report.row(format!("{kind}: p50"), column(beside, load, |of| of.quantile(0.5)), "us", None);
-            report.row(format!("{kind}: p99"), column(beside, load, p99), "us", None);
-            report.row(format!("{kind}: requests"), column(beside, load, Measured::per_second), "/s", None);
+            report.row(
+                format!("{kind}: p50"),
+                column(beside, load, |of| of.quantile(0.5)),
+                "us",
+                None,
+            );
+            report.row(
+                format!("{kind}: p99"),
+                column(beside, load, p99),
+                "us",
+                None,
+            );
+            report.row(
+                format!("{kind}: requests"),
+                column(beside, load, Measured::per_second),
+                "/s",
+                None,
+            );
         }
     }
 }

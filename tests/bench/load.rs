@@ -62,7 +62,12 @@ pub(crate) fn get(path: &str, headers: &str) -> Vec<u8> {
 impl Load {
     /// 64 connections that all GET `path`.
     pub(crate) fn hits(addr: SocketAddr, path: &str, headers: &str) -> Self {
-        Self { addr, requests: vec![get(path, headers)], connections: 64, pace: None }
+        Self {
+            addr,
+            requests: vec![get(path, headers)],
+            connections: 64,
+            pace: None,
+        }
     }
 
     /// Puts the load on the server for `span`, from one thread on each of `cores`.
@@ -75,18 +80,25 @@ impl Load {
             let part = |number| scope.spawn(move || self.part(cores, number, span));
             let threads: Vec<_> = (0..cores.len()).map(part).collect();
             let ends = threads.into_iter().map(|thread| thread.join());
-            ends.map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            ends.map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         });
         let elapsed = start.elapsed();
         let mut latencies = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
-        ensure!(!latencies.is_empty(), "{} answered nothing in {span:?}", self.addr);
+        ensure!(
+            !latencies.is_empty(),
+            "{} answered nothing in {span:?}",
+            self.addr
+        );
         latencies.sort_unstable();
         Ok(Measured { elapsed, latencies })
     }
 
     fn part(&self, cores: &[usize], number: usize, span: Duration) -> Result<Vec<u32>> {
         pin(&cores[number..=number])?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let end = Instant::now() + span;
             let mine = (number..self.connections).step_by(cores.len());
@@ -132,12 +144,21 @@ async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
     let mut filled = 0;
     let (head, length) = loop {
         let read = stream.read(&mut buffer[filled..]).await?;
-        ensure!(read > 0, "the server closed a connection that was to be kept");
+        ensure!(
+            read > 0,
+            "the server closed a connection that was to be kept"
+        );
         filled += read;
-        if let Some(end) = buffer[..filled].windows(4).position(|four| four == b"\r\n\r\n") {
+        if let Some(end) = buffer[..filled]
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+        {
             break (end + 4, length(&buffer[..end])?);
         }
-        ensure!(filled < buffer.len(), "a response head of more than {BUFFER} bytes");
+        ensure!(
+            filled < buffer.len(),
+            "a response head of more than {BUFFER} bytes"
+        );
     };
     let mut missing = (head + length).saturating_sub(filled);
     while missing > 0 {
@@ -154,9 +175,9 @@ fn length(head: &[u8]) -> Result<usize> {
     if !head.starts_with(b"HTTP/1.1 200") {
         bail!("instead of 200: {}", String::from_utf8_lossy(head));
     }
-    let line = head.split(|byte| *byte == b'\n').find(|line| {
-        line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME)
-    });
+    let line = head
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME));
     let value = line.context("a response without content-length")?[NAME.len()..].trim_ascii();
     Ok(std::str::from_utf8(value)?.parse()?)
 }
@@ -170,9 +191,14 @@ pub(crate) fn once(addr: SocketAddr, request: &[u8]) -> Result<(String, Vec<u8>)
     let mut buffer = [0; 4096];
     loop {
         let read = stream.read(&mut buffer)?;
-        ensure!(read > 0, "the server closed the connection before its answer was complete");
+        ensure!(
+            read > 0,
+            "the server closed the connection before its answer was complete"
+        );
         all.extend_from_slice(&buffer[..read]);
-        let Some(end) = all.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let Some(end) = all.windows(4).position(|four| four == b"\r\n\r\n") else {
+            continue;
+        };
         let whole = end + 4 + length(&all[..end])?;
         if all.len() >= whole {
             let head = String::from_utf8_lossy(&all[..end]).into_owned();

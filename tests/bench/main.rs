@@ -4,13 +4,14 @@
 //! ratios are of the same round, so that a noisy machine disturbs both sides alike. What an opponent
 //! lacks is told, not failed on; the exit code is 1 only when wisr itself could not be measured.
 
-mod bare;
+mod bare_http;
+mod bare_wasm;
 mod cpu;
 mod generations;
 mod hits;
 mod interference;
 mod load;
-mod loops;
+mod own;
 mod report;
 mod servers;
 mod site;
@@ -35,11 +36,22 @@ const PARTS: [&str; 4] = ["hits", "generations", "interference", "small"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let ended = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let ended = match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         // The bare loop is a process of its own: its CPU time is to be told apart.
         ["--bare", addr, folder, threads] => serve_bare(addr, folder, threads),
         // cargo passes `--bench`.
-        words => measure(words.iter().copied().filter(|word| *word != "--bench").collect()),
+        words => measure(
+            words
+                .iter()
+                .copied()
+                .filter(|word| *word != "--bench")
+                .collect(),
+        ),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,19 +63,29 @@ fn main() -> ExitCode {
 }
 
 fn serve_bare(addr: &str, folder: &str, threads: &str) -> Result<()> {
-    bare::serve(addr.parse::<SocketAddr>()?, Path::new(folder), threads.parse()?)
+    bare_http::serve(
+        addr.parse::<SocketAddr>()?,
+        Path::new(folder),
+        threads.parse()?,
+    )
 }
 
 fn measure(parts: Vec<&str>) -> Result<()> {
     if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(part)) {
-        bail!("no part is called {unknown:?}; there are {}", PARTS.join(", "));
+        bail!(
+            "no part is called {unknown:?}; there are {}",
+            PARTS.join(", ")
+        );
     }
     let cores = Cores::divide()?;
     let module = site::module()?;
     let site = Site::lay_out(&module)?;
     let mut report = Report::default();
     let mut failures = Vec::new();
-    for part in PARTS.iter().filter(|part| parts.is_empty() || parts.contains(part)) {
+    for part in PARTS
+        .iter()
+        .filter(|part| parts.is_empty() || parts.contains(part))
+    {
         let ended = match *part {
             "hits" => hits::run(&site, &cores, &mut report),
             "generations" => generations::run(&module, &site, &cores, &mut report),

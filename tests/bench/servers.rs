@@ -100,11 +100,24 @@ pub(crate) fn free() -> Result<SocketAddr> {
 pub(crate) fn bare(folder: &Path, cores: &[usize]) -> Result<(Process, Target)> {
     let addr = free()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--bare").arg(addr.to_string()).arg(folder).arg(cores.len().to_string());
+    command
+        .arg("--bare")
+        .arg(addr.to_string())
+        .arg(folder)
+        .arg(cores.len().to_string());
     let mut process = Process::start("the bare hyper loop", command, cores)?;
     process.listens(addr).context("the bare hyper loop")?;
     let pid = process.pid();
-    Ok((process, Target { name: "bare hyper", pid, addr, path: "/page", headers: "" }))
+    Ok((
+        process,
+        Target {
+            name: "bare hyper",
+            pid,
+            addr,
+            path: "/page",
+            headers: "",
+        },
+    ))
 }
 
 /// nginx, four ways: the file and the proxied page, each with and without a cache of open files.
@@ -120,11 +133,20 @@ pub(crate) fn nginx(
         let config = nginx_config(folder, headers, origin, addrs, cores.len());
         fs::write(folder.join("nginx.conf"), config)?;
         let mut command = Command::new("nginx");
-        command.arg("-p").arg(folder).args(["-c", "nginx.conf", "-e", "error.log"]);
+        command
+            .arg("-p")
+            .arg(folder)
+            .args(["-c", "nginx.conf", "-e", "error.log"]);
         let mut process = Process::start("nginx", command, cores)?;
         process.listens(addrs[3])?;
         let pid = process.pid();
-        let target = |name, addr| Target { name, pid, addr, path: "/page", headers: "" };
+        let target = |name, addr| Target {
+            name,
+            pid,
+            addr,
+            path: "/page",
+            headers: "",
+        };
         let targets = [
             target("nginx static", addrs[0]),
             target("nginx static, open_file_cache", addrs[1]),
@@ -143,15 +165,26 @@ fn nginx_config(
     [file, open_file, proxied, open_proxied]: [SocketAddr; 4],
     workers: usize,
 ) -> String {
-    let added = headers.iter().map(|(name, value)| format!("add_header {name} '{value}';\n"));
+    let added = headers
+        .iter()
+        .map(|(name, value)| format!("add_header {name} '{value}';\n"));
     let added: String = added.collect();
     // Workers of root would become somebody who may not read a private folder.
-    let user = if geteuid().is_root() { "user root;" } else { "" };
+    let user = if geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
     let open = "open_file_cache max=100 inactive=10m; open_file_cache_valid 10m;";
     let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temp: String = temp.map(|kind| format!("{kind}_temp_path temp;\n")).concat();
+    let temp: String = temp
+        .map(|kind| format!("{kind}_temp_path temp;\n"))
+        .concat();
     let file_server = |addr, more: &str| {
-        format!("server {{ listen {addr}; root {}; {more}\n{added} }}\n", folder.display())
+        format!(
+            "server {{ listen {addr}; root {}; {more}\n{added} }}\n",
+            folder.display()
+        )
     };
     let proxy_server = |addr, more: &str| {
         format!(
@@ -186,7 +219,17 @@ pub(crate) fn varnish(
         let addr = free()?;
         let mut command = Command::new("varnishd");
         command
-            .args(["-F", "-j", "none", "-T", "none", "-s", "malloc,64m", "-p", "thread_pools=2"])
+            .args([
+                "-F",
+                "-j",
+                "none",
+                "-T",
+                "none",
+                "-s",
+                "malloc,64m",
+                "-p",
+                "thread_pools=2",
+            ])
             .args(["-a", &addr.to_string(), "-b", &origin.to_string()])
             .arg("-n")
             .arg(folder.join("varnish"))
@@ -195,7 +238,16 @@ pub(crate) fn varnish(
         let mut process = Process::start("varnishd", command, cores)?;
         process.listens(addr)?;
         let pid = process.pid();
-        Ok((process, Target { name: "Varnish", pid, addr, path: "/page", headers: "" }))
+        Ok((
+            process,
+            Target {
+                name: "Varnish",
+                pid,
+                addr,
+                path: "/page",
+                headers: "",
+            },
+        ))
     };
     start().map_err(|error| absent(&error, "Varnish", "varnish"))
 }

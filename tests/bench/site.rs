@@ -78,9 +78,15 @@ impl Site {
         let mut address = |door: &str| -> Result<SocketAddr> {
             let line = lines.next().context("wisr ended before it listened")??;
             let url = line.strip_prefix(&format!("wisr: {door} on http://"));
-            Ok(url.with_context(|| format!("wisr said {line:?}"))?.parse()?)
+            Ok(url
+                .with_context(|| format!("wisr said {line:?}"))?
+                .parse()?)
         };
-        Ok(Running { site: address("site")?, admin: address("admin")?, process })
+        Ok(Running {
+            site: address("site")?,
+            admin: address("admin")?,
+            process,
+        })
     }
 }
 
@@ -121,13 +127,26 @@ pub(crate) fn module() -> Result<Vec<u8>> {
     let folder: PathBuf = root.join("target/fixtures");
     let mut cargo = Command::new("cargo");
     cargo
-        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "-p", "tenk"])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--target",
+            "wasm32-wasip2",
+            "-p",
+            "tenk",
+        ])
         .arg("--manifest-path")
         .arg(root.join("tests/fixtures/Cargo.toml"))
         .arg("--target-dir")
         .arg(&folder);
     // What was set for this build is not meant for the guest's.
-    for foreign in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER"] {
+    for foreign in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "RUSTC_WRAPPER",
+    ] {
         cargo.env_remove(foreign);
     }
     if !cargo.status().context("running cargo")?.success() {
@@ -139,7 +158,9 @@ pub(crate) fn module() -> Result<Vec<u8>> {
 /// `module` with another version: other bytes, the same page.
 pub(crate) fn patched(module: &[u8], version: u32) -> Result<Vec<u8>> {
     const MARKER: &[u8] = b"TENK-VERSION-";
-    let at = module.windows(MARKER.len()).position(|bytes| bytes == MARKER);
+    let at = module
+        .windows(MARKER.len())
+        .position(|bytes| bytes == MARKER);
     let at = at.context("the module carries no version")? + MARKER.len();
     let mut bytes = module.to_vec();
     bytes[at..at + 4].copy_from_slice(format!("{:04}", version % 10_000).as_bytes());

@@ -39,9 +39,24 @@ pub(crate) fn run(site: &Site, cores: &Cores, report: &mut Report) -> Result<()>
         memory.push(resident(wisr.process.pid())? as f64 / 1e6);
     }
     report.section("Small");
-    report.row("start to the first page, modules compiled before", starts, "ms", Some(START_AT_MOST));
-    report.row("resident memory at rest", memory, "MB", Some(MEMORY_AT_MOST));
+    report.row(
+        "start to the first page, modules compiled before",
+        starts,
+        "ms",
+        Some(START_AT_MOST),
+    );
+    report.row(
+        "resident memory at rest",
+        memory,
+        "MB",
+        Some(MEMORY_AT_MOST),
+    );
     let program = std::fs::metadata(env!("CARGO_BIN_EXE_wisr"))?.len() as f64 / 1e6;
-    report.row("the program, line tables included", vec![program], "MB", None);
+    report.row(
+        "the program, line tables included",
+        vec![program],
+        "MB",
+        None,
+    );
     Ok(())
 }

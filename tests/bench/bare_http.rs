@@ -25,14 +25,18 @@ pub(crate) fn serve(addr: SocketAddr, folder: &Path, threads: usize) -> Result<(
     for (name, value) in listed {
         headers.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
     }
-    let listeners = (0..threads).map(|_| listen(addr)).collect::<Result<Vec<_>>>()?;
+    let listeners = (0..threads)
+        .map(|_| listen(addr))
+        .collect::<Result<Vec<_>>>()?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = listeners
             .into_iter()
             .map(|listener| scope.spawn(|| run(listener, &headers, &body)))
             .collect();
         threads.into_iter().try_for_each(|thread| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })
 }
@@ -47,7 +51,9 @@ fn listen(addr: SocketAddr) -> Result<TcpListener> {
 }
 
 fn run(listener: TcpListener, headers: &HeaderMap, body: &Bytes) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -61,7 +67,9 @@ fn run(listener: TcpListener, headers: &HeaderMap, body: &Bytes) -> Result<()> {
                 std::future::ready(Ok::<_, Infallible>(response))
             });
             // A connection that ends badly is its client's affair.
-            tokio::task::spawn_local(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+            tokio::task::spawn_local(
+                http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
+            );
         }
     })
 }
