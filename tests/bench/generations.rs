@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use tokio::runtime::Builder;
 
 use crate::bare_wasm::Bare;
 use crate::cpu::{Cores, pinned, spent};
@@ -105,12 +106,17 @@ pub(crate) fn run(module: &[u8], site: &Site, cores: &Cores, report: &mut Report
 
 /// One list of generations for each kind, for each round.
 fn in_process(module: &[u8]) -> Result<Vec<[Vec<Split>; 3]>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let threads = Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         progress("generations: compiling");
-        let (bare, own) = (Bare::new(module)?, Own::new(module).await?);
+        let (bare, own) = (
+            Bare::new(module)?,
+            Own::new(module, threads.handle().clone()).await?,
+        );
         let mut rounds = Vec::new();
         for round in 0..=ROUNDS {
             let mut lists = [Vec::new(), Vec::new(), Vec::new()];

@@ -55,7 +55,7 @@ impl Measured {
 
 /// A GET of `path`, with further header lines.
 pub(crate) fn get(path: &str, headers: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: bench.test\r\nuser-agent: versus\r\naccept: */*\r\n{headers}\r\n")
+    format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: versus\r\naccept: */*\r\n{headers}\r\n")
         .into_bytes()
 }
 

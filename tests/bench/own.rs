@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use tokio::runtime::Handle;
 use wisr::guest::{self, EngineConfig, Guest, Limits, outbound};
 use wisr::isr::{self, Ask, Isr};
 use wisr::page::{Cause, Context, Cost, Outcome, Page, Policy, Revalidate};
@@ -19,11 +20,11 @@ pub(crate) struct Own {
     page: Arc<Page>,
     isr: Isr,
     context: Context,
-    _threads: tokio::runtime::Runtime,
 }
 
 impl Own {
-    pub(crate) async fn new(module: &[u8]) -> Result<Self> {
+    /// The cache's generations run on `runtime`.
+    pub(crate) async fn new(module: &[u8], runtime: Handle) -> Result<Self> {
         let engine = guest::Engine::new(EngineConfig {
             cache: None,
             instances: INSTANCES,
@@ -53,10 +54,6 @@ impl Own {
             renderer: Arc::new(guest),
             policy,
         });
-        let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
         let metrics = Arc::new(Metrics::new());
         let isr = Isr::new(
             isr::Config {
@@ -68,7 +65,7 @@ impl Own {
                 store: Arc::new(Memory::new(64 << 20, metrics.clone())),
                 marks: Arc::new(Marks::default()),
                 clock: Clock::system(),
-                runtime: threads.handle().clone(),
+                runtime,
                 incidents: Arc::new(Incidents::default()),
                 metrics,
             },
@@ -80,12 +77,7 @@ impl Own {
             query: Vec::new(),
             cause: Cause::OnDemand,
         };
-        Ok(Self {
-            page,
-            isr,
-            context,
-            _threads: threads,
-        })
+        Ok(Self { page, isr, context })
     }
 
     /// What the sandbox takes, from nothing to a checked document.

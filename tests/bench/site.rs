@@ -114,7 +114,7 @@ impl Running {
 pub(crate) fn regenerate(path: &str) -> Vec<u8> {
     let body = format!(r#"{{"paths":["{path}"],"mode":"regenerate"}}"#);
     format!(
-        "POST /api/revalidate HTTP/1.1\r\nhost: bench.test\r\nauthorization: Bearer {TOKEN}\r\n\
+        "POST /api/revalidate HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {TOKEN}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
