@@ -89,9 +89,9 @@ impl Client {
 /// HTTP library would send; they must say `connection: close`, or be answered by closing.
 pub(crate) async fn raw(to: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).await.unwrap();
-    stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    // A server that refuses may reset the connection after its answer.
+    // A server that refuses may answer before it has read everything, and reset the connection.
+    let _ = stream.write_all(bytes).await;
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }

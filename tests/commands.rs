@@ -29,12 +29,10 @@ async fn help_is_complete() {
         "dev",
         "build",
         "serve",
-        "new",
+        "content",
         "check",
-        "revalidate",
-        "releases",
-        "rollback",
         "routes",
+        "revalidate",
     ] {
         let listed = overview
             .stdout
@@ -289,18 +287,7 @@ fn source(broken: bool) -> TempDir {
              [profile.release]\nopt-level = \"s\"\npanic = \"abort\"\n"
         )
     };
-    let page = "use wisr_guest::{Context, Document, Page, Result, StaticProps};\n\
-        struct Hello;\n\
-        impl Page for Hello {\n\
-            type Props = String;\n\
-            fn static_props(ctx: &Context) -> Result<StaticProps<String>> {\n\
-                Ok(StaticProps::new(format!(\"hello from {}\", ctx.path)))\n\
-            }\n\
-            fn render(_: &Context, props: String) -> Result<Document> {\n\
-                Ok(Document::html(props))\n\
-            }\n\
-        }\n\
-        wisr_guest::page!(Hello);\n";
+    let page = include_str!("fixtures/hello.rs");
     put(here.path(), "src/index/Cargo.toml", manifest("index"));
     put(here.path(), "src/index/page.rs", page);
     put(here.path(), "src/posts/[id]/Cargo.toml", manifest("post"));

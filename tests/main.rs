@@ -4,6 +4,12 @@
 //! stand on. A test lays out a site in a temporary folder, scripts the origin that its pages read
 //! from, starts the server and watches what readers get.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics, and shows what the server said"
+)]
+
 // The bench: a site, the origin behind it, the client before it, the modules in it.
 mod client;
 mod modules;
@@ -12,6 +18,7 @@ mod site;
 
 // The promises.
 mod commands;
+mod doors;
 mod on_demand;
 mod publication;
 mod regeneration;

@@ -201,3 +201,9 @@ fn tool(name: &str) -> Command {
     }
     command
 }
+
+/// The module that traps at its start is valid: whoever refuses it has tried it.
+#[test]
+fn the_module_that_traps_at_its_start_is_valid() {
+    wasmparser::validate(&trapping_at_start()).unwrap();
+}

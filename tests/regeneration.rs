@@ -62,7 +62,7 @@ async fn a_stale_page_is_served_at_once_while_one_generation_renews_it() {
     site.until("/posts/1", |answer| answer.verdict() == "STALE")
         .await;
     site.until_calls("/posts/1", 2).await;
-    for answer in all(site.crowd(&["/posts/1"; 20]).await).await {
+    for answer in all((0..20).map(|_| site.waiting("/posts/1")).collect()).await {
         assert_eq!(
             (answer.status, answer.verdict(), answer.n()),
             (200, "STALE", 1)
@@ -800,7 +800,7 @@ async fn a_failing_shell_makes_the_reader_wait() {
     assert_eq!((answer.status, answer.n()), (200, 1));
 }
 
-/// A listing that fails is an incident and harms no other route.
+/// A listing that fails is an incident, is asked for again, and harms no other route.
 #[tokio::test]
 async fn a_failing_listing_is_an_incident_and_harms_no_other_route() {
     let site = Site::new()
@@ -810,6 +810,14 @@ async fn a_failing_listing_is_an_incident_and_harms_no_other_route() {
         .await;
     assert_eq!(site.get("/about").await.status, 200);
     site.until_incident("listing", "/posts/[id]").await;
+    site.origin
+        .script("/@paths/posts", json!({ "paths": [{ "id": "1" }] }));
+    site.until_calls("/posts/1", 1).await;
+    assert_eq!(
+        site.origin.causes("/posts/1"),
+        ["Build"],
+        "made once it is listed"
+    );
 }
 
 /// Pages survive a crash, and their age goes on counting from when they were made.
@@ -836,4 +844,97 @@ async fn pages_survive_a_crash_and_keep_their_age() {
         assert_eq!(page.header(name), old.header(name), "{name}");
     }
     assert_eq!(site.origin.count("/posts/1"), 1);
+}
+
+/// The folder of state may be deleted: that costs a cold start and nothing else.
+#[tokio::test]
+async fn the_state_may_be_deleted() {
+    let mut site = posts().await;
+    site.get("/posts/1").await;
+    site.kill();
+    let _ = std::fs::remove_dir_all(site.folder().join(".wisr"));
+    site.restart().await;
+    assert_eq!(site.get("/posts/1").await.verdict(), "MISS");
+}
+
+/// State that was damaged costs pages their entries at worst, never the server its start.
+#[tokio::test]
+async fn damaged_state_is_survived() {
+    let mut site = posts().await;
+    site.renew("/posts/1").await;
+    site.kill();
+    let state = site.folder().join(".wisr");
+    let mut damaged = 0;
+    for file in crate::swap::walk(&state) {
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes.iter_mut().skip(middle).for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&file, bytes).unwrap();
+        damaged += 1;
+    }
+    assert!(damaged > 0, "there is state");
+    site.restart().await;
+    let page = site.get("/posts/1").await;
+    assert_eq!(page.status, 200, "{}", page.text());
+}
+
+/// When places are scarce, readers come before on-demand calls and those before the background.
+#[tokio::test]
+async fn readers_come_before_calls_and_calls_before_the_background() {
+    let site = posts_with("[generations]\nconcurrency = 1\nwait = \"60s\"").await;
+    site.origin
+        .script("/posts/background", json!({ "revalidate": 1 }));
+    site.get("/posts/background").await;
+    site.origin.hold("/posts/first");
+    let first = site.waiting("/posts/first");
+    site.until_calls("/posts/first", 1).await;
+    site.until("/posts/background", |answer| answer.verdict() == "STALE")
+        .await;
+    site.until_metric("wisr_generations_waiting", 1.0).await;
+    let call = site.renew("/posts/call");
+    let rest = async {
+        site.until_metric("wisr_generations_waiting", 2.0).await;
+        let reader = site.waiting("/posts/reader");
+        site.until_metric("wisr_generations_waiting", 3.0).await;
+        site.origin.release("/posts/first");
+        assert_eq!(reader.await.unwrap().status, 200);
+    };
+    tokio::join!(call, rest);
+    assert_eq!(first.await.unwrap().status, 200);
+    site.until_calls("/posts/background", 2).await;
+    let order: Vec<_> = site
+        .origin
+        .all_calls()
+        .into_iter()
+        .skip(1)
+        .map(|call| call.path)
+        .collect();
+    assert_eq!(
+        order,
+        [
+            "/posts/first",
+            "/posts/reader",
+            "/posts/call",
+            "/posts/background"
+        ]
+    );
+}
+
+/// Who counts as a crawler can be configured.
+#[tokio::test]
+async fn the_list_of_crawlers_can_be_configured() {
+    let site = Site::new()
+        .pages(&["posts/[id]"])
+        .listed("/posts/[id]", "posts", json!({ "fallback": "shell" }))
+        .config("[shell]\ncrawlers = [\"housebot\"]")
+        .start()
+        .await;
+    let ours = site
+        .get_with("/posts/1", &[("user-agent", "HouseBot/1.0")])
+        .await;
+    assert_eq!(ours.verdict(), "MISS");
+    let other = site
+        .get_with("/posts/2", &[("user-agent", "Googlebot/2.1")])
+        .await;
+    assert_eq!(other.verdict(), "SHELL");
 }

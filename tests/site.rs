@@ -110,7 +110,17 @@ impl Site {
 
     /// Starts the server and waits only until it listens.
     pub(crate) async fn start_unready(self) -> Running {
+        self.start_on(Origin::start().await).await
+    }
+
+    /// Starts the server while the origin holds back the answer for `path`.
+    pub(crate) async fn start_held(self, path: &str) -> Running {
         let origin = Origin::start().await;
+        origin.hold(path);
+        self.start_on(origin).await
+    }
+
+    async fn start_on(self, origin: Origin) -> Running {
         for (path, answer) in self.scripts {
             origin.script(&path, answer);
         }

@@ -249,7 +249,7 @@ fn functions(source: &Source) -> Vec<String> {
             true => 0,
             false => lines[start..]
                 .iter()
-                .position(|line| closed(&line))
+                .position(closed)
                 .unwrap_or(lines.len() - start),
         };
         if end + 1 > FUNCTION_LINES {

@@ -17,7 +17,7 @@ pub(super) struct Warmer {
     pub(super) releases: Arc<Releases>,
     pub(super) isr: Isr,
     pub(super) metrics: Arc<Metrics>,
-    /// Becomes true once the first release's pages were made.
+    /// Becomes true once the first release's pages were made, as far as modules could list them.
     pub(super) ready: watch::Sender<bool>,
 }
 
@@ -41,8 +41,13 @@ impl Warmer {
             }
             routes = now;
             let pass = async {
-                prerender(&release, &self.isr).await;
+                let late = prerender(&release, &self.isr).await;
                 self.ready.send_replace(true);
+                let passes = late.into_iter().map(async |routed| {
+                    routed.ready().await;
+                    prerender_route(&release, routed, &self.isr).await
+                });
+                join_all(passes).await;
                 std::future::pending::<()>().await;
             };
             // A newer release overtakes the pass: what it still had to make may be gone by now.
@@ -54,23 +59,43 @@ impl Warmer {
     }
 }
 
-async fn prerender(release: &Release, isr: &Isr) {
-    let passes = release
-        .table
-        .iter()
-        .map(|(_, routed)| prerender_route(release, routed, isr));
+/// Makes what is listed. Returns the routes whose module could not list its paths when it was
+/// asked first: one that never can must not keep the others from being called ready.
+async fn prerender<'a>(release: &'a Release, isr: &Isr) -> Vec<&'a Arc<Routed>> {
+    let routes = release.table.iter().map(|(_, routed)| routed);
+    let passes = routes.map(async |routed| {
+        routed.tried().await;
+        match routed.is_listed() {
+            true => Ok(prerender_route(release, routed, isr).await),
+            false => Err(routed),
+        }
+    });
     let mut total = Prerendered::default();
+    let mut late = Vec::new();
     for report in join_all(passes).await {
-        total.made += report.made;
-        total.fresh += report.fresh;
-        total.failed.extend(report.failed);
+        match report {
+            Ok(report) => {
+                total.made += report.made;
+                total.fresh += report.fresh;
+                total.failed.extend(report.failed);
+            }
+            Err(routed) => late.push(routed),
+        }
     }
     let (made, fresh, failed) = (total.made, total.fresh, total.failed.len());
-    tracing::info!(release = release.id, made, fresh, failed, "prerendered");
+    let late_routes = late.len();
+    tracing::info!(
+        release = release.id,
+        made,
+        fresh,
+        failed,
+        late_routes,
+        "prerendered"
+    );
+    late
 }
 
 async fn prerender_route(release: &Release, routed: &Arc<Routed>, isr: &Isr) -> Prerendered {
-    routed.ready().await;
     // `/posts/[id]` may list `new` while `/posts/new` is a page of its own.
     let owns = |path: &Path| {
         let owner = release.table.matches(path).next();

@@ -72,7 +72,7 @@ impl Cli {
 /// Logs go to stderr, as `WISR_LOG` says; the default shows what needs attention.
 fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WISR_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("wisr=info,warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("wisr=info,warn,notify=error"));
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -5,22 +5,22 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 /// Writes a line of data to stdout. A reader that went away (`wisr routes | head`) is no error.
-pub fn data(line: impl Display) {
+pub(super) fn data(line: impl Display) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 /// Writes a line of talk to stderr.
-pub fn say(line: impl Display) {
+pub(super) fn say(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Whether a person watches the talk.
-pub fn watched() -> bool {
+pub(super) fn watched() -> bool {
     io::stderr().is_terminal()
 }
 
 /// Rows in columns as wide as their widest cell, two spaces apart; `head` only where there are rows.
-pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     if rows.is_empty() {
         return String::new();
     }
@@ -40,7 +40,7 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
 }
 
 /// A size in bytes as a person says it: `512 B`, `1.2 MiB`.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
         None => format!("{bytes} B"),
@@ -52,7 +52,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// A time span as a person says it: `85 ms`, `2.4 s`.
-pub fn span(time: Duration) -> String {
+pub(super) fn span(time: Duration) -> String {
     match time.as_millis() {
         millis @ 0..1_000 => format!("{millis} ms"),
         millis => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),

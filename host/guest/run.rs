@@ -41,6 +41,9 @@ pub(super) struct Run<'a> {
 /// An absurd wall time must not overflow a clock.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
+/// How long requests may outlive the generation that made them.
+const GRACE: Duration = Duration::from_millis(500);
+
 impl<'a> Order<'a> {
     /// Waits for a place and makes a sandbox in it. Its time runs from there. `session` makes what
     /// it may do on the network until its wall time is over.
@@ -50,7 +53,9 @@ impl<'a> Order<'a> {
     ) -> Run<'a> {
         let permit = self.engine.place().await;
         let started = Instant::now();
-        let deadline = tokio::time::Instant::now() + self.limits.wall.min(LONGEST);
+        // Requests end a little later, so that it is the wall time that ends a guest who waits for
+        // one, and not an error that the guest makes what it likes of.
+        let deadline = tokio::time::Instant::now() + self.limits.wall.min(LONGEST) + GRACE;
         let fittings = Fittings {
             journal: Journal::new(Arc::clone(&self.route), self.engine.next_generation()),
             session: session(deadline),

@@ -299,7 +299,12 @@ impl AsyncRead for Watched {
         }
         match this.pulse.deadline(&this.patience) {
             Some(deadline) => this.reading.poll(deadline, cx).map(|()| Err(late())),
-            None => Poll::Pending,
+            None => {
+                // Once hyper knows that there is nothing to read, it does not ask again when the
+                // response is out: the alarm makes it look.
+                let look = Instant::now() + this.patience.idle;
+                this.reading.poll(look, cx).map(|()| Err(late()))
+            }
         }
     }
 }

@@ -283,8 +283,11 @@ mod tests {
     use super::super::connection::Answer;
     use super::*;
 
-    /// Answers with the path; `/slow` waits for the signal first.
-    struct Echo(watch::Receiver<bool>);
+    /// Answers with the path; `/slow` says that it has arrived and waits for the signal.
+    struct Echo {
+        go: watch::Receiver<bool>,
+        arrived: watch::Sender<bool>,
+    }
 
     impl Service for Echo {
         fn answer(self: &Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> Answer {
@@ -292,7 +295,8 @@ mod tests {
             if path != "/slow" {
                 return Answer::Now(Response::new(Body::from(path)));
             }
-            let mut go = self.0.clone();
+            self.arrived.send_replace(true);
+            let mut go = self.go.clone();
             Answer::Later(Box::pin(async move {
                 told(&mut go).await;
                 Response::new(Body::from(path))
@@ -304,6 +308,7 @@ mod tests {
         addr: SocketAddr,
         stop: watch::Sender<bool>,
         go: watch::Sender<bool>,
+        arrived: watch::Receiver<bool>,
         open: Gauge,
         serving: Serving,
     }
@@ -322,13 +327,17 @@ mod tests {
     fn start(config: Config) -> Server {
         let open = config.open.clone();
         let bound = Bound::bind(config).unwrap();
-        let ((stop, stopping), (go, going)) = (watch::channel(false), watch::channel(false));
+        let (stop, stopping) = watch::channel(false);
+        let (go, going) = watch::channel(false);
+        let (arrived, arrivals) = watch::channel(false);
         let addr = bound.addr();
-        let serving = bound.serve(Arc::new(Echo(going)), stopping);
+        let echo = Echo { go: going, arrived };
+        let serving = bound.serve(Arc::new(echo), stopping);
         Server {
             addr,
             stop,
             go,
+            arrived: arrivals,
             open,
             serving,
         }
@@ -420,12 +429,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_in_flight_is_finished_after_the_stop_signal() {
-        let server = start(config());
+        let mut server = start(config());
         let idle = TcpStream::connect(server.addr).await.unwrap();
         let slow = tokio::spawn(talk_owned(
             server.addr,
             "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n",
         ));
+        told(&mut server.arrived).await;
         while server.open.get() < 2 {
             tokio::task::yield_now().await;
         }
@@ -444,7 +454,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_drain_has_an_end() {
-        let server = start(Config {
+        let mut server = start(Config {
             drain: Duration::from_millis(50),
             ..config()
         });
@@ -452,9 +462,7 @@ mod tests {
             server.addr,
             "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n",
         ));
-        while server.open.get() < 1 {
-            tokio::task::yield_now().await;
-        }
+        told(&mut server.arrived).await;
         server.stop.send(true).unwrap();
         server.serving.join().await.unwrap();
         assert_eq!(slow.await.unwrap(), "");

@@ -141,6 +141,8 @@ impl Site {
         face: Face,
         request: Request<Incoming>,
     ) -> Answer {
+        // Error pages answer for others; they have no address of their own.
+        let located = located.filter(|located| !is_error_page(&located.routed.page.route));
         let Some(located) = located else {
             return self.later(request, async move |site, parts| {
                 site.problem(&Problem::NotFound, face, &parts).await
@@ -272,6 +274,10 @@ impl Service for Site {
 /// Whether a page of the site's own was made for the revalidate endpoint; a catch-all was not.
 fn takes_over(located: Option<&Located>) -> bool {
     located.is_some_and(|located| &*located.routed.page.route == REVALIDATE)
+}
+
+fn is_error_page(route: &str) -> bool {
+    matches!(route, "/404" | "/500")
 }
 
 fn error_page<'a>(

@@ -160,81 +160,72 @@ mod tests {
             .map(|name| headers[name].to_str().unwrap().to_owned())
     }
 
+    const OWN: &str = "public, max-age=0, s-maxage=60, stale-while-revalidate=40";
+    const FOREVER: &str = "public, max-age=0, s-maxage=31536000";
+    const OVER: &str = "public, max-age=0, s-maxage=0";
+
+    fn sixty(at: Timestamp) -> Arc<Entry> {
+        entry(Revalidate::After(60), at)
+    }
+
+    fn expect(served: &Served, expected: [&str; 3]) {
+        let told = told(served);
+        assert_eq!(told, expected);
+        // RFC 8941: it is a list that any structured-fields parser reads.
+        sfv::Parser::new(&told[1]).parse::<sfv::List>().unwrap();
+    }
+
     #[test]
-    fn each_way_an_entry_is_shown() {
-        let sixty = entry(Revalidate::After(60), NOW);
-        let never = entry(Revalidate::Never, NOW);
-        let old = entry(
-            Revalidate::After(60),
-            Timestamp::from_millis(784_111_707_900),
+    fn a_fresh_page_says_how_long_it_stays_so() {
+        let ttl = Some(Duration::from_millis(42_900));
+        let hit = Served::Hit {
+            entry: sixty(NOW),
+            ttl,
+        };
+        expect(&hit, ["HIT", "wisr; hit; ttl=42", OWN]);
+        let (entry, ttl) = (entry(Revalidate::Never, NOW), None);
+        expect(&Served::Hit { entry, ttl }, ["HIT", "wisr; hit", FOREVER]);
+    }
+
+    #[test]
+    fn a_page_that_was_waited_for_says_for_which_generation() {
+        let made = |collapsed| Served::Rendered {
+            entry: sixty(NOW),
+            collapsed,
+        };
+        expect(&made(false), ["MISS", "wisr; fwd=uri-miss; stored", OWN]);
+        expect(
+            &made(true),
+            ["MISS", "wisr; fwd=uri-miss; stored; collapsed", OWN],
         );
-        let own = "public, max-age=0, s-maxage=60, stale-while-revalidate=40";
-        let forever = "public, max-age=0, s-maxage=31536000";
-        let over = "public, max-age=0, s-maxage=0";
-        let stale = |entry: &Arc<Entry>, why, renewal| Served::Stale {
-            entry: entry.clone(),
+    }
+
+    #[test]
+    fn a_stale_page_says_why_and_what_is_done() {
+        let old = sixty(Timestamp::from_millis(784_111_707_900));
+        let stale = |why, renewal| Served::Stale {
+            entry: old.clone(),
             why,
             renewal,
         };
-        let ttl = Some(Duration::from_millis(42_900));
-        for (served, expected) in [
-            (
-                Served::Hit {
-                    entry: sixty.clone(),
-                    ttl,
-                },
-                ["HIT", "wisr; hit; ttl=42", own],
-            ),
-            (
-                Served::Hit {
-                    entry: never.clone(),
-                    ttl: None,
-                },
-                ["HIT", "wisr; hit", forever],
-            ),
-            (
-                Served::Rendered {
-                    entry: sixty.clone(),
-                    collapsed: false,
-                },
-                ["MISS", "wisr; fwd=uri-miss; stored", own],
-            ),
-            (
-                Served::Rendered {
-                    entry: sixty.clone(),
-                    collapsed: true,
-                },
-                ["MISS", "wisr; fwd=uri-miss; stored; collapsed", own],
-            ),
-            (
-                stale(&old, Why::Age, Renewal::Started),
-                ["STALE", "wisr; hit; ttl=-10; detail=\"expired\"", own],
-            ),
-            (
-                stale(&old, Why::Age, Renewal::BackOff),
-                [
-                    "STALE",
-                    "wisr; hit; ttl=-10; detail=\"expired, back-off\"",
-                    own,
-                ],
-            ),
-            (
-                stale(&never, Why::Module, Renewal::Collapsed),
-                ["STALE", "wisr; hit; detail=\"module-changed\"", over],
-            ),
-            (
-                Served::LastGood {
-                    entry: old.clone(),
-                    failure: Arc::new(Failure::new(FailureKind::Cpu, "render", "")),
-                },
-                ["STALE", "wisr; fwd=stale; detail=\"last-good, cpu\"", over],
-            ),
-        ] {
-            let told = told(&served);
-            assert_eq!(told, expected);
-            // RFC 8941: it is a list that any structured-fields parser reads.
-            sfv::Parser::new(&told[1]).parse::<sfv::List>().unwrap();
-        }
+        let told = "wisr; hit; ttl=-10; detail=\"expired\"";
+        expect(&stale(Why::Age, Renewal::Started), ["STALE", told, OWN]);
+        let told = "wisr; hit; ttl=-10; detail=\"expired, back-off\"";
+        expect(&stale(Why::Age, Renewal::BackOff), ["STALE", told, OWN]);
+        let told = "wisr; hit; detail=\"module-changed\"";
+        expect(
+            &stale(Why::Module, Renewal::Collapsed),
+            ["STALE", told, OVER],
+        );
+        let failure = Arc::new(Failure::new(FailureKind::Cpu, "render", ""));
+        let last_good = Served::LastGood {
+            entry: old.clone(),
+            failure,
+        };
+        expect(
+            &last_good,
+            ["STALE", "wisr; fwd=stale; detail=\"last-good, cpu\"", OVER],
+        );
     }
 
     #[test]

@@ -23,6 +23,7 @@ const INCIDENTS: usize = 16;
 /// The paths that a module listed, once it is known. Dropping it ends the asking.
 pub struct Listing {
     known: Arc<SetOnce<Known>>,
+    tried: Arc<SetOnce<()>>,
     task: Option<AbortHandle>,
 }
 
@@ -48,6 +49,7 @@ struct Asking {
     clock: Clock,
     incidents: Arc<Incidents>,
     known: Arc<SetOnce<Known>>,
+    tried: Arc<SetOnce<()>>,
 }
 
 /// Why there is no list yet.
@@ -65,6 +67,7 @@ impl Listing {
         };
         Self {
             known: Arc::new(SetOnce::new_with(Some(known))),
+            tried: Arc::new(SetOnce::new_with(Some(()))),
             task: None,
         }
     }
@@ -77,16 +80,19 @@ impl Listing {
         incidents: Arc<Incidents>,
     ) -> Self {
         let known = Arc::new(SetOnce::new());
+        let tried = Arc::new(SetOnce::new());
         let asking = Asking {
             renderer,
             pattern,
             clock,
             incidents,
             known: Arc::clone(&known),
+            tried: Arc::clone(&tried),
         };
         let task = tokio::spawn(asking.run()).abort_handle();
         Self {
             known,
+            tried,
             task: Some(task),
         }
     }
@@ -109,6 +115,16 @@ impl Listing {
     /// What a path that is not listed gets, once that is known.
     pub fn fallback(&self) -> Option<Fallback> {
         self.known.get().map(|known| known.fallback)
+    }
+
+    /// Waits until the module was asked once, whatever came of it.
+    pub async fn tried(&self) {
+        self.tried.wait().await;
+    }
+
+    /// Whether the module has answered.
+    pub fn is_known(&self) -> bool {
+        self.known.get().is_some()
     }
 
     /// Waits until the module has answered.
@@ -138,10 +154,13 @@ impl Asking {
                 Ok(known) => {
                     // Nobody else sets it: each listing has one asking.
                     let _ = self.known.set(known);
+                    let _ = self.tried.set(());
                     return;
                 }
                 Err(trouble) => self.tell(trouble, &mut told),
             }
+            // Later rounds find it set.
+            let _ = self.tried.set(());
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use crate::guest::outbound;
 use crate::guest::{Engine, Guest, LoadError, Module};
 use crate::page::{Digest, Page, Render};
@@ -15,6 +17,7 @@ use super::folder::{Found, MODULE_BYTES, Mark};
 use super::listing::Listing;
 use super::releases::Config;
 use super::routed::Routed;
+use super::trial::Trial;
 
 /// What a route is made with.
 pub(super) struct Loader {
@@ -23,6 +26,8 @@ pub(super) struct Loader {
     pub(super) client: outbound::Client,
     pub(super) clock: Clock,
     pub(super) incidents: Arc<Incidents>,
+    /// Told of modules that do nothing but fail.
+    pub(super) fallen: Arc<Notify>,
 }
 
 /// What became of a file.
@@ -88,7 +93,8 @@ impl Loader {
             self.client.clone(),
             Arc::clone(&config.settings),
         );
-        let renderer: Arc<dyn Render> = Arc::new(guest);
+        let trial = Arc::new(Trial::new(Arc::new(guest), Arc::clone(&self.fallen)));
+        let renderer: Arc<dyn Render> = trial.clone();
         let listing = if pattern.is_dynamic() {
             let incidents = Arc::clone(&self.incidents);
             Listing::ask(
@@ -111,6 +117,7 @@ impl Loader {
             config,
             pattern,
             listing,
+            trial,
         }
     }
 }

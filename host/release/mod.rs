@@ -10,10 +10,11 @@
 //! | [`Release`] | one immutable set of routes, and the [`Refusal`]s beside it |
 //! | `state` | what is held of each file between two passes |
 //! | [`Releases`] | the passes over the folder, and the swap |
+//! | `trial` | a new module that only fails gives its route back to the one before |
 //! | `watch` | when to make a pass |
 //!
 //! A pass changes a route only by a module that passed every check, or by the absence of its file,
-//! seen twice. Whatever else it meets becomes a [`Refusal`] and an incident.
+//! seen twice; and back, if the module does nothing but fail. Whatever else it meets becomes a [`Refusal`] and an incident.
 
 mod folder;
 mod listing;
@@ -23,6 +24,7 @@ mod releases;
 mod routed;
 mod routes;
 mod state;
+mod trial;
 mod watch;
 
 pub use listing::{Listing, Place};

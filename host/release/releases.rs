@@ -88,6 +88,7 @@ impl Releases {
                 client,
                 clock,
                 incidents,
+                fallen: Arc::default(),
             },
             current: ArcSwap::from_pointee(empty),
             state: Mutex::default(),
@@ -108,6 +109,11 @@ impl Releases {
     /// The id of the current release, and of each that follows.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Ends when a module has done nothing but fail, which the next pass deals with.
+    pub(super) async fn fallen(&self) {
+        self.loader.fallen.notified().await;
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -138,6 +144,7 @@ impl Releases {
             waiting += usize::from(matches!(result, Loaded::Moving));
             state.note(file, found.mark, result, self.loader.clock.now());
         }
+        state.end_trials();
         state.problem = None;
         let is_first = state.device.replace(seen.device).is_none();
         let swapped = self.publish(&mut state, seen.refused, is_first);

@@ -10,6 +10,7 @@ use crate::page::{Fallback, Page, Param, Policy};
 use crate::route::{Path, Pattern};
 
 use super::listing::{Listing, Place};
+use super::trial::Trial;
 
 /// What the site's configuration says of one route.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub struct Routed {
     pub pattern: Pattern,
     /// Which of them are pages.
     pub listing: Listing,
+    /// Whether it has rendered anything yet.
+    pub(super) trial: Arc<Trial>,
 }
 
 /// What a reader of a path may get that a route matches.
@@ -73,6 +76,16 @@ impl Routed {
         }
         let path = self.pattern.path_of(&[]);
         path.into_iter().map(|path| (path, Vec::new())).collect()
+    }
+
+    /// Waits until the module was asked once for its paths, whatever came of it.
+    pub async fn tried(&self) {
+        self.listing.tried().await;
+    }
+
+    /// Whether [`Routed::paths`] is complete.
+    pub fn is_listed(&self) -> bool {
+        self.listing.is_known()
     }
 
     /// Waits until [`Routed::paths`] is complete. A module whose `static-paths` fails is asked

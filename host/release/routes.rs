@@ -32,7 +32,7 @@ pub struct Release {
 pub struct Refusal {
     /// Where it is, relative to the folder.
     pub file: PathBuf,
-    /// `module` or `conflict`.
+    /// `module`, `conflict` or `returned`.
     pub kind: &'static str,
     /// Why, and what to do.
     pub message: String,
@@ -44,6 +44,16 @@ impl Refusal {
             file,
             kind: "module",
             message: message.into(),
+        }
+    }
+
+    pub(super) fn fallen(file: PathBuf) -> Self {
+        let message = "it failed 5 times in a row and never made a page, so its route is back to \
+                       the module before it: see the incidents of its pages, mend it, and drop it in again";
+        Self {
+            file,
+            kind: "returned",
+            message: message.to_owned(),
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Held {
     pub(super) known: Known,
     /// The newest version that passed every check.
     pub(super) routed: Option<Arc<Routed>>,
+    /// The version before, until the newest has rendered a page.
+    previous: Option<Arc<Routed>>,
     /// Why the newest version did not.
     pub(super) refusal: Option<Refusal>,
 }
@@ -48,6 +50,7 @@ impl State {
                 again: None,
             },
             routed: None,
+            previous: None,
             refusal: None,
         });
         held.known = Known {
@@ -56,7 +59,7 @@ impl State {
         };
         held.refusal = None;
         match result {
-            Loaded::New(routed) => held.routed = Some(routed),
+            Loaded::New(routed) => held.replace(routed),
             Loaded::Same | Loaded::Moving => {}
             Loaded::Refused { message, retry } => {
                 held.known.again = match retry {
@@ -65,6 +68,24 @@ impl State {
                     Retry::Soon => Some(now),
                 };
                 held.refusal = Some(Refusal::module(file, message));
+            }
+        }
+    }
+
+    /// Returns routes from modules that did nothing but fail to those that they had before, and
+    /// lets go of those that are no longer needed for that.
+    pub(super) fn end_trials(&mut self) {
+        for (file, held) in &mut self.files {
+            let Some(trial) = held.routed.as_ref().map(|routed| &routed.trial) else {
+                continue;
+            };
+            if trial.has_passed() {
+                held.previous = None;
+            } else if trial.has_fallen()
+                && let Some(previous) = held.previous.take()
+            {
+                held.routed = Some(previous);
+                held.refusal = Some(Refusal::fallen(file.clone()));
             }
         }
     }
@@ -81,5 +102,17 @@ impl State {
             })
         };
         self.files.iter().filter_map(candidate).collect()
+    }
+}
+
+impl Held {
+    fn replace(&mut self, routed: Arc<Routed>) {
+        let before = self.routed.replace(routed);
+        // A module that never rendered a page is nothing to return to.
+        if let Some(before) = before
+            && (self.previous.is_none() || before.trial.has_passed())
+        {
+            self.previous = Some(before);
+        }
     }
 }

@@ -37,6 +37,7 @@ impl Releases {
                 tokio::select! {
                     // One change comes as many reports; those of the settling time are one.
                     () = reported.notified() => tokio::time::sleep(self.config().settle).await,
+                    () = self.fallen() => {}
                     () = tokio::time::sleep(pause) => {}
                 }
             }

@@ -72,15 +72,17 @@ pub(super) struct Run {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
+#[serde(tag = "reason")]
 enum Message {
-    CompilerArtifact {
+    #[serde(rename = "compiler-artifact")]
+    Artifact {
         manifest_path: PathBuf,
         target: Target,
         filenames: Vec<PathBuf>,
         fresh: bool,
     },
-    CompilerMessage {
+    #[serde(rename = "compiler-message")]
+    Diagnostic {
         manifest_path: PathBuf,
         message: Diagnostic,
     },
@@ -96,6 +98,15 @@ struct Diagnostic {
 
 /// How much of cargo's own talk is kept, in lines: its errors are its last words.
 const KEPT_LINES: usize = 40;
+
+/// How lines begin that say what cargo does, not what went wrong.
+const VERBS: [&str; 5] = [
+    "Downloading ",
+    "Downloaded ",
+    "Updating ",
+    "Locking ",
+    "Finished ",
+];
 
 /// Asks cargo about the package in `folder` and those around it; the inner error is cargo's.
 pub(super) async fn metadata(folder: &Path) -> anyhow::Result<Result<Metadata, String>> {
@@ -182,7 +193,7 @@ impl<'a> Watch<'a> {
         let mut lines = BufReader::new(from).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             match serde_json::from_str(&line) {
-                Ok(Message::CompilerArtifact {
+                Ok(Message::Artifact {
                     manifest_path,
                     target,
                     filenames,
@@ -200,7 +211,7 @@ impl<'a> Watch<'a> {
                         run.artifacts.insert((manifest_path, target.name), artifact);
                     }
                 }
-                Ok(Message::CompilerMessage {
+                Ok(Message::Diagnostic {
                     manifest_path,
                     message,
                 }) if message.level.starts_with("error") => {
@@ -228,19 +239,10 @@ impl<'a> Watch<'a> {
                 let key = folder.unwrap_or(name).to_owned();
                 self.begun.lock().insert(key, Instant::now());
                 self.progress.compiling(name);
-            } else if ![
-                "Downloading ",
-                "Downloaded ",
-                "Updating ",
-                "Locking ",
-                "Finished ",
-            ]
-            .iter()
-            .any(|verb| line.trim_start().starts_with(verb))
-            {
-                kept.push_back(line);
-            } else {
+            } else if VERBS.iter().any(|verb| line.trim_start().starts_with(verb)) {
                 self.progress.doing(line.trim());
+            } else {
+                kept.push_back(line);
             }
             if kept.len() > KEPT_LINES {
                 kept.pop_front();

@@ -142,7 +142,9 @@ pub fn copy_files(plan: &Plan) -> anyhow::Result<Vec<String>> {
 }
 
 fn finish(plan: &Plan, installed: &mut Installed) -> anyhow::Result<Vec<String>> {
-    let Site { src, .. } = &plan.site;
+    let Site { src, out } = &plan.site;
+    // A server watches this folder also before the first page compiles.
+    fs::create_dir_all(out.join("pages")).context("cannot make the folder of pages")?;
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
     let mut public = BTreeSet::new();

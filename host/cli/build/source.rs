@@ -278,7 +278,7 @@ mod tests {
         let members =
             "[workspace]\nmembers = [\"_shared\", \"index\", \"posts/*\"]\nresolver = \"3\"\n";
         fs::write(root.join("Cargo.toml"), members).unwrap();
-        for page in ["index", "posts/[id]", "posts/index"] {
+        for page in ["index", "posts/[id]", "api/hook"] {
             package(root, page, PAGE);
         }
         package(root, "_shared", "");
@@ -296,7 +296,6 @@ mod tests {
         }
         fs::create_dir_all(root.join("shop")).unwrap();
         fs::write(root.join("shop/page.py"), "").unwrap();
-        fs::remove_dir_all(root.join("posts/index")).unwrap();
         let plan = discover(root).await;
         let expected = [
             ("/about", "about.wasm"),

@@ -68,6 +68,9 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     })
     .await?;
     build::copy_files(&plan)?;
+    // The server watches it from the start, before the first page is built.
+    fs::create_dir_all(out.join("pages"))
+        .with_context(|| format!("cannot make `{}`", out.display()))?;
     let token = token()?;
     let overrides = Overrides {
         listen: args.listen,
@@ -87,9 +90,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     };
     let watch = Watch::new(&src, content.clone(), &plan.beside)?;
     let (state, seen) = state::channel(DevState::default());
-    let app = App::build(config, Some(Arc::new(Overlay::new(seen))))
-        .await
-        .context("if an address is in use: stop what listens there, or choose others with --listen and --admin")?;
+    let app = App::build(config, Some(Arc::new(Overlay::new(seen)))).await?;
     let (stopping, stopped) = state::channel(());
     let api_address = api
         .as_ref()

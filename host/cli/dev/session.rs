@@ -12,6 +12,9 @@ use crate::cli::terminal;
 use crate::http::{DevError, DevState};
 use crate::release::Releases;
 
+/// How many pages are named in one line.
+const NAMED: usize = 5;
+
 /// One run of `wisr dev`.
 pub(super) struct Session {
     plan: Plan,
@@ -58,7 +61,8 @@ impl Session {
             .map(|failed| (&failed.route, &failed.file));
         let rows: Vec<_> = pages.chain(others).map(row).collect();
         if rows.is_empty() {
-            return "no pages yet: `wisr new` makes one".to_owned();
+            return "no pages yet: a page is a folder with a Cargo.toml and a cdylib target"
+                .to_owned();
         }
         terminal::table(["route", "module", ""], &rows)
     }
@@ -128,24 +132,21 @@ impl Session {
 
     fn tell(&self, report: &BuildReport, began: Instant) {
         build::show_failures(report);
-        let changed = report.built.iter().filter(|built| built.changed);
-        let changed: Vec<&str> = changed.map(|built| built.route.as_str()).collect();
-        let what = match changed.as_slice() {
-            [] => "nothing changed".to_owned(),
-            routes if routes.len() > 5 => format!("{} pages", routes.len()),
-            routes => routes.join(", "),
-        };
-        let failed = match report.failed.len() {
-            0 => String::new(),
-            failed => format!("; {failed} not built, the pages that worked last stay"),
-        };
-        terminal::say(format!(
-            "built in {}: {what}{failed}",
-            terminal::span(began.elapsed())
-        ));
         for file in &report.removed {
             terminal::say(format!("removed {file}"));
         }
+        let changed = report.built.iter().filter(|built| built.changed);
+        let changed: Vec<&str> = changed.map(|built| built.route.as_str()).collect();
+        let what = match (changed.as_slice(), report.failed.len(), self.failed.len()) {
+            // Saving without a change, and cargo's own files, are not worth a line.
+            ([], 0, 0) => return,
+            ([], 0, _) => "everything compiles again".to_owned(),
+            (_, failed @ 1.., _) => format!("{failed} not built, the pages that worked last stay"),
+            (routes, ..) if routes.len() > NAMED => format!("{} pages", routes.len()),
+            (routes, ..) => routes.join(", "),
+        };
+        let took = terminal::span(began.elapsed());
+        terminal::say(format!("built in {took}: {what}"));
     }
 
     /// Tells browsers how the build ended; they reload when what is served has `moved`.

@@ -226,7 +226,7 @@ mod tests {
             ("path=/&onlyGenerated=yes", "", "`true` or `false`"),
             ("tag=a&mode=purge", "", "purge is for paths"),
             ("", "{", "the body: "),
-            ("", "[]", "the body: "),
+            ("", "3", "the body: "),
             ("", r#"{"path":["/"]}"#, "unknown field `path`"),
             ("", r#"{"paths":"/"}"#, "expected a sequence"),
             ("", &many, "at most 1000"),
