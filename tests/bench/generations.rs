@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 
 use crate::bare_wasm::Bare;
 use crate::cpu::{Cores, pinned, spent};
@@ -87,10 +87,20 @@ pub(crate) fn run(module: &[u8], site: &Site, cores: &Cores, report: &mut Report
         paired(2, uncoded),
         Some(1.4),
     );
+    report.ratio(
+        "the same, handed to another thread and back",
+        paired(3, uncoded),
+        None,
+    );
     report.section("Generations: the split");
-    for (kind, name) in ["bare loop", "wisr's sandbox", "wisr's regeneration"]
-        .iter()
-        .enumerate()
+    for (kind, name) in [
+        "bare loop",
+        "wisr's sandbox",
+        "wisr's regeneration",
+        "handed over",
+    ]
+    .iter()
+    .enumerate()
     {
         for (part_name, part) in PARTS {
             let values = column(kind, part);
@@ -105,7 +115,7 @@ pub(crate) fn run(module: &[u8], site: &Site, cores: &Cores, report: &mut Report
 }
 
 /// One list of generations for each kind, for each round.
-fn in_process(module: &[u8]) -> Result<Vec<[Vec<Split>; 3]>> {
+fn in_process(module: &[u8]) -> Result<Vec<[Vec<Split>; 4]>> {
     let threads = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -113,13 +123,12 @@ fn in_process(module: &[u8]) -> Result<Vec<[Vec<Split>; 3]>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         progress("generations: compiling");
-        let (bare, own) = (
-            Bare::new(module)?,
-            Own::new(module, threads.handle().clone()).await?,
-        );
+        let bare = Bare::new(module)?;
+        let own = Own::new(module, Handle::current()).await?;
+        let apart = Own::new(module, threads.handle().clone()).await?;
         let mut rounds = Vec::new();
         for round in 0..=ROUNDS {
-            let mut lists = [Vec::new(), Vec::new(), Vec::new()];
+            let mut lists = [const { Vec::new() }; 4];
             for _ in 0..TURNS {
                 lists[0].push(bare.generate().await.context("the bare loop")?);
             }
@@ -128,6 +137,9 @@ fn in_process(module: &[u8]) -> Result<Vec<[Vec<Split>; 3]>> {
             }
             for _ in 0..CACHE_TURNS {
                 lists[2].push(own.revalidate().await?);
+            }
+            for _ in 0..CACHE_TURNS {
+                lists[3].push(apart.revalidate().await?);
             }
             // The first round faults the pool's pages in.
             if round > 0 {
