@@ -75,7 +75,8 @@ impl Origin {
 
     /// What the page at `path` is told from now on. Fields: `outcome` (`props`, `not-found`,
     /// `redirect`, `error`, `panic`, or the puppet's misdeeds), `revalidate`, `tags`, `props`,
-    /// `location`, `redirect_status`, `status`, `headers`, `body`, `pad`, `render`, `fetch`.
+    /// `location`, `redirect_status`, `fetch`, `huge`, `only` (the version that obeys `outcome`), and
+    /// `render` with `outcome`, `status`, `headers`, `body`, `binary`, `pad`, `huge`.
     /// `/@paths/ROUTE` and `/@shell/PATH` script the other two questions.
     pub(crate) fn script(&self, path: &str, answer: Value) {
         self.state.lock().scripts.insert(path.to_owned(), answer);

@@ -5,21 +5,29 @@ use serde_json::{Value, json};
 use crate::modules;
 use crate::site::{CANARY, Running, Site};
 
-/// Small limits, so that every one of them is hit soon.
-const LIMITS: &str = "[defaults]\ncpu = \"300ms\"\nwall = \"2s\"\nmemory = \"32MiB\"\n\
+/// Small sizes, so that they are reached soon; ample times, so that nothing else is.
+const LIMITS: &str = "[defaults]\ncpu = \"30s\"\nwall = \"60s\"\nmemory = \"32MiB\"\n\
                       page = \"64KiB\"\nprops = \"16KiB\"\nfetches = 4\nfetch-bytes = \"32KiB\"";
 
 async fn limited() -> Running {
+    limited_to("").await
+}
+
+async fn limited_to(config: &str) -> Running {
     Site::new()
         .pages(&["about", "posts/[id]"])
         .config(LIMITS)
+        .config(config)
         .start()
         .await
 }
 
 /// A good page turns bad: it stays up, the incident names the kind, and nobody else notices.
 async fn a_page_turns_bad(script: Value, kind: &str, words: &str) {
-    let site = limited().await;
+    a_page_turns_bad_on(limited().await, script, kind, words).await;
+}
+
+async fn a_page_turns_bad_on(site: Running, script: Value, kind: &str, words: &str) {
     assert_eq!(site.get("/posts/1").await.n(), 1);
     site.origin.script("/posts/1", script);
     let answer = site.revalidate(json!({ "paths": ["/posts/1"] })).await;
@@ -44,19 +52,23 @@ async fn a_page_turns_bad(script: Value, kind: &str, words: &str) {
 /// A page that counts for ever before it has props.
 #[tokio::test]
 async fn endless_static_props_are_cut_off_by_cpu_time() {
-    a_page_turns_bad(json!({ "outcome": "spin" }), "cpu", "300").await;
+    let site = limited_to("[defaults]\ncpu = \"300ms\"").await;
+    a_page_turns_bad_on(site, json!({ "outcome": "spin" }), "cpu", "300").await;
 }
 
 /// A page that counts for ever while it renders.
 #[tokio::test]
 async fn an_endless_render_is_cut_off_by_cpu_time() {
-    a_page_turns_bad(json!({ "render": { "outcome": "spin" } }), "cpu", "300").await;
+    let site = limited_to("[defaults]\ncpu = \"300ms\"").await;
+    let script = json!({ "render": { "outcome": "spin" } });
+    a_page_turns_bad_on(site, script, "cpu", "300").await;
 }
 
 /// A page that waits for ever.
 #[tokio::test]
 async fn a_sleeping_page_is_cut_off_by_wall_time() {
-    a_page_turns_bad(json!({ "outcome": "sleep" }), "wall", "2").await;
+    let site = limited_to("[defaults]\nwall = \"2s\"").await;
+    a_page_turns_bad_on(site, json!({ "outcome": "sleep" }), "wall", "2").await;
 }
 
 /// A page that wants all the memory there is.
@@ -100,7 +112,7 @@ async fn a_flood_of_words_is_bounded_and_its_end_is_kept() {
     let flood = json!({ "outcome": "stderr" });
     let site = Site::new()
         .pages(&["posts/[id]"])
-        .config("[defaults]\ncpu = \"20s\"\nwall = \"20s\"")
+        .config("[defaults]\ncpu = \"30s\"\nwall = \"60s\"")
         .start()
         .await;
     site.origin.script("/posts/1", flood);
@@ -305,7 +317,7 @@ async fn no_file_no_environment_and_no_socket_is_seen() {
 /// Every other misdeed ends as its own kind of incident, and the server goes on.
 #[tokio::test]
 async fn every_misdeed_has_its_kind() {
-    let site = hostile("[defaults]\ncpu = \"2s\"\nwall = \"4s\"").await;
+    let site = hostile("[defaults]\ncpu = \"30s\"\nwall = \"60s\"").await;
     for (how, kinds) in [
         ("abort", &["trap"][..]),
         ("handles", &["resources"]),

@@ -232,6 +232,45 @@ async fn a_module_that_only_fails_costs_no_page() {
     until_version(&site, "/hostile/panic", "0006").await;
 }
 
+/// A module that only fails gives its route back to the one before, and that is told.
+#[tokio::test]
+async fn a_route_returns_from_a_module_that_only_fails() {
+    let site = posts().await;
+    site.get("/posts/1").await;
+    site.origin
+        .script("/posts/1", json!({ "outcome": "panic", "only": "0007" }));
+    let renew = async || site.revalidate(json!({ "paths": ["/posts/1"] })).await;
+    site.swap("posts/[id]", &modules::puppet_version(7));
+    wait_for("the new module to fail", async || {
+        let answer = renew().await;
+        if answer.status == 500 {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
+    })
+    .await;
+    wait_for("the old module to be back", async || {
+        let answer = renew().await;
+        let page = site.get("/posts/1").await;
+        assert_eq!(page.status, 200, "the last good page stays");
+        if answer.status == 200 {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
+    })
+    .await;
+    assert_eq!(site.get("/posts/1").await.puppet()["version"], "0000");
+    let incidents = site.incidents().await;
+    let told = incidents.iter().any(|incident| {
+        incident["subject"] != "generation" && incident.to_string().contains("posts/[id]")
+    });
+    assert!(told, "going back is an incident of its own: {incidents:#?}");
+    site.swap("posts/[id]", &modules::puppet_version(8));
+    until_version(&site, "/posts/1", "0008").await;
+}
+
 /// A thousand swaps under eight hammering readers: no answer fails, and none is a mixture.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_swaps_under_load_fail_and_mix_nothing() {

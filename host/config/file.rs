@@ -50,6 +50,8 @@ pub(super) struct Revalidate {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Store {
     pub(super) memory: Option<Size>,
+    pub(super) disk: Option<Size>,
+    pub(super) durable: Option<bool>,
 }
 
 /// `[generations]`

@@ -20,7 +20,7 @@ use crate::guest::{EngineConfig, Limits};
 use crate::page::{Policy, Revalidate};
 use crate::release::RouteConfig;
 use crate::route::Pattern;
-use crate::{admin, http, isr, release};
+use crate::{admin, http, isr, release, store};
 use file::{File, RenderWhen, Route};
 
 /// The name of the file, at the root of a site.
@@ -40,8 +40,8 @@ pub struct Config {
     pub admin: admin::Config,
     /// The cache.
     pub isr: isr::Config,
-    /// Bytes of entries in memory.
-    pub memory: usize,
+    /// Where entries live.
+    pub store: store::Config,
     /// The sandbox.
     pub engine: EngineConfig,
     /// Outgoing HTTP.
@@ -137,14 +137,26 @@ impl Config {
                     .generations
                     .wait
                     .map_or(Duration::from_secs(10), |wait| wait.0),
+                await_module: overrides.dev,
             },
-            memory: usize::try_from(file.store.memory.map_or(256 << 20, |memory| memory.0))?,
+            store: store(&file, &state, overrides)?,
             engine,
             release,
             generation_threads: cores,
             dev: dev(&file),
         })
     }
+}
+
+fn store(file: &File, state: &Path, overrides: &Overrides) -> anyhow::Result<store::Config> {
+    // While a site is written, its content changes also when nobody serves it: yesterday's pages
+    // would only confuse.
+    let is_kept = file.store.durable.unwrap_or(!overrides.dev);
+    Ok(store::Config {
+        memory: usize::try_from(file.store.memory.map_or(256 << 20, |memory| memory.0))?,
+        folder: is_kept.then(|| state.join("store")),
+        disk: file.store.disk.map(|disk| disk.0),
+    })
 }
 
 fn dev(file: &File) -> Dev {
@@ -297,7 +309,11 @@ mod tests {
         let config = parse("").unwrap();
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(config.admin.listen.to_string(), "127.0.0.1:3001");
-        assert_eq!(config.memory, 256 << 20);
+        assert_eq!(config.store.memory, 256 << 20);
+        assert_eq!(
+            config.store.folder.as_deref(),
+            Some(Path::new("/site/.wisr/store"))
+        );
         let route = (config.release.routes)("/posts/[id]");
         assert_eq!(route.policy.revalidate, Revalidate::Never);
         assert_eq!(route.limits, Limits::default());

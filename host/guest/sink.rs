@@ -15,6 +15,10 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use super::bindings::wisr::page::host::Level;
 use super::limits::{LOG_BYTES, LOG_LINE_BYTES, STDERR_BYTES};
 
+/// What Rust's panics end with; a page has no environment, and the frames are shown anyway.
+const BACKTRACE_HINT: &str =
+    "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace";
+
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
@@ -90,7 +94,7 @@ impl Journal {
             tracing::warn!(%route, generation, "{dropped} bytes more of output were dropped");
         }
         let from = state.tail.len().saturating_sub(STDERR_BYTES);
-        neutralise(&state.tail[from..], true)
+        neutralise(&state.tail[from..], true).replace(BACKTRACE_HINT, "")
     }
 
     fn write(&self, stream: Stream, bytes: &[u8]) {
@@ -134,6 +138,9 @@ impl Journal {
             route, generation, ..
         } = &*self.0;
         let text = neutralise(line, false);
+        if text.trim().is_empty() || text == BACKTRACE_HINT {
+            return;
+        }
         match level {
             Level::Trace => tracing::trace!(%route, generation, "{text}"),
             Level::Debug => tracing::debug!(%route, generation, "{text}"),

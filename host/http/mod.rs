@@ -21,11 +21,13 @@ mod respond;
 mod revalidate;
 mod service;
 mod showing;
+mod timed;
 
 pub use body::{Body, BodyError};
 pub use config::{Config, Secret};
-pub use connection::{Answer, Patience, Service};
+pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use locate::pairs;
 pub use overlay::{DevError, DevState, Overlay};
 pub use service::Site;
+pub use timed::Patience;

@@ -25,9 +25,10 @@ use tokio::runtime::Handle;
 pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
 
 use crate::page::{
-    Cause, Document, Entry, Failure, Freshness, Page, PageKey, Tag, Timestamp, Why, judge,
+    Cause, Document, Entry, Failure, Freshness, Page, PageKey, Revalidate, Tag, Timestamp, Why,
+    judge,
 };
-use crate::store::{Mark, Marks, Store};
+use crate::store::{Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Ending, Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents, Subject};
 use backoff::Backoffs;
@@ -43,14 +44,15 @@ pub struct Config {
     pub queue: usize,
     /// How long a reader waits for a generation to begin.
     pub wait: Duration,
+    /// Whether readers wait for what a new module makes, rather than see what the old one made:
+    /// for authors, who have just saved it.
+    pub await_module: bool,
 }
 
 /// What the cache stands on.
 pub struct Parts {
-    /// Where entries live.
-    pub store: Arc<dyn Store>,
-    /// What was invalidated.
-    pub marks: Arc<Marks>,
+    /// Where entries live, and what was invalidated.
+    pub store: Arc<Tiers>,
     /// The time.
     pub clock: Clock,
     /// Where generations run, apart from the threads that serve.
@@ -98,7 +100,7 @@ impl Isr {
 
     /// A fresh entry, if there is one: the fast path, without waiting.
     pub fn hit(&self, page: &Page, key: &PageKey) -> Option<Served> {
-        let entry = self.0.parts.store.get(key)?;
+        let entry = self.0.parts.store.get_hot(key)?;
         let Freshness::Fresh(ttl) = self.0.judge(page, &entry) else {
             return None;
         };
@@ -122,56 +124,66 @@ impl Isr {
         served
     }
 
-    /// Makes the page anew from data read after this call; the very next reader sees it.
+    /// Makes the page anew from data read after this call; the very next reader sees it, also
+    /// after `kill -9`, unless the disk fails, which the store's health tells.
     ///
     /// # Errors
     /// When the generation fails (the last good page stays), there is no room for it, or only a
     /// generated page was to be renewed and this one never was.
     pub async fn revalidate(&self, ask: Ask, only_generated: bool) -> Result<Arc<Entry>, Refused> {
-        if only_generated && self.0.parts.store.get(&ask.key).is_none() {
+        let store = &self.0.parts.store;
+        if only_generated && store.find(&ask.key).await.is_none() {
             return Err(Refused::NeverGenerated);
         }
-        let least = self.0.parts.marks.raise([Mark::Path(ask.key.clone())]);
+        let least = store.mark([Mark::Path(ask.key.clone())]);
         let (wait, _) = self
             .0
             .launch(ask, least, Priority::OnDemand, Cause::OnDemand);
-        self.0.landed(wait, ON_DEMAND_WAIT).await
+        let landed = self.0.landed(wait, ON_DEMAND_WAIT).await;
+        // A failing disk shows in the store's health: the page itself is made and shown.
+        let _ = store.persisted().await;
+        landed
     }
 
     /// Marks pages as stale: they are shown once more while they are made anew.
-    pub fn invalidate_paths(&self, keys: &[PageKey]) {
-        self.0
-            .parts
-            .marks
-            .raise(keys.iter().cloned().map(Mark::Path));
+    pub async fn invalidate_paths(&self, keys: &[PageKey]) {
+        let marks = keys.iter().cloned().map(Mark::Path);
+        self.0.parts.store.raise(marks).await;
     }
 
     /// Marks all pages with any of these tags as stale.
-    pub fn invalidate_tags(&self, tags: &[Tag]) {
-        self.0
-            .parts
-            .marks
-            .raise(tags.iter().cloned().map(Mark::Tag));
+    pub async fn invalidate_tags(&self, tags: &[Tag]) {
+        let marks = tags.iter().cloned().map(Mark::Tag);
+        self.0.parts.store.raise(marks).await;
     }
 
     /// Removes a page, last good included; whether there was one.
-    pub fn purge(&self, key: &PageKey) -> bool {
-        let parts = &self.0.parts;
+    pub async fn purge(&self, key: &PageKey) -> bool {
+        let store = &self.0.parts.store;
+        let was_there = store.find(key).await.is_some();
         self.0.backoffs.forget(key);
         self.0.flights.exclusively(key, || {
-            parts.marks.raise([Mark::Purge(key.clone())]);
-            parts.store.remove(key)
-        })
+            store.mark([Mark::Purge(key.clone())]);
+            store.remove(key);
+        });
+        // A failing disk shows in the store's health: the page is gone in any case.
+        let _ = store.synced().await;
+        was_there
     }
 
     /// Forgets the pages of a route that is gone; how many there were.
-    pub fn remove_route(&self, route: &str) -> usize {
-        self.0.parts.store.remove_route(route)
+    pub async fn remove_route(&self, route: &str) -> usize {
+        self.0.parts.store.remove_route(route).await
     }
 
     /// Up to `limit` entries whose keys begin with `prefix`.
-    pub fn entries(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
-        self.0.parts.store.list(prefix, limit)
+    pub async fn entries(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
+        self.0.parts.store.list(prefix, limit).await
+    }
+
+    /// Whether what is made is also kept.
+    pub fn store_health(&self) -> StoreHealth {
+        self.0.parts.store.health()
     }
 
     /// What readers of `page` would be told of `entry` now.
@@ -198,13 +210,18 @@ impl Isr {
 
 impl Inner {
     fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
-        let mark = self.parts.marks.why(&entry.key, &entry.stamp);
+        let mark = self.parts.store.why(&entry.key, &entry.stamp);
         let (now, owner) = (self.parts.clock.now(), page.renderer.module());
-        judge(&entry.stamp, now, owner, page.policy.max_stale, mark)
+        match judge(&entry.stamp, now, owner, page.policy.max_stale, mark) {
+            Freshness::Stale(Why::Module) if self.config.await_module => {
+                Freshness::Expired(Why::Module)
+            }
+            freshness => freshness,
+        }
     }
 
     async fn serve(self: &Arc<Self>, ask: Ask, patience: Patience) -> Result<Served, Refused> {
-        let Some(entry) = self.parts.store.get(&ask.key) else {
+        let Some(entry) = self.parts.store.find(&ask.key).await else {
             return match patience {
                 Patience::Wait => self.first(ask).await,
                 Patience::Shell => self.shell(ask).await,
@@ -219,7 +236,7 @@ impl Inner {
 
     /// There is no entry: the reader waits for one.
     async fn first(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
-        let least = self.parts.marks.path(&ask.key);
+        let least = self.parts.store.path_mark(&ask.key);
         let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::FirstRequest);
         let entry = self.landed(wait, self.config.wait).await?;
         Ok(self.rendered(ask, entry, !led))
@@ -235,7 +252,7 @@ impl Inner {
             // Another shell would only have the reader reload for ever.
             return Err(Refused::Failed(failure));
         }
-        let least = self.parts.marks.path(&ask.key);
+        let least = self.parts.store.path_mark(&ask.key);
         self.launch(ask.clone(), least, Priority::OnDemand, Cause::FirstRequest);
         match self.draw_shell(&ask).await {
             Ok(shell) => Ok(Served::Shell(Arc::new(shell))),
@@ -268,7 +285,7 @@ impl Inner {
         let renewal = if self.backoffs.holds(&ask.key, module, now).is_some() {
             Renewal::BackOff
         } else {
-            let least = self.parts.marks.path(&ask.key);
+            let least = self.parts.store.path_mark(&ask.key);
             match self.launch(ask, least, Priority::Background, Cause::Stale) {
                 (_, true) => Renewal::Started,
                 (_, false) => Renewal::Collapsed,
@@ -291,7 +308,7 @@ impl Inner {
                 renewal: Renewal::BackOff,
             };
         }
-        let least = self.parts.marks.path(&ask.key);
+        let least = self.parts.store.path_mark(&ask.key);
         let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::Stale);
         match self.landed(wait, self.config.wait).await {
             Ok(made) => self.rendered(ask, made, !led),
@@ -314,11 +331,11 @@ impl Inner {
 
     async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {
         let key = ask.key.clone();
-        let entry = self.parts.store.get(&key);
+        let entry = self.parts.store.find(&key).await;
         if entry.is_some_and(|entry| matches!(self.judge(&ask.page, &entry), Freshness::Fresh(_))) {
             return (key, Ok(false));
         }
-        let least = self.parts.marks.path(&key);
+        let least = self.parts.store.path_mark(&key);
         let (wait, _) = self.launch(ask, least, Priority::Background, Cause::Build);
         (key, self.landed(wait, Duration::MAX).await.map(|_| true))
     }
@@ -368,8 +385,8 @@ impl Inner {
         let Ok(slot) = entered else {
             return permit.land(|| Landing::Overloaded);
         };
-        let sequence = permit.begin(|| self.parts.marks.sequence());
-        let previous = self.parts.store.get(&ask.key);
+        let sequence = permit.begin(|| self.parts.store.sequence());
+        let previous = self.parts.store.find(&ask.key).await;
         let clock = &self.parts.clock;
         let started = tokio::time::Instant::now();
         let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
@@ -390,26 +407,30 @@ impl Inner {
         if let Err(failure) = &made {
             self.report(&ask, cause, failure);
         }
-        permit.land(|| self.settle(&ask, sequence, made));
+        let lifetime = previous.map(|entry| entry.stamp.revalidate);
+        permit.land(|| self.settle(&ask, sequence, lifetime, made));
     }
 
-    /// Stores what came out. Nobody can claim or purge the page meanwhile.
-    fn settle(&self, ask: &Ask, sequence: u64, made: Result<Arc<Entry>, Arc<Failure>>) -> Landing {
+    /// Stores what came out. Nobody can claim or purge the page meanwhile. `lifetime` is that of
+    /// the last good page.
+    fn settle(
+        &self,
+        ask: &Ask,
+        sequence: u64,
+        lifetime: Option<Revalidate>,
+        made: Result<Arc<Entry>, Arc<Failure>>,
+    ) -> Landing {
         match made {
             Ok(entry) => {
                 self.backoffs.forget(&ask.key);
-                if !self.parts.marks.purged_since(&ask.key, sequence)
-                    && let Err(error) = self.parts.store.put(entry.clone())
-                {
-                    tracing::warn!(path = %ask.key, "not kept: {error}");
+                if !self.parts.store.purged_since(&ask.key, sequence) {
+                    self.parts.store.put(entry.clone());
                 }
                 Landing::Stored(entry)
             }
             Err(failure) => {
                 let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
-                let last_good = self.parts.store.get(&ask.key);
-                let revalidate =
-                    last_good.map_or(ask.page.policy.revalidate, |entry| entry.stamp.revalidate);
+                let revalidate = lifetime.unwrap_or(ask.page.policy.revalidate);
                 let jitter = fastrand::f64();
                 self.backoffs
                     .failed(&ask.key, module, revalidate, now, &failure, jitter);
@@ -430,6 +451,5 @@ impl Inner {
         self.parts
             .incidents
             .record(now, subject, kind, message, Some(failure.clone()));
-        self.parts.metrics.incidents.inc();
     }
 }

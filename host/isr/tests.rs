@@ -11,7 +11,7 @@ use crate::page::{
     Content, Context, Cost, Digest, FailureKind, Fallback, Generation, Lifetime, Outcome, Param,
     PathList, Pending, Policy, Props, Render, Revalidate,
 };
-use crate::store::Memory;
+use crate::store;
 
 /// What the renderer does next.
 enum Step {
@@ -110,19 +110,34 @@ impl Render for Fake {
     }
 }
 
+impl Config {
+    fn few() -> Self {
+        Self {
+            concurrency: 4,
+            queue: 100,
+            wait: Duration::from_secs(10),
+            await_module: false,
+        }
+    }
+}
+
 fn isr() -> Isr {
-    isr_with(Config {
-        concurrency: 4,
-        queue: 100,
-        wait: Duration::from_secs(10),
-    })
+    isr_with(Config::few())
 }
 
 fn isr_with(config: Config) -> Isr {
+    let in_memory = store::Config {
+        memory: 1 << 20,
+        folder: None,
+        disk: None,
+    };
+    isr_over(in_memory, config)
+}
+
+fn isr_over(store: store::Config, config: Config) -> Isr {
     let metrics = Arc::new(Metrics::new());
     let parts = Parts {
-        store: Arc::new(Memory::new(1 << 20, metrics.clone())),
-        marks: Arc::default(),
+        store: Tiers::open(store, metrics.clone()).unwrap(),
         clock: Clock::starting_at(Timestamp::from_millis(1_000_000)),
         runtime: Handle::current(),
         incidents: Arc::default(),
@@ -356,11 +371,11 @@ async fn a_purge_takes_the_last_good_page_also_while_it_is_being_made() {
         async move { get(&isr, &ask).await }
     });
     seconds(0.05).await;
-    assert!(!isr.purge(&ask.key));
+    assert!(!isr.purge(&ask.key).await);
     assert_eq!(get(&isr, &ask).await, "miss new 2");
     early.await.unwrap();
     assert_eq!(get(&isr, &ask).await, "hit new 2");
-    assert!(isr.purge(&ask.key));
+    assert!(isr.purge(&ask.key).await);
     assert_eq!(get(&isr, &ask).await, "error");
 }
 
@@ -373,16 +388,16 @@ async fn tags_and_paths_are_invalidated_softly() {
     ]);
     let (isr, ask) = (isr(), ask(&fake));
     get(&isr, &ask).await;
-    isr.invalidate_tags(&[Tag::new("sport").unwrap()]);
+    isr.invalidate_tags(&[Tag::new("sport").unwrap()]).await;
     assert_eq!(get(&isr, &ask).await, "hit news 1");
-    isr.invalidate_tags(&[Tag::new("news").unwrap()]);
+    isr.invalidate_tags(&[Tag::new("news").unwrap()]).await;
     assert_eq!(
         get(&isr, &ask).await,
         "stale news 1 tag-invalidated Started"
     );
     seconds(0.2).await;
     assert_eq!(get(&isr, &ask).await, "hit news 2");
-    isr.invalidate_paths(std::slice::from_ref(&ask.key));
+    isr.invalidate_paths(std::slice::from_ref(&ask.key)).await;
     assert_eq!(
         get(&isr, &ask).await,
         "stale news 2 path-invalidated Started"
@@ -462,6 +477,7 @@ async fn a_full_queue_refuses_readers_without_a_page_only() {
         concurrency: 1,
         queue: 1,
         wait: Duration::from_secs(5),
+        await_module: false,
     });
     let ask = |path: &str| ask_under(policy(), &fake, path);
     assert_eq!(get(&isr, &ask("/posts/0")).await, "miss a 1");
@@ -471,7 +487,7 @@ async fn a_full_queue_refuses_readers_without_a_page_only() {
     });
     seconds(0.1).await;
     assert_eq!(get(&isr, &ask("/posts/2")).await, "overloaded");
-    isr.invalidate_paths(&[PageKey::new("/posts/0", &[])]);
+    isr.invalidate_paths(&[PageKey::new("/posts/0", &[])]).await;
     assert_eq!(
         get(&isr, &ask("/posts/0")).await,
         "stale a 1 path-invalidated Started"
@@ -501,4 +517,61 @@ async fn prerendering_makes_what_is_missing_and_tells_what_failed() {
             .iter()
             .all(|cause| *cause == Cause::Build)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_author_waits_for_what_the_saved_module_makes() {
+    let fake = |module: &[u8], step| {
+        let mut fake = Arc::into_inner(Fake::new([step])).unwrap();
+        fake.module = Digest::of(module);
+        Arc::new(fake)
+    };
+    let page = |text| Step::Page(Lifetime::Never, text);
+    for (await_module, step, expected) in [
+        (false, page("new"), "stale old 1 module-changed Started"),
+        (true, page("new"), "miss new 1"),
+        (true, Step::Fail, "last good old 1"),
+    ] {
+        let (old, new) = (fake(b"old", page("old")), fake(b"new", step));
+        let isr = isr_with(Config {
+            await_module,
+            ..Config::few()
+        });
+        get(&isr, &ask(&old)).await;
+        assert_eq!(get(&isr, &ask(&new)).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
+    let fake = Fake::slow(
+        Duration::ZERO,
+        [
+            Step::Page(Lifetime::Never, "a"),
+            Step::Page(Lifetime::Never, "b"),
+        ],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let on_disk = || {
+        let store = store::Config {
+            memory: 1 << 20,
+            folder: Some(folder.path().to_owned()),
+            disk: None,
+        };
+        isr_over(store, Config::few())
+    };
+    let (first, second) = (
+        ask_under(policy(), &fake, "/posts/1"),
+        ask_under(policy(), &fake, "/posts/2"),
+    );
+    let isr = on_disk();
+    isr.revalidate(first.clone(), false).await.unwrap();
+    isr.revalidate(second.clone(), false).await.unwrap();
+    assert!(isr.purge(&second.key).await);
+    drop(isr);
+    let isr = on_disk();
+    assert!(isr.hit(&first.page, &first.key).is_none());
+    assert_eq!(get(&isr, &first).await, "hit a 1");
+    assert!(isr.hit(&first.page, &first.key).is_some());
+    assert_eq!(get(&isr, &second).await, "error");
 }

@@ -144,6 +144,18 @@ impl Payload {
         Self(variants.into_boxed_slice())
     }
 
+    /// A payload made earlier, as a store kept it; none unless the identity comes first and no
+    /// coding comes twice.
+    pub fn from_variants(variants: Vec<Variant>) -> Option<Self> {
+        let identity_first = variants.first()?.coding == Coding::Identity;
+        let repeated = variants.iter().enumerate().any(|(position, variant)| {
+            variants[..position]
+                .iter()
+                .any(|earlier| earlier.coding == variant.coding)
+        });
+        (identity_first && !repeated).then(|| Self(variants.into_boxed_slice()))
+    }
+
     /// The body as rendered.
     pub fn identity(&self) -> &Variant {
         &self.0[0]

@@ -131,7 +131,7 @@ impl Endpoint<'_> {
         let mut results: Vec<Value> = outcomes.iter().map(told).collect();
         let mut outcomes: Vec<Done> = outcomes.into_iter().map(|(_, done)| done).collect();
         if !call.tags.is_empty() {
-            self.isr.invalidate_tags(&call.tags);
+            self.isr.invalidate_tags(&call.tags).await;
             let stale = |tag: &Tag| Done::Stale.told("tag", tag.as_str());
             results.extend(call.tags.iter().map(stale));
         }
@@ -148,10 +148,10 @@ impl Endpoint<'_> {
         let Ask { key, .. } = &located.ask;
         match mode {
             Mode::Stale => {
-                self.isr.invalidate_paths(std::slice::from_ref(key));
+                self.isr.invalidate_paths(std::slice::from_ref(key)).await;
                 Done::Stale
             }
-            Mode::Purge if self.isr.purge(key) => Done::Purged,
+            Mode::Purge if self.isr.purge(key).await => Done::Purged,
             Mode::Purge => Done::Absent,
             Mode::Regenerate => match self.isr.revalidate(located.ask, only_generated).await {
                 Ok(_) => Done::Regenerated,
@@ -163,7 +163,7 @@ impl Endpoint<'_> {
 
     /// Makes the known pages with any of these tags anew.
     async fn regenerate_tagged(&self, release: &Release, tags: &[Tag]) -> Vec<(String, Done)> {
-        let known = self.isr.entries("", MAX_SEARCHED);
+        let known = self.isr.entries("", MAX_SEARCHED).await;
         let tagged = known
             .iter()
             .filter(|entry| entry.stamp.tags.iter().any(|tag| tags.contains(tag)))
