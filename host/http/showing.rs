@@ -5,6 +5,7 @@
 //! thus a `hit` with a negative `ttl` (section 2.4), whatever is done in the background; only who
 //! waited for a generation reads `fwd`.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::whole_seconds;
 use crate::isr::{Renewal, Served};
-use crate::page::{Entry, Revalidate, Stamp, Timestamp, Why};
+use crate::page::{Coding, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
 
 pub(super) const X_WISR_CACHE: HeaderName = HeaderName::from_static("x-wisr-cache");
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -21,11 +22,14 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 /// for ever.
 const YEAR: u64 = 31_536_000;
 
+/// What `cache-status` says of a hit that no age ends.
+const HIT: &str = "wisr; hit";
+
 /// An entry and what its reader is told of it.
 pub(super) struct Showing<'a> {
     pub(super) entry: &'a Entry,
     word: &'static str,
-    status: String,
+    status: Cow<'static, str>,
     lifetime: Lifetime,
     max_stale: Duration,
     age: Duration,
@@ -59,11 +63,42 @@ impl<'a> Showing<'a> {
         Some(Self {
             entry,
             word,
-            status: cache_status(served, now),
+            status: match served {
+                Served::Hit { ttl: None, .. } => Cow::Borrowed(HIT),
+                _ => Cow::Owned(cache_status(served, now)),
+            },
             lifetime,
             max_stale,
             age: now.since(entry.stamp.generated),
         })
+    }
+
+    /// All headers of a response with this variant of a body, whose own are `own`.
+    pub(super) fn head(&self, own: &HeaderMap, variant: &Variant) -> HeaderMap {
+        let make = || {
+            let mut headers = own.clone();
+            headers.reserve(10);
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+            self.describe(&mut headers);
+            headers.insert(header::ETAG, variant.etag.clone());
+            headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
+            if variant.coding != Coding::Identity {
+                let coding = HeaderValue::from_static(variant.coding.as_str());
+                headers.insert(header::CONTENT_ENCODING, coding);
+            }
+            headers
+        };
+        if self.word != "HIT" {
+            return make();
+        }
+        let mut headers = variant.head.get(self.max_stale, make);
+        headers.insert(header::AGE, self.age.as_secs().into());
+        if let Cow::Owned(status) = &self.status
+            && let Ok(status) = HeaderValue::try_from(status.as_str())
+        {
+            headers.insert(CACHE_STATUS, status);
+        }
+        headers
     }
 
     /// Adds everything that is said of a cached response, but for its validator.
@@ -75,7 +110,7 @@ impl<'a> Showing<'a> {
         for (name, text) in [
             (header::CACHE_CONTROL, control),
             (header::LAST_MODIFIED, made),
-            (CACHE_STATUS, self.status.clone()),
+            (CACHE_STATUS, self.status.clone().into_owned()),
         ] {
             // Made of digits, dates and words of ours; a tag is left out where it does not fit.
             if let Ok(value) = HeaderValue::try_from(text) {

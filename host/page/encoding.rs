@@ -1,9 +1,11 @@
 //! `Payload`: one body in every content coding, made once, at generation.
 
 use std::io::Write;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 use super::Digest;
 
@@ -45,6 +47,54 @@ pub struct Variant {
     pub etag: HeaderValue,
     /// The bytes as sent.
     pub body: Bytes,
+    /// The headers of a hit.
+    pub head: Head,
+}
+
+/// The headers of a hit, made for the first one: a third of what a hit costs beyond the kernel
+/// is making headers, and all but `age` and `cache-status` say the same every time.
+#[derive(Debug, Default)]
+pub struct Head(OnceLock<(Duration, HeaderMap)>);
+
+impl Head {
+    /// What `make` makes, or made before under the same `max_stale`.
+    pub fn get(&self, max_stale: Duration, make: impl FnOnce() -> HeaderMap) -> HeaderMap {
+        let mut make = Some(make);
+        let (known, head) = self.0.get_or_init(|| {
+            let head = make.take().map_or_else(HeaderMap::new, |make| make());
+            (max_stale, packed(head))
+        });
+        match make.filter(|_| *known != max_stale) {
+            None => head.clone(),
+            Some(make) => make(),
+        }
+    }
+}
+
+impl Clone for Head {
+    /// A copy of a body is for another entry, whose dates are others.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// The same headers with their values in one piece of memory, so that cores that serve the same page
+/// contend for one reference count, not for one a header.
+fn packed(mut head: HeaderMap) -> HeaderMap {
+    let all: Vec<u8> = head
+        .values()
+        .flat_map(HeaderValue::as_bytes)
+        .copied()
+        .collect();
+    let (all, mut start) = (Bytes::from(all), 0);
+    for value in head.values_mut() {
+        let end = start + value.len();
+        if let Ok(same) = HeaderValue::from_maybe_shared(all.slice(start..end)) {
+            *value = same;
+        }
+        start = end;
+    }
+    head
 }
 
 /// A body in all codings that make it smaller; the first is the identity.
@@ -79,6 +129,7 @@ impl Payload {
                         coding,
                         etag: etag(&tag, coding),
                         body,
+                        head: Head::default(),
                     });
                 }
             }
@@ -87,6 +138,7 @@ impl Payload {
             coding: Coding::Identity,
             etag: etag(&tag, Coding::Identity),
             body,
+            head: Head::default(),
         };
         variants.insert(0, identity);
         Self(variants.into_boxed_slice())
