@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{BODY, CHECKSUM, DecodeError, Decoder, Encoder, Outline, VERSION, Variant, checksum};
-use crate::page::{Coding, Content, Digest, Payload};
+use crate::page::{Coding, Content, Digest, Head, Payload};
 
 /// A document whose bodies are yet to be read.
 #[derive(Debug)]
@@ -176,7 +176,15 @@ fn fill(sketches: Vec<Sketch>, input: &mut Decoder<'_>) -> Result<Payload, Decod
             Bytes::copy_from_slice(input.raw(size)?)
         };
         // Until the zstd variant is read, the identity's size waits in its place.
-        variants.push((size, Variant { coding, etag, body }));
+        variants.push((
+            size,
+            Variant {
+                coding,
+                etag,
+                body,
+                head: Head::default(),
+            },
+        ));
     }
     let zstd = variants
         .iter()
