@@ -176,7 +176,7 @@ fn fill(sketches: Vec<Sketch>, input: &mut Decoder<'_>) -> Result<Payload, Decod
             Bytes::copy_from_slice(input.raw(size)?)
         };
         // Until the zstd variant is read, the identity's size waits in its place.
-        variants.push((size, Variant { coding, etag, body }));
+        variants.push((size, Variant::new(coding, etag, body)));
     }
     let zstd = variants
         .iter()
