@@ -141,7 +141,7 @@ impl Config {
                     .map_or(Duration::from_secs(10), |wait| wait.0),
                 await_module: overrides.dev,
             },
-            store: store(&file, &state, overrides)?,
+            store: store(&file, &site.join(".wisr"), overrides)?,
             engine,
             release,
             generation_threads: cores,

@@ -13,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::whole_seconds;
 use crate::isr::{Renewal, Served};
-use crate::page::{Coding, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
+use crate::page::{Coding, Content, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
 
 pub(super) const X_WISR_CACHE: HeaderName = HeaderName::from_static("x-wisr-cache");
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -88,7 +88,7 @@ impl<'a> Showing<'a> {
             }
             headers
         };
-        if self.word != "HIT" {
+        if self.word != "HIT" || !self.is_own(variant) {
             return make();
         }
         let mut headers = variant.head.get(self.max_stale, make);
@@ -99,6 +99,18 @@ impl<'a> Showing<'a> {
             headers.insert(CACHE_STATUS, status);
         }
         headers
+    }
+
+    /// Whether the body is the entry's own, and not the site's 404 page for it, which other entries
+    /// with other dates show as well.
+    fn is_own(&self, variant: &Variant) -> bool {
+        match &self.entry.content {
+            Content::Document { body, data, .. } => {
+                let mut own = body.variants().iter().chain(data.variants());
+                own.any(|own| std::ptr::eq(own, variant))
+            }
+            Content::NotFound | Content::Redirect { .. } => false,
+        }
     }
 
     /// Adds everything that is said of a cached response, but for its validator.
@@ -287,5 +299,27 @@ mod tests {
                 .unwrap()
                 .ends_with("=0")
         );
+    }
+
+    #[test]
+    fn the_404_page_is_shown_with_the_dates_of_what_is_missing() {
+        let page = entry(Revalidate::Never, NOW);
+        let Content::Document { headers, body, .. } = &page.content else {
+            panic!("a document");
+        };
+        let missing = |generated| {
+            let mut missing = Arc::into_inner(entry(Revalidate::After(60), generated)).unwrap();
+            missing.content = Content::NotFound;
+            let hit = Served::Hit {
+                entry: Arc::new(missing),
+                ttl: None,
+            };
+            let showing = Showing::of(&hit, NOW, Duration::ZERO).unwrap();
+            let head = showing.head(headers, body.identity());
+            head[header::LAST_MODIFIED].to_str().unwrap().to_owned()
+        };
+        let earlier = Timestamp::from_millis(784_111_707_900);
+        assert_eq!(missing(NOW), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(missing(earlier), "Sun, 06 Nov 1994 08:48:27 GMT");
     }
 }

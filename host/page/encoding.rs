@@ -111,6 +111,19 @@ const BROTLI_WINDOW: u32 = 20;
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
 
+impl Variant {
+    /// A body in one coding.
+    pub fn new(coding: Coding, etag: HeaderValue, body: Bytes) -> Self {
+        let head = Head::default();
+        Self {
+            coding,
+            etag,
+            body,
+            head,
+        }
+    }
+}
+
 impl Payload {
     /// Codes `body` unless it is small or its `content_type` says that it is compressed already.
     /// Takes milliseconds: keep it off the threads that serve.
@@ -125,21 +138,12 @@ impl Payload {
             ] {
                 if let Some(coded) = coded.filter(|coded| coded.len() < body.len()) {
                     let body = Bytes::from(coded.into_boxed_slice());
-                    variants.push(Variant {
-                        coding,
-                        etag: etag(&tag, coding),
-                        body,
-                        head: Head::default(),
-                    });
+                    variants.push(Variant::new(coding, etag(&tag, coding), body));
                 }
             }
         }
-        let identity = Variant {
-            coding: Coding::Identity,
-            etag: etag(&tag, Coding::Identity),
-            body,
-            head: Head::default(),
-        };
+        let etag = etag(&tag, Coding::Identity);
+        let identity = Variant::new(Coding::Identity, etag, body);
         variants.insert(0, identity);
         Self(variants.into_boxed_slice())
     }

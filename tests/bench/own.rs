@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use wisr::guest::{self, EngineConfig, Guest, Limits, outbound};
 use wisr::isr::{self, Ask, Isr};
 use wisr::page::{Cause, Context, Cost, Outcome, Page, Policy, Revalidate};
-use wisr::store::{Marks, Memory};
+use wisr::store::{self, Tiers};
 use wisr::telemetry::metrics::Metrics;
 use wisr::telemetry::{Clock, Incidents};
 
@@ -55,15 +55,20 @@ impl Own {
             policy,
         });
         let metrics = Arc::new(Metrics::new());
+        let in_memory = store::Config {
+            memory: 64 << 20,
+            folder: None,
+            disk: None,
+        };
         let isr = Isr::new(
             isr::Config {
                 concurrency: INSTANCES as usize,
                 queue: 8,
                 wait: Duration::from_secs(10),
+                await_module: false,
             },
             isr::Parts {
-                store: Arc::new(Memory::new(64 << 20, metrics.clone())),
-                marks: Arc::new(Marks::default()),
+                store: Tiers::open(in_memory, metrics.clone())?,
                 clock: Clock::system(),
                 runtime,
                 incidents: Arc::new(Incidents::default()),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{BODY, CHECKSUM, DecodeError, Decoder, Encoder, Outline, VERSION, Variant, checksum};
-use crate::page::{Coding, Content, Digest, Head, Payload};
+use crate::page::{Coding, Content, Digest, Payload};
 
 /// A document whose bodies are yet to be read.
 #[derive(Debug)]
@@ -176,15 +176,7 @@ fn fill(sketches: Vec<Sketch>, input: &mut Decoder<'_>) -> Result<Payload, Decod
             Bytes::copy_from_slice(input.raw(size)?)
         };
         // Until the zstd variant is read, the identity's size waits in its place.
-        variants.push((
-            size,
-            Variant {
-                coding,
-                etag,
-                body,
-                head: Head::default(),
-            },
-        ));
+        variants.push((size, Variant::new(coding, etag, body)));
     }
     let zstd = variants
         .iter()
