@@ -203,10 +203,6 @@ fn value(query: &str, name: &str) -> Option<String> {
 }
 
 /// How many things a list shows, as `?limit=` says.
-#[expect(
-    clippy::result_large_err,
-    reason = "the error is the response, sent at once"
-)]
 fn limit(query: &str) -> Result<usize, Response<Body>> {
     match value(query, "limit").map_or(Ok(LIMIT), |limit| limit.parse()) {
         Ok(limit) if limit <= MAX_LIMIT => Ok(limit),
