@@ -81,9 +81,7 @@ impl Drop for Process {
 }
 
 /// What keeps an opponent away: told, never an error.
-pub(crate) type Absent = String;
-
-fn absent(error: &anyhow::Error, name: &str, package: &str) -> Absent {
+fn absent(error: &anyhow::Error, name: &str, package: &str) -> String {
     let io = error.root_cause().downcast_ref::<std::io::Error>();
     match io.map(std::io::Error::kind) {
         Some(ErrorKind::NotFound) => format!("{name}: not installed: apt-get install {package}"),
@@ -127,7 +125,7 @@ pub(crate) fn nginx(
     headers: &[(String, String)],
     origin: SocketAddr,
     cores: &[usize],
-) -> Result<(Process, [Target; 4]), Absent> {
+) -> Result<(Process, [Target; 4]), String> {
     let start = || -> Result<_> {
         let addrs = [free()?, free()?, free()?, free()?];
         let config = nginx_config(folder, headers, origin, addrs, cores.len());
@@ -214,7 +212,7 @@ pub(crate) fn varnish(
     folder: &Path,
     origin: SocketAddr,
     cores: &[usize],
-) -> Result<(Process, Target), Absent> {
+) -> Result<(Process, Target), String> {
     let start = || -> Result<_> {
         let addr = free()?;
         let mut command = Command::new("varnishd");
