@@ -54,19 +54,31 @@ pub struct Variant {
 /// The headers of a hit, made for the first one: a third of what a hit costs beyond the kernel
 /// is making headers, and all but `age` and `cache-status` say the same every time.
 #[derive(Debug, Default)]
-pub struct Head(OnceLock<(Duration, HeaderMap)>);
+pub struct Head(OnceLock<Template>);
+
+/// Headers to be copied. A copy has its values in a piece of memory of its own: cloned ones would
+/// have all cores that serve the page contend for their reference counts.
+#[derive(Debug)]
+struct Template {
+    max_stale: Duration,
+    /// The names, with empty values.
+    names: HeaderMap,
+    /// All values in the order of the names, and where each ends.
+    values: Box<[u8]>,
+    ends: Box<[usize]>,
+}
 
 impl Head {
     /// What `make` makes, or made before under the same `max_stale`.
     pub fn get(&self, max_stale: Duration, make: impl FnOnce() -> HeaderMap) -> HeaderMap {
-        let mut make = Some(make);
-        let (known, head) = self.0.get_or_init(|| {
-            let head = make.take().map_or_else(HeaderMap::new, |make| make());
-            (max_stale, packed(head))
-        });
-        match make.filter(|_| *known != max_stale) {
-            None => head.clone(),
-            Some(make) => make(),
+        match self.0.get() {
+            Some(template) if template.max_stale == max_stale => template.copy(),
+            Some(_) => make(),
+            None => {
+                let head = make();
+                let _ = self.0.set(Template::of(&head, max_stale));
+                head
+            }
         }
     }
 }
@@ -78,23 +90,36 @@ impl Clone for Head {
     }
 }
 
-/// The same headers with their values in one piece of memory, so that cores that serve the same page
-/// contend for one reference count, not for one a header.
-fn packed(mut head: HeaderMap) -> HeaderMap {
-    let all: Vec<u8> = head
-        .values()
-        .flat_map(HeaderValue::as_bytes)
-        .copied()
-        .collect();
-    let (all, mut start) = (Bytes::from(all), 0);
-    for value in head.values_mut() {
-        let end = start + value.len();
-        if let Ok(same) = HeaderValue::from_maybe_shared(all.slice(start..end)) {
-            *value = same;
+impl Template {
+    fn of(head: &HeaderMap, max_stale: Duration) -> Self {
+        let (mut names, mut values) = (head.clone(), Vec::new());
+        let mut ends = Vec::with_capacity(head.len());
+        for value in names.values_mut() {
+            values.extend_from_slice(value.as_bytes());
+            ends.push(values.len());
+            *value = HeaderValue::from_static("");
         }
-        start = end;
+        let (values, ends) = (values.into(), ends.into());
+        Self {
+            max_stale,
+            names,
+            values,
+            ends,
+        }
     }
-    head
+
+    fn copy(&self) -> HeaderMap {
+        let (mut head, values) = (self.names.clone(), Bytes::copy_from_slice(&self.values));
+        let mut start = 0;
+        for (value, end) in head.values_mut().zip(&self.ends) {
+            // They were header values before.
+            if let Ok(same) = HeaderValue::from_maybe_shared(values.slice(start..*end)) {
+                *value = same;
+            }
+            start = *end;
+        }
+        head
+    }
 }
 
 /// A body in all codings that make it smaller; the first is the identity.
@@ -305,5 +330,22 @@ mod tests {
         };
         assert_eq!(tag("a"), tag("a"));
         assert_ne!(tag("a"), tag("b"));
+    }
+
+    #[test]
+    fn a_copied_head_is_what_was_made() {
+        let mut made = HeaderMap::new();
+        made.insert("etag", HeaderValue::from_static("\"a\""));
+        made.append("link", HeaderValue::from_static("</a>; rel=preload"));
+        made.append("link", HeaderValue::from_static("</b>; rel=preload"));
+        made.insert("x-empty", HeaderValue::from_static(""));
+        let head = Head::default();
+        let year = Duration::from_secs(31_536_000);
+        for _ in 0..3 {
+            assert_eq!(head.get(year, || made.clone()), made);
+        }
+        assert_eq!(head.get(year, HeaderMap::new), made);
+        assert!(head.get(Duration::ZERO, HeaderMap::new).is_empty());
+        assert!(head.clone().get(year, HeaderMap::new).is_empty());
     }
 }
