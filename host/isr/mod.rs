@@ -33,7 +33,7 @@ use crate::telemetry::metrics::{Ending, Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents, Subject};
 use backoff::Backoffs;
 use flight::{Claim, Flights, Landing, Permit, Wait};
-use queue::{Priority, Queue, Ticket};
+use queue::{Full, Priority, Queue, Slot, Ticket};
 
 /// How much is made at once.
 #[derive(Debug, Clone)]
@@ -254,7 +254,11 @@ impl Inner {
         }
         let least = self.parts.store.path_mark(&ask.key);
         self.launch(ask.clone(), least, Priority::OnDemand, Cause::FirstRequest);
-        match self.draw_shell(&ask).await {
+        let slot = self.place_for_shell(&ask).await?;
+        let context = make::context(&ask, Cause::FirstRequest);
+        let drawn = ask.page.renderer.shell(&context).await;
+        drop(slot);
+        match drawn {
             Ok(shell) => Ok(Served::Shell(Arc::new(shell))),
             Err(failure) => {
                 self.report(&ask, Cause::FirstRequest, &Arc::new(failure));
@@ -263,20 +267,15 @@ impl Inner {
         }
     }
 
-    async fn draw_shell(self: &Arc<Self>, ask: &Ask) -> Result<Document, Failure> {
+    /// A place to draw a shell, for which a reader waits no longer than for that of a page.
+    async fn place_for_shell(&self, ask: &Ask) -> Result<Slot, Refused> {
         let ticket = Arc::new(Ticket::new(Priority::Reader));
-        let policy = &ask.page.policy;
-        let full = |_| {
-            let message = "no room to draw the shell: the queue of generations is full";
-            Failure::new(crate::page::FailureKind::Resources, "shell", message)
-        };
-        let _slot = self
-            .queue
-            .enter(&ticket, &ask.page.route, policy.concurrency)
-            .await
-            .map_err(full)?;
-        let context = make::context(ask, Cause::FirstRequest);
-        ask.page.renderer.shell(&context).await
+        let places = ask.page.policy.concurrency;
+        let entered = self.queue.enter(&ticket, &ask.page.route, places);
+        match tokio::time::timeout(self.config.wait, entered).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(Full)) | Err(_) => Err(self.overloaded()),
+        }
     }
 
     /// The entry is shown at once; it is made anew unless it failed a moment ago.
@@ -361,16 +360,19 @@ impl Inner {
         }
     }
 
-    async fn landed(&self, mut wait: Wait, patience: Duration) -> Result<Arc<Entry>, Refused> {
+    fn overloaded(&self) -> Refused {
         let retry_after = self.config.wait.max(Duration::from_secs(1));
-        let overloaded = Refused::Overloaded { retry_after };
+        Refused::Overloaded { retry_after }
+    }
+
+    async fn landed(&self, mut wait: Wait, patience: Duration) -> Result<Arc<Entry>, Refused> {
         if tokio::time::timeout(patience, wait.begun()).await.is_err() {
-            return Err(overloaded);
+            return Err(self.overloaded());
         }
         match wait.landed().await {
             Landing::Stored(entry) => Ok(entry),
             Landing::Failed(failure) => Err(Refused::Failed(failure)),
-            Landing::Overloaded => Err(overloaded),
+            Landing::Overloaded => Err(self.overloaded()),
         }
     }
 

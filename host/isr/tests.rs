@@ -575,3 +575,24 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
     assert!(isr.hit(&first.page, &first.key).is_some());
     assert_eq!(get(&isr, &second).await, "error");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_place_to_draw_a_shell_longer_than_for_a_page() {
+    let config = Config {
+        concurrency: 1,
+        wait: Duration::from_secs(1),
+        ..Config::few()
+    };
+    let isr = isr_with(config);
+    let hour = Duration::from_secs(3600);
+    let slow = Fake::slow(hour, [Step::Page(Lifetime::Never, "a")]);
+    let busy = tokio::spawn({
+        let (isr, ask) = (isr.clone(), ask_under(policy(), &slow, "/busy"));
+        async move { get(&isr, &ask).await }
+    });
+    seconds(0.1).await;
+    let shell = isr.serve(ask(&Fake::new([])), Patience::Shell);
+    let shell = tokio::time::timeout(Duration::from_secs(2), shell).await;
+    assert_eq!(told(shell.expect("the reader waits")), "overloaded");
+    busy.abort();
+}

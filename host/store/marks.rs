@@ -151,13 +151,12 @@ impl Marks {
 
     /// Whether the page was purged after `sequence`: then what was made from it must not be kept.
     pub(super) fn purged_since(&self, key: &PageKey, sequence: u64) -> bool {
-        sequence < self.sequence()
-            && self
-                .table
-                .read()
-                .purges
-                .get(key)
-                .is_some_and(|purge| *purge > sequence)
+        if sequence >= self.sequence() {
+            return false;
+        }
+        let table = self.table.read();
+        // What folded into the floor may have been a purge of this page.
+        sequence < table.floor || table.purges.get(key).is_some_and(|purge| *purge > sequence)
     }
 }
 
@@ -171,9 +170,28 @@ impl Table {
         self.order.push_back((sequence, mark));
     }
 
+    fn len(&self) -> usize {
+        self.paths.len() + self.purges.len() + self.tags.len()
+    }
+
+    fn number(&self, mark: &Mark) -> Option<u64> {
+        match mark {
+            Mark::Path(key) => self.paths.get(key),
+            Mark::Purge(key) => self.purges.get(key),
+            Mark::Tag(tag) => self.tags.get(tag),
+        }
+        .copied()
+    }
+
     fn fold(&mut self) -> Vec<Mark> {
         let mut folded = Vec::new();
-        while self.order.len() > MAX_MARKS {
+        if self.order.len() > 2 * MAX_MARKS {
+            // What was invalidated again stands in the order again: only the later place counts.
+            let order = std::mem::take(&mut self.order);
+            let is_last = |(sequence, mark): &(u64, Mark)| self.number(mark) == Some(*sequence);
+            self.order = order.into_iter().filter(is_last).collect();
+        }
+        while self.len() > MAX_MARKS {
             let Some((sequence, mark)) = self.order.pop_front() else {
                 break;
             };
@@ -252,7 +270,7 @@ mod tests {
             ),
             None
         );
-        assert!(marks.table.read().order.len() <= MAX_MARKS);
+        assert!(marks.table.read().len() <= MAX_MARKS);
     }
 
     #[test]
@@ -298,5 +316,32 @@ mod tests {
                 marks.purged_since(&key, sequence)
             );
         }
+    }
+
+    #[test]
+    fn one_page_invalidated_again_and_again_does_not_make_the_others_stale() {
+        let marks = Marks::default();
+        let made = marks.sequence();
+        marks.raise([Mark::Tag(Tag::new("news").unwrap())], drop);
+        for _ in 0..=MAX_MARKS {
+            marks.raise([Mark::Path(PageKey::new("/often", &[]))], drop);
+        }
+        assert_eq!(marks.why(&PageKey::new("/a", &[]), &stamp(made, &[])), None);
+        for _ in 0..=MAX_MARKS {
+            marks.raise([Mark::Path(PageKey::new("/often", &[]))], drop);
+        }
+        assert!(marks.table.read().order.len() <= 2 * MAX_MARKS);
+    }
+
+    #[test]
+    fn a_forgotten_purge_still_forbids_what_was_read_before_it() {
+        let marks = Marks::default();
+        let key = PageKey::new("/a", &[]);
+        let began = marks.sequence();
+        marks.raise([Mark::Purge(key.clone())], drop);
+        let tags = (0..MAX_MARKS).map(|number| Tag::new(&number.to_string()).unwrap());
+        marks.raise(tags.map(Mark::Tag), drop);
+        assert!(marks.purged_since(&key, began));
+        assert!(!marks.purged_since(&key, marks.sequence()));
     }
 }

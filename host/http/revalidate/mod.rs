@@ -112,6 +112,10 @@ impl Endpoint<'_> {
         let release = self.releases.current();
         let mode = call.mode.unwrap_or(Mode::Regenerate);
         let only_generated = call.only_generated;
+        if !call.tags.is_empty() {
+            // First: a page that is made anew below and has such a tag is fresh afterwards.
+            self.isr.invalidate_tags(&call.tags).await;
+        }
         let outcomes: Vec<(Target, Done)> = stream::iter(call.paths)
             .map(|target| {
                 let release = &release;
@@ -130,11 +134,8 @@ impl Endpoint<'_> {
         let told = |(target, done): &(Target, Done)| done.told("path", &target.written);
         let mut results: Vec<Value> = outcomes.iter().map(told).collect();
         let mut outcomes: Vec<Done> = outcomes.into_iter().map(|(_, done)| done).collect();
-        if !call.tags.is_empty() {
-            self.isr.invalidate_tags(&call.tags).await;
-            let stale = |tag: &Tag| Done::Stale.told("tag", tag.as_str());
-            results.extend(call.tags.iter().map(stale));
-        }
+        let stale = |tag: &Tag| Done::Stale.told("tag", tag.as_str());
+        results.extend(call.tags.iter().map(stale));
         if !call.tags.is_empty() && call.mode == Some(Mode::Regenerate) {
             for (key, done) in self.regenerate_tagged(&release, &call.tags).await {
                 results.push(done.told("path", &key));
