@@ -108,10 +108,10 @@ impl State {
 impl Held {
     fn replace(&mut self, routed: Arc<Routed>) {
         let before = self.routed.replace(routed);
-        // A module that never rendered a page is nothing to return to.
-        if let Some(before) = before
-            && (self.previous.is_none() || before.trial.has_passed())
-        {
+        let Some(before) = before else { return };
+        // One that was never asked for a page may be good: after a restart the cache answers.
+        let may_be_good = self.previous.is_none() && !before.trial.has_fallen();
+        if before.trial.has_passed() || may_be_good {
             self.previous = Some(before);
         }
     }
