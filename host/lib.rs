@@ -30,6 +30,7 @@
 //!   that was shown can be shown again.
 //! - A page has at most one generation at a time, in a task of its own, in a fresh instance.
 //! - Nothing of a request but its path and the allowed query parameters reaches a page or a key.
+//!   API routes see the whole request, and nothing that they answer is kept.
 //! - A release is immutable. A request takes one and keeps it; a swap is one atomic store.
 //! - Rules take the time as an argument; only [`telemetry::Clock`] reads it.
 //!
@@ -41,6 +42,10 @@
 //! reader, or lets the reader wait for the first one. A generation waits for its turn, runs in
 //! [`guest`] on threads of lower priority, is compressed once, stored, and shown to all who wait.
 //! `http::respond` turns the entry into headers and a body that are shared, not copied.
+//!
+//! A request below `/api` whose path has an API route takes another way: `http::api` reads its
+//! body and hands it to the route's module on the same threads of lower priority, in a fresh
+//! sandbox under the same limits. The cache never hears of it.
 
 pub mod page;
 pub mod route;

@@ -17,6 +17,7 @@ mod origin;
 mod site;
 
 // The promises.
+mod api;
 mod commands;
 mod doors;
 mod on_demand;

@@ -20,10 +20,21 @@ pub(crate) fn puppet() -> &'static [u8] {
     BYTES.get_or_init(|| built("wasm32-wasip2", "puppet"))
 }
 
+/// The API route that knows nothing of wisr, as a component.
+pub(crate) fn hook() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| built("wasm32-wasip2", "hook"))
+}
+
 /// The universal page as a core module that carries its component type.
 pub(crate) fn puppet_core() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| built("wasm32-wasip1", "puppet"))
+}
+
+/// The hook with another version.
+pub(crate) fn hook_version(version: u32) -> Vec<u8> {
+    patched(hook(), version)
 }
 
 /// The puppet with another version: the module's digest and what it prints differ.

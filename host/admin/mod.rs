@@ -167,7 +167,7 @@ impl Admin {
 
     fn index(&self) -> String {
         let release = self.parts.releases.current();
-        let (id, routes) = (release.id, release.table.len());
+        let (id, routes) = (release.id, release.len());
         let (refused, incidents) = (release.refused.len(), self.parts.incidents.count());
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>wisr</title>\

@@ -6,19 +6,21 @@ use serde_json::{Value, json};
 
 use crate::isr::Isr;
 use crate::page::{Entry, Freshness, Page};
-use crate::release::{Release, Routed};
+use crate::release::{ApiRouted, Release, Routed};
 
-/// All routes of a release, and what of the folder is not served.
+/// All routes of a release, API routes apart, and what of the folder is not served.
 pub(super) fn routes(release: &Release) -> Value {
     let routes: Vec<Value> = release
         .table
         .iter()
         .map(|(_, routed)| route(routed))
         .collect();
+    let apis: Vec<Value> = release.apis.iter().map(|(_, routed)| api(routed)).collect();
     json!({
         "release": release.id,
         "since": release.at,
         "routes": routes,
+        "apis": apis,
         "not_found": release.not_found.as_deref().map(route),
         "error": release.error.as_deref().map(route),
         "refused": release.refused,
@@ -35,6 +37,14 @@ fn route(routed: &Routed) -> Value {
         "max_stale_seconds": policy.max_stale.as_secs(),
         "concurrency": policy.concurrency,
         "query": routed.config.query,
+    })
+}
+
+fn api(routed: &ApiRouted) -> Value {
+    json!({
+        "route": routed.pattern.as_str(),
+        "file": routed.file,
+        "module": routed.module.digest().short(),
     })
 }
 

@@ -83,7 +83,13 @@ impl App {
             metrics: metrics.clone(),
             ready,
         };
-        let site = Site::new(config.http, releases.clone(), isr.clone(), overlay);
+        let site = Site::new(
+            config.http,
+            releases.clone(),
+            isr.clone(),
+            generations.handle(),
+            overlay,
+        );
         let admin = admin::Admin::new(
             config.admin,
             admin::Parts {

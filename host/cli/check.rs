@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::terminal;
 use crate::guest::{Engine, EngineConfig, EngineError, Limits, Module};
 
-/// Say what page modules are, and whether a server would take them.
+/// Say what modules are, and whether a server would take them.
 ///
 /// Every file goes through the steps that `wisr serve` takes: it is read, validated, made into a component
 /// when it is a core module, compiled, and started once in an empty sandbox.
@@ -68,14 +68,6 @@ async fn look(engine: &Engine, file: &Path) -> anyhow::Result<std::sync::Arc<Mod
     Ok(engine.load(bytes).await?)
 }
 
-/// The interfaces of `wisr:page` that it exports, in words.
-fn exports(module: &Module) -> &'static [&'static str] {
-    match module.exports_paths() {
-        true => &["page", "paths"],
-        false => &["page"],
-    }
-}
-
 fn describe(file: &Path, module: &Module) -> String {
     let compile_time = module.compile_time().unwrap_or_default();
     let imports = match module.imports() {
@@ -96,7 +88,7 @@ fn describe(file: &Path, module: &Module) -> String {
         terminal::size(module.size()),
         terminal::size(module.compiled_size()),
         terminal::span(compile_time),
-        exports(module).join(", "),
+        module.role().exports().join(", "),
         match module.wants_http() {
             true => "yes: list its hosts in `outbound` in wisr.toml",
             false => "no",
@@ -116,7 +108,7 @@ fn report(file: &Path, found: &anyhow::Result<std::sync::Arc<Module>>) -> Value 
             "size": module.size(),
             "compiledSize": module.compiled_size(),
             "compileSeconds": module.compile_time().unwrap_or_default().as_secs_f64(),
-            "exports": exports(module),
+            "exports": module.role().exports(),
             "imports": module.imports(),
             "fetches": module.wants_http(),
         }),

@@ -82,6 +82,8 @@ pub enum Kind {
     Dynamic,
     /// What other paths get: those that have no page, and those whose page fails.
     Error,
+    /// Requests of any method, below `/api`.
+    Api,
 }
 
 impl Kind {
@@ -91,12 +93,14 @@ impl Kind {
             Kind::Static => "static",
             Kind::Dynamic => "dynamic",
             Kind::Error => "error page",
+            Kind::Api => "API route",
         }
     }
 
     fn of(pattern: &Pattern) -> Self {
         match pattern.as_str() {
             "/404" | "/500" => Kind::Error,
+            _ if pattern.is_api() => Kind::Api,
             _ if pattern.is_dynamic() => Kind::Dynamic,
             _ => Kind::Static,
         }
@@ -139,11 +143,7 @@ impl Listing {
         let mut problems = Vec::new();
         for file in files {
             let shown = file.display().to_string();
-            let place = if file.starts_with("api") {
-                Err(NO_API.to_owned())
-            } else {
-                place(&mut table, &file)
-            };
+            let place = place(&mut table, &file);
             problems.extend(place.err().map(|reason| format!("{shown}: {reason}")));
         }
         let row = |(pattern, file): (&Pattern, &String)| Row {
@@ -168,9 +168,6 @@ impl Listing {
         Ok(Self { routes, problems })
     }
 }
-
-/// Why a module in `api/` has no route.
-const NO_API: &str = "API routes (`api/`) are not supported by this version";
 
 /// Gives a file its place in the table; of two that claim one, the first has it, as in a server that starts.
 fn place(table: &mut Table<String>, file: &Path) -> Result<(), String> {
@@ -266,6 +263,7 @@ mod tests {
             "posts/new.wasm",
             "posts/[...rest].wasm",
             "[[...all]].wasm",
+            "api/posts/[id].wasm",
             "notes.txt",
             ".hidden.wasm",
         ];
@@ -279,6 +277,7 @@ mod tests {
             .collect();
         let expected = [
             ("/404", Kind::Error),
+            ("/api/posts/[id]", Kind::Api),
             ("/posts/new", Kind::Static),
             ("/posts/[id]", Kind::Dynamic),
             ("/posts/[...rest]", Kind::Dynamic),
@@ -291,10 +290,7 @@ mod tests {
     #[test]
     fn conflicts_name_the_file_and_unused_configuration_its_route() {
         let config = "[routes.\"/about\"]\nrevalidate = 5\n[routes.\"/gone\"]\nrevalidate = 1\n";
-        let dir = site(
-            &["about.wasm", "about/index.wasm", "a[b.wasm", "api/x.wasm"],
-            config,
-        );
+        let dir = site(&["about.wasm", "about/index.wasm", "a[b.wasm"], config);
         let listing = Listing::read(dir.path()).unwrap();
         assert_eq!(listing.routes.len(), 1);
         assert_eq!(listing.routes[0].cells()[3], "revalidate = 5");
@@ -303,7 +299,6 @@ mod tests {
             "about.wasm: ",
             "(kept: about/index.wasm)",
             "a[b.wasm: ",
-            "api/x.wasm: API",
             "`/gone`",
         ] {
             assert!(problems.contains(part), "{part}: {problems}");

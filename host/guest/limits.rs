@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What one generation may use of each thing. A field's name is its name in `wisr.toml`.
+/// What one generation, or one request to an API route, may use of each thing. A field's name is its name in `wisr.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// CPU time, summed over all calls of the generation.
@@ -11,7 +11,7 @@ pub struct Limits {
     pub wall: Duration,
     /// Bytes of linear memory, summed over all memories of the instance.
     pub memory: u64,
-    /// Bytes of a rendered body.
+    /// Bytes of a rendered body, or of the body that an API route answers with.
     pub page: u64,
     /// Bytes of the props' JSON.
     pub props: u64,

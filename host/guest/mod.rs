@@ -1,22 +1,26 @@
-//! `Guest`: page modules in a sandbox. The only room that knows what WebAssembly is.
+//! `Guest`: modules in a sandbox. The only room that knows what WebAssembly is.
 //!
 //! | where | what |
 //! |---|---|
 //! | [`Engine`] | compiles modules and owns what all sandboxes share: one for the process |
-//! | [`Module`] | one page module, checked, compiled, ready to be instantiated |
-//! | [`Guest`] | a module with its limits and grants: implements [`crate::page::Render`] |
-//! | [`Limits`] | what one generation may use |
+//! | [`Module`] | one module, checked, compiled, ready to be instantiated, and its [`Role`] |
+//! | [`Guest`] | a page's module with its [`Grants`]: implements [`crate::page::Render`] |
+//! | [`ApiGuest`] | an API route's module with its [`Grants`]: answers requests |
+//! | [`Limits`] | what one generation, or one request to an API route, may use |
 //! | [`outbound`] | which hosts it may reach, and how |
 //!
 //! The life of a generation: a place, a fresh store and instance (`run`, `sandbox`), `static-props`
 //! and `render` in it (`render`), values checked on their way out (`convert`), and, when it ends
 //! badly, an account that the page's author can act on (`trap`). Nothing survives it.
 
+mod api;
 mod artifact;
 mod bindings;
 mod convert;
 mod engine;
+mod grants;
 mod limits;
+mod load;
 mod meter;
 mod module;
 pub mod outbound;
@@ -26,9 +30,11 @@ mod sandbox;
 mod sink;
 mod trap;
 
+pub use api::{ApiGuest, Unanswered};
 pub use engine::{Engine, EngineConfig, EngineError};
+pub use grants::Grants;
 pub use limits::Limits;
-pub use module::{LoadError, Module, ModuleKind};
+pub use module::{ApiExports, LoadError, Module, ModuleKind, PageExports, Role};
 pub use render::Guest;
 
 #[cfg(test)]

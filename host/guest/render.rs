@@ -1,83 +1,44 @@
-//! `Guest`: a module with its limits and grants, which renders one route.
+//! `Guest`: a page's module with its limits and grants, which renders one route.
+
+use std::sync::Arc;
 
 use super::bindings::exports::wisr::page::paths;
 use super::convert::{self, Decision};
-use super::engine::Engine;
-use super::limits::{CALL_BYTES, LISTING_BYTES, Limits};
-use super::module::Module;
-use super::outbound::{Client, Policy, SessionLimits};
-use super::run::{Order, Run};
+use super::grants::Grants;
+use super::limits::{CALL_BYTES, LISTING_BYTES};
+use super::module::{Module, PageExports};
+use super::run::Run;
 use super::trap::Stop;
 use crate::page::{
     Context, Digest, Document, Failure, FailureKind, Fallback, Generation, Outcome, PathList,
     Pending, Render,
 };
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
-/// A module that renders one route, under that route's limits and grants.
+/// A page's module, which renders one route under that route's grants.
 pub struct Guest {
-    engine: Engine,
     module: Arc<Module>,
-    limits: Limits,
-    policy: Arc<Policy>,
-    client: Client,
-    settings: Arc<BTreeMap<String, String>>,
+    exports: PageExports,
+    grants: Grants,
 }
 
 impl Guest {
-    /// A module as a route's renderer. `settings` are what `host.setting` returns.
-    pub fn new(
-        engine: &Engine,
-        module: Arc<Module>,
-        limits: Limits,
-        outbound: Arc<Policy>,
-        client: Client,
-        settings: Arc<BTreeMap<String, String>>,
-    ) -> Self {
+    /// A module as a route's renderer. `exports` are what the module's role says.
+    pub fn new(module: Arc<Module>, exports: PageExports, grants: Grants) -> Self {
         Self {
-            engine: engine.clone(),
             module,
-            limits,
-            policy: outbound,
-            client,
-            settings,
+            exports,
+            grants,
         }
     }
 
     /// Bytes that one call may move: the largest result, and what comes with it.
     fn bound(&self) -> u64 {
-        self.limits
-            .page
-            .max(self.limits.props)
-            .saturating_add(CALL_BYTES)
+        let limits = &self.grants.limits;
+        limits.page.max(limits.props).saturating_add(CALL_BYTES)
     }
 
     async fn begin(&self, route: Arc<str>, bound: u64) -> Run<'_> {
-        let Limits {
-            fetches: requests,
-            fetches_in_flight: in_flight,
-            fetch_bytes: bytes,
-            ..
-        } = self.limits;
-        let order = Order {
-            engine: &self.engine,
-            module: &self.module,
-            limits: &self.limits,
-            route: Arc::clone(&route),
-            settings: Arc::clone(&self.settings),
-            bound,
-        };
-        let session = |deadline| {
-            let limits = SessionLimits {
-                requests,
-                in_flight,
-                bytes,
-            };
-            let policy = Arc::clone(&self.policy);
-            Some(self.client.session(policy, limits, deadline, route))
-        };
-        order.start(session).await
+        self.grants.begin(&self.module, route, bound).await
     }
 
     async fn produce(
@@ -87,7 +48,7 @@ impl Guest {
         known: Option<Digest>,
     ) -> Result<Outcome, Stop> {
         let instance = run.instantiate().await?;
-        let page = self.module.page.load(&mut run.sandbox.store, &instance)?;
+        let page = self.exports.page.load(&mut run.sandbox.store, &instance)?;
         let context = convert::context(context);
 
         let start = run.enter("static-props");
@@ -95,7 +56,7 @@ impl Guest {
             .call_static_props(&mut run.sandbox.store, &context)
             .await;
         run.cost.static_props = start.elapsed();
-        let decided = convert::decision(returned?.map_err(Stop::Said)?, &self.limits)?;
+        let decided = convert::decision(returned?.map_err(Stop::Said)?, &self.grants.limits)?;
         let props = match decided {
             Decision::Render(props) => props,
             Decision::Done(outcome) => return Ok(outcome),
@@ -111,7 +72,7 @@ impl Guest {
             .call_render(&mut run.sandbox.store, &context, &data)
             .await;
         run.cost.render = start.elapsed();
-        let document = convert::document(returned?.map_err(Stop::Said)?, &self.limits)?;
+        let document = convert::document(returned?.map_err(Stop::Said)?, &self.grants.limits)?;
         drop(data);
         Ok(Outcome::Page(props, document))
     }
@@ -135,7 +96,7 @@ impl Guest {
         let context = convert::context(context);
         run.enter("shell");
         let returned = paths.call_shell(&mut run.sandbox.store, &context).await?;
-        convert::document(returned.map_err(Stop::Said)?, &self.limits)
+        convert::document(returned.map_err(Stop::Said)?, &self.grants.limits)
     }
 }
 
@@ -154,7 +115,7 @@ impl Render for Guest {
             let mut run = self.begin(route, self.bound()).await;
             let meter = run.meter();
             let work = self.produce(&mut run, context, known);
-            let ended = meter.run(self.limits.wall, work).await;
+            let ended = meter.run(self.grants.limits.wall, work).await;
             let (outcome, cost) = run.end(ended).map_err(|failure| *failure)?;
             Ok(Generation { outcome, cost })
         })
@@ -162,7 +123,7 @@ impl Render for Guest {
 
     fn shell<'a>(&'a self, context: &'a Context) -> Pending<'a, Result<Document, Failure>> {
         Box::pin(async move {
-            let Some(paths) = &self.module.paths else {
+            let Some(paths) = &self.exports.paths else {
                 let message = "the page exports no `wisr:page/paths@0.1.0`, so it has no shell";
                 return Err(Failure::new(FailureKind::Invalid, "shell", message));
             };
@@ -170,7 +131,7 @@ impl Render for Guest {
             let mut run = self.begin(route, self.bound()).await;
             let meter = run.meter();
             let work = self.make_shell(&mut run, paths, context);
-            let ended = meter.run(self.limits.wall, work).await;
+            let ended = meter.run(self.grants.limits.wall, work).await;
             let ended = run.end(ended).map_err(|failure| *failure);
             ended.map(|(document, _)| document)
         })
@@ -178,7 +139,7 @@ impl Render for Guest {
 
     fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
         Box::pin(async move {
-            let Some(paths) = &self.module.paths else {
+            let Some(paths) = &self.exports.paths else {
                 return Ok(PathList {
                     paths: Vec::new(),
                     fallback: Fallback::Blocking,
@@ -188,7 +149,7 @@ impl Render for Guest {
             let mut run = self.begin(label, LISTING_BYTES).await;
             let meter = run.meter();
             let work = self.list(&mut run, paths);
-            let ended = meter.run(self.limits.wall, work).await;
+            let ended = meter.run(self.grants.limits.wall, work).await;
             let ended = run.end(ended).map_err(|failure| *failure);
             ended.map(|(paths, _)| paths)
         })

@@ -9,7 +9,7 @@ use wasmtime::component::Instance;
 use super::engine::Engine;
 use super::limits::{CALL_BYTES, DRY_RUN, Limits};
 use super::meter::{Cut, Meter};
-use super::module::{LoadError, Module};
+use super::module::{ApiExports, LoadError, Module, PageExports, Role};
 use super::outbound::Session;
 use super::sandbox::{Fittings, Sandbox};
 use super::sink::Journal;
@@ -147,14 +147,15 @@ pub(super) async fn dry_run(engine: &Engine, module: &Module) -> Result<(), Load
 
 async fn check_types(run: &mut Run<'_>) -> Result<Result<(), LoadError>, Stop> {
     let instance = run.instantiate().await?;
-    let module = run.order.module;
     let store = &mut run.sandbox.store;
-    let checked = module
-        .page
-        .load(&mut *store, &instance)
-        .and_then(|_| match &module.paths {
-            Some(paths) => paths.load(store, &instance).map(drop),
-            None => Ok(()),
-        });
+    let checked = match run.order.module.role() {
+        Role::Page(PageExports { page, paths }) => {
+            page.load(&mut *store, &instance).and_then(|_| match paths {
+                Some(paths) => paths.load(store, &instance).map(drop),
+                None => Ok(()),
+            })
+        }
+        Role::Api(ApiExports(handler)) => handler.load(store, &instance).map(drop),
+    };
     Ok(checked.map_err(|error| LoadError::WrongTypes(story(&error))))
 }

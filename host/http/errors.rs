@@ -8,9 +8,14 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::Body;
+use super::upload::BadUpload;
 use crate::isr::Refused;
 use crate::page::Failure;
+use crate::release::ApiError;
 use crate::route::BadPath;
+
+/// When to try again after too many requests to API routes: most of them take less.
+pub(super) const BUSY: Duration = Duration::from_secs(1);
 
 /// Why a request gets no page.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(super) enum Problem {
     Path(BadPath),
     /// The page is at this URL.
     Elsewhere(String),
+    /// The body was not read.
+    Upload(BadUpload),
     /// Pages can only be read.
     Method,
     /// There is no such page.
@@ -43,11 +50,21 @@ impl From<Refused> for Problem {
     }
 }
 
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Busy => Self::Overloaded(BUSY),
+            ApiError::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
 impl Problem {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Host(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::UrlTooLong => StatusCode::URI_TOO_LONG,
+            Self::Upload(bad) => bad.status(),
             Self::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -60,6 +77,7 @@ impl Problem {
         match self {
             Self::Host(_) | Self::Path(_) => "Bad request",
             Self::UrlTooLong => "The address is too long",
+            Self::Upload(_) => "The request was not read",
             Self::Elsewhere(_) => "This page has moved",
             Self::Method => "Method not allowed",
             Self::NotFound => "This page could not be found",
@@ -73,6 +91,7 @@ impl Problem {
         match self {
             Self::Host(wrong) => format!("The `host` header {wrong}."),
             Self::UrlTooLong => "A URL has at most 8 KiB.".to_owned(),
+            Self::Upload(bad) => format!("{bad}."),
             Self::Path(bad) => format!("The address cannot be read: {bad}."),
             Self::Elsewhere(_) => "It has another address.".to_owned(),
             Self::Method => "Pages are read with GET or HEAD.".to_owned(),
@@ -259,6 +278,9 @@ mod tests {
             (Problem::Path(BadPath::Escape), 400),
             (Problem::Elsewhere("/a".to_owned()), 308),
             (Problem::Method, 405),
+            (Problem::Upload(BadUpload::TooLarge(1024)), 413),
+            (Problem::Upload(BadUpload::BrokeOff), 400),
+            (Problem::Upload(BadUpload::TooSlow), 408),
             (Problem::from(Refused::NeverGenerated), 404),
             (Problem::from(Refused::Failed(failure())), 500),
             (

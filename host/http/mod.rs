@@ -1,10 +1,12 @@
 //! The public door: from a request to the page that answers it.
 //!
 //! A request's way: `listen` and `connection` (sockets) → `check` (is it one?) → `service` (`Site`:
-//! an endpoint, a file or a page?) → `locate` (whose page?) → the cache → `showing` (how did it
+//! an endpoint, a file, an API route
+//! (`api`) or a page?) → `locate` (whose page?) → the cache → `showing` (how did it
 //! come to be shown?) → `respond`, with `negotiate` (which coding?) and `conditional` (does the
 //! reader have it already?). What goes wrong becomes a `Problem` of `errors`.
 
+mod api;
 mod body;
 mod check;
 mod conditional;
@@ -22,6 +24,7 @@ mod revalidate;
 mod service;
 mod showing;
 mod timed;
+mod upload;
 
 pub use body::{Body, BodyError};
 pub use config::{Config, Secret};

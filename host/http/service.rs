@@ -1,6 +1,6 @@
 //! `Site`: answers one request of the public door.
 //!
-//! checks → the endpoint of wisr's own, a file, or the page → how the reader may have it. A fresh
+//! checks → the endpoint of wisr's own, a file, an API route, or the page → how the reader may have it. A fresh
 //! page is answered at once; everything else in a boxed future.
 
 use std::net::SocketAddr;
@@ -9,7 +9,9 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 
+use super::api::{self, Apis};
 use super::body::Body;
 use super::check;
 use super::errors::Problem;
@@ -22,10 +24,10 @@ use super::showing::Showing;
 use super::{Answer, Config, Crawlers, Secret, Service};
 use crate::isr::{Ask, Isr, Patience, Served};
 use crate::page::{Content, Entry};
-use crate::release::{Release, Releases, Routed};
+use crate::release::{ApiRouted, Release, Releases, Routed};
 use crate::route::Path;
 
-/// The built-in revalidate endpoint; a page of the site with this route takes its place.
+/// The built-in revalidate endpoint; an API route of the site takes its place.
 const REVALIDATE: &str = "/api/revalidate";
 
 /// Everything under it is wisr's own.
@@ -35,6 +37,7 @@ const OWN: &str = "/_wisr/";
 pub struct Site {
     releases: Arc<Releases>,
     isr: Isr,
+    apis: Apis,
     files: Option<Files>,
     token: Option<Secret>,
     crawlers: Crawlers,
@@ -51,16 +54,18 @@ enum Face {
 
 impl Site {
     /// A site that serves the pages of `releases` through `isr`, and the files of the public
-    /// folder. `overlay` is what `wisr dev` adds.
+    /// folder. API routes run on `threads`. `overlay` is what `wisr dev` adds.
     pub fn new(
         config: Config,
         releases: Arc<Releases>,
         isr: Isr,
+        threads: Handle,
         overlay: Option<Arc<Overlay>>,
     ) -> Self {
         Self {
             releases,
             isr,
+            apis: Apis::new(threads),
             files: config.public.map(Files::watch),
             token: config.token,
             crawlers: config
@@ -88,8 +93,10 @@ impl Site {
             return self.file(request.into_parts().0);
         }
         let release = self.releases.load();
-        let located = locate(&release, &path, uri.query());
-        if path.as_str() == REVALIDATE && !takes_over(located.as_ref()) {
+        if let Some(routed) = api::route_of(&release, &path, REVALIDATE) {
+            return self.api(routed, request);
+        }
+        if path.as_str() == REVALIDATE {
             let site = self.clone();
             return Answer::Later(Box::pin(async move {
                 let call = revalidate::Endpoint {
@@ -100,7 +107,15 @@ impl Site {
                 call.answer(request).await
             }));
         }
+        let located = locate(&release, &path, uri.query());
         self.find(located, Face::Page, request)
+    }
+
+    fn api(self: &Arc<Self>, routed: Arc<ApiRouted>, request: Request<Incoming>) -> Answer {
+        let site = self.clone();
+        Answer::Later(Box::pin(async move {
+            site.apis.answer(routed, request, site.dev).await
+        }))
     }
 
     /// `/_wisr/…`: data of pages, and in development the overlay.
@@ -142,6 +157,7 @@ impl Site {
         request: Request<Incoming>,
     ) -> Answer {
         // Error pages answer for others; they have no address of their own.
+        let is_error_page = |route: &str| matches!(route, "/404" | "/500");
         let located = located.filter(|located| !is_error_page(&located.routed.page.route));
         let Some(located) = located else {
             return self.later(request, async move |site, parts| {
@@ -269,15 +285,6 @@ impl Service for Site {
             }
         }
     }
-}
-
-/// Whether a page of the site's own was made for the revalidate endpoint; a catch-all was not.
-fn takes_over(located: Option<&Located>) -> bool {
-    located.is_some_and(|located| &*located.routed.page.route == REVALIDATE)
-}
-
-fn is_error_page(route: &str) -> bool {
-    matches!(route, "/404" | "/500")
 }
 
 fn error_page<'a>(

@@ -65,7 +65,7 @@ pub struct Frame {
 pub struct Failure {
     /// How it ended.
     pub kind: FailureKind,
-    /// What was being called: `instantiate`, `static-props`, `render`, `static-paths`, `shell`.
+    /// What was being called: `instantiate`, `static-props`, `render`, `static-paths`, `shell`, `handle`.
     pub call: &'static str,
     /// One sentence that a page author can act on, the limit named where one was hit.
     pub message: String,

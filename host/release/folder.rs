@@ -176,9 +176,6 @@ impl Snapshot {
     /// Why a subfolder is not looked into, if it is not.
     fn closed(&self, relative: &Path) -> Option<&'static str> {
         match relative.to_str() {
-            Some("api") => Some(
-                "API routes (`api/`) are not supported by this version of wisr; the modules in it are not served",
-            ),
             Some("_wisr") => {
                 Some("paths below `/_wisr` are the server's own; give the folder another name")
             }
@@ -312,12 +309,12 @@ mod tests {
         ]);
         fs::create_dir(site.path().join("folder.wasm")).unwrap();
         let snapshot = Snapshot::take(site.path()).unwrap();
-        assert_eq!(routes(&snapshot), ["/blog/api/a", "/", "/posts/[id]"]);
-        assert!(reason(&snapshot, "api").contains("not supported by this version"));
+        let expected = ["/api/hook", "/blog/api/a", "/", "/posts/[id]"];
+        assert_eq!(routes(&snapshot), expected);
         assert!(reason(&snapshot, "_wisr").contains("the server's own"));
         assert!(reason(&snapshot, "[[id]].wasm").contains("is not a parameter"));
         assert!(reason(&snapshot, "native.cwasm").contains("native code"));
-        assert_eq!(snapshot.refused.len(), 4);
+        assert_eq!(snapshot.refused.len(), 3);
     }
 
     #[test]

@@ -8,15 +8,17 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::guest::outbound;
-use crate::guest::{Engine, Guest, LoadError, Module};
+use crate::guest::{ApiGuest, Engine, Grants, Guest, LoadError, Module, PageExports, Role};
 use crate::page::{Digest, Page, Render};
 use crate::route::Pattern;
 use crate::telemetry::{Clock, Incidents};
 
+use super::api::ApiRouted;
 use super::folder::{Found, MODULE_BYTES, Mark};
 use super::listing::Listing;
 use super::releases::Config;
-use super::routed::Routed;
+use super::routed::{RouteConfig, Routed};
+use super::state::Route;
 use super::trial::Trial;
 
 /// What a route is made with.
@@ -33,12 +35,12 @@ pub(super) struct Loader {
 /// What became of a file.
 pub(super) enum Loaded {
     /// A new module for its route.
-    New(Arc<Routed>),
+    New(Route),
     /// It is the module that the route has.
     Same,
     /// It changed or vanished while it was read.
     Moving,
-    /// It is no page module.
+    /// It is no module for this route.
     Refused { message: String, retry: Retry },
 }
 
@@ -55,7 +57,7 @@ pub(super) enum Retry {
 
 impl Loader {
     /// Reads and loads a file, unless it is what `held` is made of.
-    pub(super) async fn load(&self, file: &Path, found: Found, held: Option<&Routed>) -> Loaded {
+    pub(super) async fn load(&self, file: &Path, found: Found, held: Option<&Route>) -> Loaded {
         let path = self.config.pages.join(file);
         let reading = tokio::task::spawn_blocking(move || read(&path, &found.mark)).await;
         let bytes = match reading.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
@@ -68,11 +70,11 @@ impl Loader {
                 };
             }
         };
-        if held.is_some_and(|held| held.module.digest() == Digest::of(&bytes)) {
+        if held.is_some_and(|held| held.module().digest() == Digest::of(&bytes)) {
             return Loaded::Same;
         }
         match self.engine.load(bytes).await {
-            Ok(module) => Loaded::New(Arc::new(self.route(file, found.pattern, module))),
+            Ok(module) => self.route(file, found.pattern, module),
             Err(error) => Loaded::Refused {
                 retry: match error {
                     LoadError::Compile(_) | LoadError::StartUp(_) => Retry::Later,
@@ -83,16 +85,64 @@ impl Loader {
         }
     }
 
-    fn route(&self, file: &Path, pattern: Pattern, module: Arc<Module>) -> Routed {
+    /// Modules for pages and for API routes have places of their own, so that neither can take the
+    /// other's and an address tells what answers there.
+    fn route(&self, file: &Path, pattern: Pattern, module: Arc<Module>) -> Loaded {
+        let misplaced = |message: &str| Loaded::Refused {
+            message: message.to_owned(),
+            retry: Retry::Never,
+        };
+        Loaded::New(match (module.role().clone(), pattern.is_api()) {
+            (Role::Page(exports), false) => {
+                Route::Page(Arc::new(self.page(file, pattern, module, exports)))
+            }
+            (Role::Api(exports), true) => {
+                let config = (self.config.routes)(pattern.as_str());
+                let grants = self.grants(&config);
+                Route::Api(Arc::new(ApiRouted {
+                    file: PathBuf::from(file),
+                    guest: ApiGuest::new(Arc::clone(&module), exports, grants),
+                    module,
+                    config,
+                    pattern,
+                    clock: self.clock,
+                    incidents: Arc::clone(&self.incidents),
+                }))
+            }
+            (Role::Page(_), true) => {
+                return misplaced(
+                    "it is a page (it exports `wisr:page/page`), and `/api` is for API routes \
+                     (which export `wasi:http/incoming-handler`): move it out of `api/`",
+                );
+            }
+            (Role::Api(_), false) => {
+                return misplaced(
+                    "it is an API route (it exports `wasi:http/incoming-handler`), and these are \
+                     served below `/api` only: move it into `api/`",
+                );
+            }
+        })
+    }
+
+    fn grants(&self, config: &RouteConfig) -> Grants {
+        Grants {
+            engine: self.engine.clone(),
+            limits: config.limits.clone(),
+            outbound: Arc::clone(&config.outbound),
+            client: self.client.clone(),
+            settings: Arc::clone(&config.settings),
+        }
+    }
+
+    fn page(
+        &self,
+        file: &Path,
+        pattern: Pattern,
+        module: Arc<Module>,
+        exports: PageExports,
+    ) -> Routed {
         let config = (self.config.routes)(pattern.as_str());
-        let guest = Guest::new(
-            &self.engine,
-            Arc::clone(&module),
-            config.limits.clone(),
-            Arc::clone(&config.outbound),
-            self.client.clone(),
-            Arc::clone(&config.settings),
-        );
+        let guest = Guest::new(Arc::clone(&module), exports, self.grants(&config));
         let trial = Arc::new(Trial::new(Arc::new(guest), Arc::clone(&self.fallen)));
         let renderer: Arc<dyn Render> = trial.clone();
         let listing = if pattern.is_dynamic() {

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `folder` | what lies in the folder: files, their marks, and the names that are refused |
 //! | `plan` | what a look at the folder asks for: load, wait, remove. And which route gets a place |
-//! | `load` | one file → bytes → module → [`Routed`] |
-//! | [`Routed`] | a route with its module, rules and listing, shared by releases while unchanged |
+//! | `load` | one file → bytes → module → [`Routed`] or [`ApiRouted`] |
+//! | [`Routed`] | a page's route with its module, rules and listing, shared by releases while unchanged |
+//! | [`ApiRouted`] | the same for an API route, in a table of its own |
 //! | [`Listing`] | what `static-paths` said: who is a page and who is not |
 //! | [`Release`] | one immutable set of routes, and the [`Refusal`]s beside it |
 //! | `state` | what is held of each file between two passes |
@@ -16,6 +17,7 @@
 //! A pass changes a route only by a module that passed every check, or by the absence of its file,
 //! seen twice; and back, if the module does nothing but fail. Whatever else it meets becomes a [`Refusal`] and an incident.
 
+mod api;
 mod folder;
 mod listing;
 mod load;
@@ -27,6 +29,7 @@ mod state;
 mod trial;
 mod watch;
 
+pub use api::{ApiError, ApiRouted};
 pub use listing::{Listing, Place};
 pub use releases::{Config, Releases, ScanReport};
 pub use routed::{Admission, RouteConfig, Routed};

@@ -21,7 +21,7 @@ use super::load::{Loaded, Loader};
 use super::plan::{Known, Patience, Plan, needs_second_look, plan, seat};
 use super::routed::RouteConfig;
 use super::routes::{Refusal, Release};
-use super::state::State;
+use super::state::{Route, State};
 
 /// Modules read and loaded at once: enough to overlap disk and compiler.
 const LOADS: usize = 4;
@@ -80,7 +80,7 @@ impl Releases {
         clock: Clock,
         incidents: Arc<Incidents>,
     ) -> Self {
-        let empty = Release::new(0, clock.now(), Table::new(), Vec::new());
+        let empty = Release::new(0, clock.now(), Table::new(), Table::new(), Vec::new());
         Self {
             loader: Loader {
                 config,
@@ -195,14 +195,14 @@ impl Releases {
     /// Loads what the plan says, in its order, and waits a little for listings.
     async fn load_all(&self, plan: &Plan, state: &State) -> Vec<Loaded> {
         let load = |(file, found): &(PathBuf, _)| {
-            let held = state.files.get(file).and_then(|held| held.routed.clone());
+            let held = state.files.get(file).and_then(|held| held.route.clone());
             let (file, found) = (file.clone(), Clone::clone(found));
-            async move { self.loader.load(&file, found, held.as_deref()).await }
+            async move { self.loader.load(&file, found, held.as_ref()).await }
         };
         let loads: Vec<_> = plan.load.iter().map(load).collect();
         let results: Vec<Loaded> = stream::iter(loads).buffered(LOADS).collect().await;
         let listings = results.iter().filter_map(|result| match result {
-            Loaded::New(routed) => Some(routed.ready()),
+            Loaded::New(Route::Page(routed)) => Some(routed.ready()),
             _ => None,
         });
         // Not an error: a route whose listing is not known yet makes every page that is asked for.
@@ -233,7 +233,9 @@ impl Releases {
     /// Makes the next release of what is held and swaps it in. Whether the routes changed.
     fn publish(&self, state: &mut State, mut refused: Vec<Refusal>, is_first: bool) -> bool {
         let now = self.loader.clock.now();
-        let (table, conflicts) = seat(state.candidates());
+        let (table, conflicts) = seat(state.pages());
+        refused.extend(conflicts);
+        let (apis, conflicts) = seat(state.apis());
         refused.extend(conflicts);
         refused.extend(state.files.values().filter_map(|held| held.refusal.clone()));
         refused.sort_unstable();
@@ -249,21 +251,20 @@ impl Releases {
                 .incidents
                 .record(now, subject, kind, message, None);
         }
-        let is_same = !is_first && current.has_routes_of(&table);
+        let is_same = !is_first && current.has_routes_of(&table, &apis);
         if is_same && refused == current.refused {
             return false;
         }
-        state.seated = table
-            .iter()
-            .map(|(_, routed)| routed.file.clone())
-            .collect();
+        let pages = table.iter().map(|(_, routed)| &routed.file);
+        let files = pages.chain(apis.iter().map(|(_, routed)| &routed.file));
+        state.seated = files.cloned().collect();
         let (id, at) = if is_same {
             (current.id, current.at)
         } else {
             (current.id + 1, now)
         };
-        let release = Release::new(id, at, table, refused);
-        tracing::info!(release = id, routes = release.table.len(), "release");
+        let release = Release::new(id, at, table, apis, refused);
+        tracing::info!(release = id, routes = release.len(), "release");
         self.current.store(Arc::new(release));
         if !is_same {
             self.changed.send_replace(id);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::page::Timestamp;
 use crate::route::Table;
 
+use super::api::ApiRouted;
 use super::routed::Routed;
 
 /// One immutable set of routes.
@@ -17,8 +18,10 @@ pub struct Release {
     pub id: u64,
     /// When it took over.
     pub at: Timestamp,
-    /// The routes.
+    /// The routes of pages.
     pub table: Table<Arc<Routed>>,
+    /// The API routes. A table of their own: `/api` is theirs alone, so the two never meet.
+    pub apis: Table<Arc<ApiRouted>>,
     /// What makes the page for paths without one: `404.wasm`.
     pub not_found: Option<Arc<Routed>>,
     /// What makes the page for failures: `500.wasm`.
@@ -71,6 +74,7 @@ impl Release {
         id: u64,
         at: Timestamp,
         table: Table<Arc<Routed>>,
+        apis: Table<Arc<ApiRouted>>,
         refused: Vec<Refusal>,
     ) -> Self {
         let of_route = |route: &str| {
@@ -84,18 +88,33 @@ impl Release {
             not_found: of_route("/404"),
             error: of_route("/500"),
             table,
+            apis,
             refused,
         }
     }
 
-    /// Whether the routes are these very ones: the same modules under the same rules.
-    pub(super) fn has_routes_of(&self, table: &Table<Arc<Routed>>) -> bool {
-        let own: HashSet<_> = self
-            .table
-            .iter()
-            .map(|(_, routed)| Arc::as_ptr(routed))
-            .collect();
-        let is_own = |routed: &Arc<Routed>| own.contains(&Arc::as_ptr(routed));
-        own.len() == table.len() && table.iter().all(|(_, routed)| is_own(routed))
+    /// How many routes there are, of both kinds.
+    pub fn len(&self) -> usize {
+        self.table.len() + self.apis.len()
     }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the routes are these very ones: the same modules under the same rules.
+    pub(super) fn has_routes_of(
+        &self,
+        table: &Table<Arc<Routed>>,
+        apis: &Table<Arc<ApiRouted>>,
+    ) -> bool {
+        holds_same(&self.table, table) && holds_same(&self.apis, apis)
+    }
+}
+
+fn holds_same<T>(one: &Table<Arc<T>>, other: &Table<Arc<T>>) -> bool {
+    let own: HashSet<_> = one.iter().map(|(_, routed)| Arc::as_ptr(routed)).collect();
+    let is_own = |routed: &Arc<T>| own.contains(&Arc::as_ptr(routed));
+    own.len() == other.len() && other.iter().all(|(_, routed)| is_own(routed))
 }

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guest::Module;
 use crate::page::Timestamp;
+use crate::route::Pattern;
 
+use super::api::ApiRouted;
 use super::folder::Mark;
 use super::load::{Loaded, Retry};
 use super::plan::{Candidate, Known};
@@ -27,11 +30,18 @@ pub(super) struct State {
     pub(super) problem: Option<String>,
 }
 
+/// A route of either kind. A file's kind never changes: its place decides it.
+#[derive(Clone)]
+pub(super) enum Route {
+    Page(Arc<Routed>),
+    Api(Arc<ApiRouted>),
+}
+
 /// A file as the last passes left it.
 pub(super) struct Held {
     pub(super) known: Known,
     /// The newest version that passed every check.
-    pub(super) routed: Option<Arc<Routed>>,
+    pub(super) route: Option<Route>,
     /// The version before, until the newest has rendered a page.
     previous: Option<Arc<Routed>>,
     /// Why the newest version did not.
@@ -49,7 +59,7 @@ impl State {
                 mark: None,
                 again: None,
             },
-            routed: None,
+            route: None,
             previous: None,
             refusal: None,
         });
@@ -59,7 +69,7 @@ impl State {
         };
         held.refusal = None;
         match result {
-            Loaded::New(routed) => held.replace(routed),
+            Loaded::New(route) => held.replace(route),
             Loaded::Same | Loaded::Moving => {}
             Loaded::Refused { message, retry } => {
                 held.known.again = match retry {
@@ -76,39 +86,69 @@ impl State {
     /// lets go of those that are no longer needed for that.
     pub(super) fn end_trials(&mut self) {
         for (file, held) in &mut self.files {
-            let Some(trial) = held.routed.as_ref().map(|routed| &routed.trial) else {
+            let Some(Route::Page(routed)) = &held.route else {
                 continue;
             };
+            let trial = &routed.trial;
             if trial.has_passed() {
                 held.previous = None;
             } else if trial.has_fallen()
                 && let Some(previous) = held.previous.take()
             {
-                held.routed = Some(previous);
+                held.route = Some(Route::Page(previous));
                 held.refusal = Some(Refusal::fallen(file.clone()));
             }
         }
     }
 
-    /// The modules that ask for a place in the table.
-    pub(super) fn candidates(&self) -> Vec<Candidate<Arc<Routed>>> {
+    /// The pages' modules that ask for a place in their table.
+    pub(super) fn pages(&self) -> Vec<Candidate<Arc<Routed>>> {
+        self.candidates(|route| match route {
+            Route::Page(routed) => Some((&routed.pattern, routed)),
+            Route::Api(_) => None,
+        })
+    }
+
+    /// The API routes' modules that ask for a place in theirs.
+    pub(super) fn apis(&self) -> Vec<Candidate<Arc<ApiRouted>>> {
+        self.candidates(|route| match route {
+            Route::Page(_) => None,
+            Route::Api(routed) => Some((&routed.pattern, routed)),
+        })
+    }
+
+    fn candidates<T>(
+        &self,
+        of_kind: impl Fn(&Route) -> Option<(&Pattern, &Arc<T>)>,
+    ) -> Vec<Candidate<Arc<T>>> {
         let candidate = |(file, held): (&PathBuf, &Held)| {
-            let routed = Arc::clone(held.routed.as_ref()?);
+            let (pattern, routed) = of_kind(held.route.as_ref()?)?;
             Some(Candidate {
                 seated: self.seated.contains(file),
                 file: file.clone(),
-                pattern: routed.pattern.clone(),
-                value: routed,
+                pattern: pattern.clone(),
+                value: Arc::clone(routed),
             })
         };
         self.files.iter().filter_map(candidate).collect()
     }
 }
 
+impl Route {
+    pub(super) fn module(&self) -> &Module {
+        match self {
+            Route::Page(routed) => &routed.module,
+            Route::Api(routed) => &routed.module,
+        }
+    }
+}
+
 impl Held {
-    fn replace(&mut self, routed: Arc<Routed>) {
-        let before = self.routed.replace(routed);
-        let Some(before) = before else { return };
+    fn replace(&mut self, route: Route) {
+        let before = self.route.replace(route);
+        let Some(Route::Page(before)) = before else {
+            return;
+        };
         // One that was never asked for a page may be good: after a restart the cache answers.
         let may_be_good = self.previous.is_none() && !before.trial.has_fallen();
         if before.trial.has_passed() || may_be_good {

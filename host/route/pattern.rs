@@ -153,6 +153,11 @@ impl Pattern {
         self.segments.iter().any(|segment| segment.name().is_some())
     }
 
+    /// Whether it is `/api` or below it, where modules answer requests themselves.
+    pub fn is_api(&self) -> bool {
+        matches!(self.segments.first(), Some(Segment::Static(text)) if text == "api")
+    }
+
     pub(super) fn segments(&self) -> &[Segment] {
         &self.segments
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::runtime::Handle;
-use wisr::guest::{self, EngineConfig, Guest, Limits, outbound};
+use wisr::guest::{self, EngineConfig, Grants, Guest, Limits, outbound};
 use wisr::isr::{self, Ask, Isr};
 use wisr::page::{Cause, Context, Cost, Outcome, Page, Policy, Revalidate};
 use wisr::store::{self, Tiers};
@@ -35,14 +35,17 @@ impl Own {
         let module = engine.load(module.to_vec()).await?;
         let client = outbound::Client::new(outbound::ClientConfig::default())?;
         let settings = Arc::new(BTreeMap::new());
-        let guest = Guest::new(
-            &engine,
-            module,
-            Limits::default(),
-            Arc::default(),
+        let guest::Role::Page(exports) = module.role().clone() else {
+            anyhow::bail!("the module is no page");
+        };
+        let grants = Grants {
+            engine,
+            limits: Limits::default(),
+            outbound: Arc::default(),
             client,
             settings,
-        );
+        };
+        let guest = Guest::new(module, exports, grants);
         let policy = Policy {
             revalidate: Revalidate::Never,
             max_stale: Duration::from_secs(3600),

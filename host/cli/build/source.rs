@@ -139,12 +139,6 @@ impl Plan {
         (place, folder): (String, PathBuf),
         known: &mut Known,
     ) -> anyhow::Result<()> {
-        if place.starts_with("api/") {
-            self.warnings.push(format!(
-                "`{place}` is not built: API routes are not supported by this version"
-            ));
-            return Ok(());
-        }
         let manifest = folder.join("Cargo.toml");
         let broken = |message| Failed {
             route: route_of(&place),
@@ -275,8 +269,7 @@ mod tests {
     async fn folders_with_a_cdylib_are_routes() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        let members =
-            "[workspace]\nmembers = [\"_shared\", \"index\", \"posts/*\"]\nresolver = \"3\"\n";
+        let members = "[workspace]\nmembers = [\"_shared\", \"api/*\", \"index\", \"posts/*\"]\nresolver = \"3\"\n";
         fs::write(root.join("Cargo.toml"), members).unwrap();
         for page in ["index", "posts/[id]", "api/hook"] {
             package(root, page, PAGE);
@@ -299,6 +292,7 @@ mod tests {
         let plan = discover(root).await;
         let expected = [
             ("/about", "about.wasm"),
+            ("/api/hook", "api/hook.wasm"),
             ("/", "index.wasm"),
             ("/posts/[id]", "posts/[id].wasm"),
         ];
@@ -307,7 +301,6 @@ mod tests {
         let warnings = plan.warnings.join("\n");
         assert!(warnings.contains("`shop/page.py` is not built by this version"));
         assert!(warnings.contains("`posts/helper/Cargo.toml` makes no page"));
-        assert!(warnings.contains("`api/hook` is not built"));
         let workspaces: Vec<_> = plan.pages.iter().map(|page| &page.workspace).collect();
         assert_eq!(workspaces[1], workspaces[2]);
         assert_ne!(workspaces[0], workspaces[1]);

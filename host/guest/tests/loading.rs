@@ -39,7 +39,7 @@ async fn a_core_module_is_adapted() {
     let engine = engine();
     let module = engine.load(hostile_bytes(WASIP1)).await.unwrap();
     assert_eq!(module.kind(), ModuleKind::AdaptedCore);
-    assert!(module.exports_paths());
+    assert_eq!(module.role().exports(), ["page", "paths"]);
     let guest = guest_of(&engine, &module, limits());
     let generation = guest.generate(&context("fine"), None).await.unwrap();
     assert!(matches!(generation.outcome, Outcome::Page(..)));
@@ -51,7 +51,8 @@ async fn a_core_module_is_adapted() {
 async fn a_module_tells_what_it_is() {
     let (_, module) = hostile();
     assert_eq!(module.kind(), ModuleKind::Component);
-    assert!(module.wants_http() && module.exports_paths());
+    assert!(module.wants_http());
+    assert_eq!(module.role().exports(), ["page", "paths"]);
     assert!(
         module
             .imports()
@@ -105,7 +106,7 @@ async fn files_that_are_no_pages_are_refused_with_a_reason() {
     ));
     let error = refusal("(component)").await;
     assert!(
-        matches!(&error, LoadError::NoPage(exports) if exports == "nothing"),
+        matches!(&error, LoadError::NoRole(exports) if exports == "nothing"),
         "{error}"
     );
 }
@@ -188,4 +189,70 @@ async fn handles_of_the_guests_own_making_are_bounded() {
             && failure.message.contains("4096 handles")),
         "{error}"
     );
+}
+
+/// An API route of WASI `version`, whose handler takes `parameters` and does nothing.
+fn handler(version: &str, parameters: &str, core: &str) -> String {
+    format!(
+        "(component
+           (import \"wasi:http/types@{version}\" (instance $types
+             (export \"incoming-request\" (type (sub resource)))
+             (export \"response-outparam\" (type (sub resource)))))
+           (alias export $types \"incoming-request\" (type $request))
+           (alias export $types \"response-outparam\" (type $out))
+           (core module $m (func (export \"f\") {core}))
+           (core instance $i (instantiate $m))
+           (func $f {parameters} (canon lift (core func $i \"f\")))
+           (instance $handler (export \"handle\" (func $f)))
+           (export \"wasi:http/incoming-handler@{version}\" (instance $handler)))"
+    )
+}
+
+#[tokio::test]
+async fn an_api_route_of_any_compatible_version_is_one() {
+    let both = "(param \"request\" (own $request)) (param \"response-out\" (own $out))";
+    for version in ["0.2.0", "0.2.99"] {
+        let engine = engine();
+        let bytes = wat::parse_str(handler(version, both, "(param i32 i32)")).unwrap();
+        let module = engine.load(bytes).await.unwrap();
+        assert_eq!(module.role().exports(), ["incoming-handler"], "{version}");
+        let Role::Api(exports) = module.role().clone() else {
+            panic!("not an API route")
+        };
+        let guest = ApiGuest::new(Arc::clone(&module), exports, grants(&engine, limits()));
+        let request = ::http::Request::builder()
+            .header("host", "x")
+            .body(bytes::Bytes::new())
+            .unwrap();
+        match guest.answer(Arc::from("/api/x"), request).await {
+            Err(Unanswered::Failed(failure)) => {
+                assert_eq!(
+                    (failure.kind, failure.call),
+                    (FailureKind::Invalid, "handle")
+                );
+            }
+            other => panic!("{version}: {other:?}"),
+        }
+    }
+    let error = refusal(&handler("0.2.0", "(param \"request\" u32)", "(param i32)")).await;
+    assert!(matches!(error, LoadError::WrongTypes(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_that_finds_no_place_is_not_kept_waiting_for_ever() {
+    let engine = engine();
+    let both = "(param \"request\" (own $request)) (param \"response-out\" (own $out))";
+    let bytes = wat::parse_str(handler("0.2.0", both, "(param i32 i32)")).unwrap();
+    let module = engine.load(bytes).await.unwrap();
+    let Role::Api(exports) = module.role().clone() else {
+        panic!("not an API route")
+    };
+    let guest = ApiGuest::new(module, exports, grants(&engine, limits()));
+    let mut places = Vec::new();
+    for _ in 0..config().instances {
+        places.push(engine.place().await);
+    }
+    tokio::time::pause();
+    let answer = guest.answer(Arc::from("/api/x"), ::http::Request::default());
+    assert!(matches!(answer.await, Err(Unanswered::Busy)));
 }

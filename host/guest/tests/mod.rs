@@ -64,21 +64,25 @@ fn hostile() -> &'static (Engine, Arc<Module>) {
     })
 }
 
-fn guest_of(engine: &Engine, module: &Arc<Module>, limits: Limits) -> Guest {
-    let client = outbound::Client::new(outbound::ClientConfig::default()).unwrap();
+fn grants(engine: &Engine, limits: Limits) -> Grants {
     let settings = BTreeMap::from([
         ("greeting".to_owned(), "hello".to_owned()),
         ("url".to_owned(), "http://127.0.0.1:9/x".to_owned()),
     ]);
-    let module = Arc::clone(module);
-    Guest::new(
-        engine,
-        module,
+    Grants {
+        engine: engine.clone(),
         limits,
-        Arc::default(),
-        client,
-        Arc::new(settings),
-    )
+        outbound: Arc::default(),
+        client: outbound::Client::new(outbound::ClientConfig::default()).unwrap(),
+        settings: Arc::new(settings),
+    }
+}
+
+fn guest_of(engine: &Engine, module: &Arc<Module>, limits: Limits) -> Guest {
+    match module.role().clone() {
+        Role::Page(exports) => Guest::new(Arc::clone(module), exports, grants(engine, limits)),
+        Role::Api(_) => panic!("not a page"),
+    }
 }
 
 fn guest(limits: Limits) -> Guest {

@@ -2,13 +2,9 @@
 
 mod call;
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
@@ -16,6 +12,7 @@ use super::Secret;
 use super::body::Body;
 use super::errors::no_store;
 use super::locate::{Located, locate};
+use super::upload;
 use crate::isr::{Ask, Isr, Refused};
 use crate::page::Tag;
 use crate::release::{Release, Releases};
@@ -24,9 +21,6 @@ use call::{Call, Mode, Target, authorised};
 
 /// Bytes of a body: a thousand long paths.
 const MAX_BODY: usize = 64 * 1024;
-
-/// How long a body may take: callers are machines near by.
-const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Pages of one call that are made at once; the queue of generations has the last word.
 const AT_ONCE: usize = 16;
@@ -98,9 +92,9 @@ impl Endpoint<'_> {
         if !authorised(query, &parts.headers, token) {
             return message(StatusCode::UNAUTHORIZED, "Invalid token");
         }
-        let body = match read(body).await {
+        let body = match upload::read(body, MAX_BODY).await {
             Ok(body) => body,
-            Err(response) => return response,
+            Err(bad) => return message(bad.status(), &bad.to_string()),
         };
         match Call::parse(query, &body) {
             Ok(call) => self.perform(call).await,
@@ -188,22 +182,6 @@ impl Endpoint<'_> {
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Response<Body>> {
-    let whole = Limited::new(body, MAX_BODY).collect();
-    match tokio::time::timeout(BODY_TIME, whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(message(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The body is larger than 64 KiB",
-        )),
-        Ok(Err(_)) => Err(message(StatusCode::BAD_REQUEST, "The body broke off")),
-        Err(_) => Err(message(
-            StatusCode::REQUEST_TIMEOUT,
-            "The body took longer than 10 s",
-        )),
-    }
-}
-
 /// A failure outweighs an unknown route, and both outweigh what went well.
 fn summary(outcomes: &[Done], results: Vec<Value>) -> Response<Body> {
     let any = |kind: fn(&Done) -> bool| outcomes.iter().any(kind);
@@ -243,6 +221,8 @@ fn respond(status: StatusCode, told: &Value) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use std::time::Duration;
 
     use super::*;
     use crate::page::{Failure, FailureKind};

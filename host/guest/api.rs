@@ -1,0 +1,207 @@
+//! `ApiGuest`: an API route's module with its grants, which answers requests itself. It may be any
+//! component of the world `wasi:http/proxy`.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use http::header::{self, HeaderMap};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tokio::sync::oneshot;
+use tokio::task::coop::unconstrained;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use super::grants::Grants;
+use super::limits::CALL_BYTES;
+use super::module::{ApiExports, Module};
+use super::run::Run;
+use super::trap::{Stop, size};
+use crate::page::{Failure, FailureKind};
+
+/// An API route's module, which answers requests under its route's grants.
+pub struct ApiGuest {
+    module: Arc<Module>,
+    exports: ApiExports,
+    grants: Grants,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// No place became free in time.
+    Busy,
+    /// The module failed.
+    Failed(Box<Failure>),
+}
+
+/// How long a request waits for a place: as long as a reader waits for a generation to begin.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the guest hands over when it sets its response.
+type Told = Result<Response<HyperOutgoingBody>, ErrorCode>;
+
+impl ApiGuest {
+    /// A module as a route's handler. `exports` are what the module's role says.
+    pub fn new(module: Arc<Module>, exports: ApiExports, grants: Grants) -> Self {
+        Self {
+            module,
+            exports,
+            grants,
+        }
+    }
+
+    /// Answers one request in a fresh sandbox. The answer is complete: it is handed over once the
+    /// module has returned, so that a module that fails on the way answers nothing.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn answer(
+        &self,
+        route: Arc<str>,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Unanswered> {
+        let limits = &self.grants.limits;
+        let bound = limits.page.saturating_add(CALL_BYTES);
+        let begin = self.grants.begin(&self.module, route, bound);
+        let Ok(mut run) = tokio::time::timeout(PATIENCE, begin).await else {
+            return Err(Unanswered::Busy);
+        };
+        let meter = run.meter();
+        let ended = meter.run(limits.wall, self.handle(&mut run, request)).await;
+        match run.end(ended) {
+            Ok((response, _)) => Ok(response),
+            Err(failure) => Err(Unanswered::Failed(failure)),
+        }
+    }
+
+    async fn handle(
+        &self,
+        run: &mut Run<'_>,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Stop> {
+        let instance = run.instantiate().await?;
+        let handler = self.exports.0.load(&mut run.sandbox.store, &instance)?;
+        let is_head = request.method() == Method::HEAD;
+        let request = request.map(|body| Full::new(body).map_err(unreachable));
+        let (sender, told) = oneshot::channel();
+        let mut http = run.sandbox.store.data_mut().http();
+        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let out = http.new_response_outparam(sender)?;
+        run.enter("handle");
+        let mut answer = pin!(collect(told, self.grants.limits.page, is_head));
+        let mut early = None;
+        {
+            let mut handling = pin!(handler.call_handle(&mut run.sandbox.store, request, out));
+            loop {
+                tokio::select! {
+                    biased;
+                    handled = &mut handling => break handled?,
+                    collected = &mut answer, if early.is_none() => early = Some(collected?),
+                }
+            }
+        }
+        // What the guest has not said by the time it returns it never will.
+        let answer = match early {
+            Some(answer) => answer,
+            None => unconstrained(answer)
+                .now_or_never()
+                .ok_or_else(unfinished)??,
+        };
+        check(answer, is_head)
+    }
+}
+
+/// The whole response, up to `limit` bytes of body.
+async fn collect(
+    told: oneshot::Receiver<Told>,
+    limit: u64,
+    is_head: bool,
+) -> Result<Response<Bytes>, Stop> {
+    let response = match told.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(code)) => {
+            let words = format!("it answered with an error in place of a response: {code:?}");
+            return Err(Stop::Said(words));
+        }
+        Err(_) => return Err(unfinished()),
+    };
+    let (head, mut body) = response.into_parts();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // To HEAD a module states the length of a body that it rightly does not write.
+        if is_head && frame.is_err() {
+            break;
+        }
+        let frame = frame.map_err(|error| {
+            invalid(format!(
+                "its body broke off ({error}): finish it, with as many bytes as its \
+                 `content-length` says"
+            ))
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() as u64 + data.len() as u64 > limit {
+            let limit = size(limit);
+            let words = format!("its response is larger than {limit} (limit `page`)");
+            return Err(Stop::broken(FailureKind::Output, words));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Response::from_parts(head, whole.freeze()))
+}
+
+/// Framing is the server's: it knows the protocol and the connection. Hop-by-hop fields that
+/// wasmtime does not refuse already (RFC 9110 section 7.6.1), and what wisr says itself, are too.
+fn check(mut response: Response<Bytes>, is_head: bool) -> Result<Response<Bytes>, Stop> {
+    let status = response.status();
+    if status.is_informational() {
+        let words = format!("status {status} is no final response: use 200 to 599");
+        return Err(invalid(words));
+    }
+    let reserved = |headers: &HeaderMap| {
+        let is_reserved = |name: &&header::HeaderName| {
+            matches!(**name, header::TE | header::TRAILER) || name.as_str().starts_with("x-wisr-")
+        };
+        headers.keys().find(is_reserved).cloned()
+    };
+    if let Some(name) = reserved(response.headers()) {
+        let words = format!("header `{name}` is wisr's to set: remove it from the response");
+        return Err(invalid(words));
+    }
+    let has_body = !matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    // RFC 9110 section 8.6: only HEAD and 304 may state the length of what they do not send.
+    if !has_body {
+        response.body_mut().clear();
+    }
+    let states_length = is_head && response.body().is_empty();
+    if !states_length {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    Ok(response)
+}
+
+/// A body in memory cannot break off.
+fn unreachable(never: Infallible) -> wasmtime_wasi_http::Error {
+    match never {}
+}
+
+fn unfinished() -> Stop {
+    invalid(
+        "it returned without a complete response: set the `response-outparam` and finish the \
+         `outgoing-body`",
+    )
+}
+
+fn invalid(reason: impl ToString) -> Stop {
+    Stop::broken(FailureKind::Invalid, reason)
+}

@@ -1,0 +1,180 @@
+//! `Apis`: requests that a module of the site answers itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::body::Body;
+use super::errors::{BUSY, Problem, no_store};
+use super::upload;
+use crate::page::{Failure, FailureKind};
+use crate::release::{ApiRouted, Release};
+use crate::route::Path;
+
+/// Bytes of a request's body: forms and the calls of other systems fit, files do not.
+const MAX_BODY: usize = 1 << 20;
+
+/// Requests that are read, wait for a place or run at once, so that their bodies have a bound.
+const AT_ONCE: usize = 256;
+
+/// Where API routes run.
+pub(super) struct Apis {
+    /// The threads of generations: a busy module yields the core to a hit.
+    threads: Handle,
+    places: Arc<Semaphore>,
+}
+
+/// The API route of a path. `own` is an endpoint of wisr's own, which only a module of exactly
+/// that route takes the place of.
+pub(super) fn route_of(release: &Release, path: &Path, own: &str) -> Option<Arc<ApiRouted>> {
+    let found = release.apis.matches(path).next()?;
+    let is_own = path.as_str() == own && found.pattern.as_str() != own;
+    (!is_own).then(|| Arc::clone(found.value))
+}
+
+impl Apis {
+    /// Modules run on `threads`.
+    pub(super) fn new(threads: Handle) -> Self {
+        Self {
+            threads,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// The module's answer, or why there is none.
+    pub(super) async fn answer(
+        &self,
+        routed: Arc<ApiRouted>,
+        request: Request<Incoming>,
+        dev: bool,
+    ) -> Response<Body> {
+        match self.run(routed, request).await {
+            Ok(response) => response,
+            // A person reads it in development; else it is a program.
+            Err(problem) if dev => problem.page(true),
+            Err(problem) => problem.json(),
+        }
+    }
+
+    /// Has the route's module answer. It goes on if the caller hangs up, as a generation does: what
+    /// it was asked for may be half done.
+    async fn run(
+        &self,
+        routed: Arc<ApiRouted>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Problem> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| Problem::Overloaded(BUSY))?;
+        let is_head = request.method() == Method::HEAD;
+        let (mut head, body) = request.into_parts();
+        let body = upload::read(body, MAX_BODY).await;
+        let body = body.map_err(Problem::Upload)?;
+        clean(&mut head.headers, &body);
+        let request = Request::from_parts(head, body);
+        let task = self.threads.spawn(async move {
+            let _place = place;
+            routed.answer(request).await
+        });
+        match task.await {
+            Ok(answered) => Ok(sent(answered?, is_head)),
+            Err(lost) => {
+                let failure = Failure::new(FailureKind::Host, "handle", lost.to_string());
+                Err(Problem::Failed(Arc::new(failure)))
+            }
+        }
+    }
+}
+
+/// What a module sees of the headers: those of the connection it does not (wasi:http drops them).
+fn clean(headers: &mut HeaderMap, body: &Bytes) {
+    let own: Vec<_> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-wisr-"))
+        .cloned()
+        .collect();
+    for name in own {
+        headers.remove(name);
+    }
+    // HTTP/1.0 has no host, while wasi:http must have one.
+    let unnamed = HeaderValue::from_static("localhost");
+    headers.entry(header::HOST).or_insert(unnamed);
+    // The body is whole, however it came.
+    if headers.remove(header::TRANSFER_ENCODING).is_some() {
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+    }
+}
+
+/// What is sent: kept by nobody, unless the module says otherwise.
+fn sent(response: Response<Bytes>, is_head: bool) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    head.headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert_with(no_store);
+    if body.is_empty() {
+        return Response::from_parts(head, Body::Empty);
+    }
+    head.headers
+        .insert(header::CONTENT_LENGTH, body.len().into());
+    let body = if is_head { Body::Empty } else { body.into() };
+    Response::from_parts(head, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wisrs_own_or_the_connections_does_not_reach_a_module() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-wisr-dev", "1"),
+            ("x-wisr-dev", "2"),
+            ("x-other", "3"),
+            ("transfer-encoding", "chunked"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        clean(&mut headers, &Bytes::from_static(b"four"));
+        let mut told: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        told.sort();
+        assert_eq!(told, ["content-length: 4", "host: localhost", "x-other: 3"]);
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_body() {
+        let response = |body: &'static [u8]| Response::new(Bytes::from_static(body));
+        let length = |response: &Response<Body>| {
+            let value = response.headers().get(header::CONTENT_LENGTH);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(length(&sent(response(b"abc"), false)).as_deref(), Some("3"));
+        let head = sent(response(b"abc"), true);
+        assert_eq!(length(&head).as_deref(), Some("3"));
+        assert!(matches!(head.body(), Body::Empty));
+        assert_eq!(length(&sent(response(b""), true)), None);
+    }
+
+    #[test]
+    fn a_module_may_say_that_its_answer_can_be_kept() {
+        let mut response = Response::new(Bytes::new());
+        assert_eq!(
+            sent(response.clone(), false).headers()[header::CACHE_CONTROL],
+            "private, no-store"
+        );
+        let public = HeaderValue::from_static("public, max-age=5");
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, public.clone());
+        assert_eq!(
+            sent(response, false).headers()[header::CACHE_CONTROL],
+            public
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! `read`: the body of a request, whole, within bounds of size and time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+
+/// How long a body may take: what is within its bounds comes over a poor network in that time.
+const TIME: Duration = Duration::from_secs(10);
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadUpload {
+    /// It is larger than this many KiB.
+    #[error("The body is larger than {0} KiB")]
+    TooLarge(u64),
+    /// The connection was lost, or what came was no body.
+    #[error("The body broke off")]
+    BrokeOff,
+    /// It took too long.
+    #[error("The body took longer than {} s", TIME.as_secs())]
+    TooSlow,
+}
+
+impl BadUpload {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BrokeOff => StatusCode::BAD_REQUEST,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+}
+
+/// Reads a body of at most `limit` bytes. One that says that it is larger is not read at all.
+pub(super) async fn read(body: Incoming, limit: usize) -> Result<Bytes, BadUpload> {
+    let too_large = BadUpload::TooLarge(limit as u64 / 1024);
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large);
+    }
+    let whole = Limited::new(body, limit).collect();
+    match tokio::time::timeout(TIME, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
+        Ok(Err(_)) => Err(BadUpload::BrokeOff),
+        Err(_) => Err(BadUpload::TooSlow),
+    }
+}

@@ -1,0 +1,288 @@
+//! Section 3: `pages/api/` holds modules that answer requests themselves, of the standard world
+//! `wasi:http/proxy`.
+
+use serde_json::json;
+
+use crate::modules;
+use crate::site::{Running, Site, all, wisr};
+
+async fn hooks() -> Running {
+    Site::new()
+        .pages(&["index"])
+        .module("api/hook", modules::hook())
+        .module("api/posts/[id]", modules::hook())
+        .start()
+        .await
+}
+
+/// Whether the echo has this line.
+#[track_caller]
+fn tells(echo: &str, line: &str) {
+    assert!(echo.lines().any(|told| told == line), "{line:?} in {echo}");
+}
+
+/// Method, path, query, headers and body reach the module; what is the server's own does not.
+#[tokio::test]
+async fn a_request_reaches_the_module_as_it_was_sent() {
+    let site = hooks().await;
+    let headers = [
+        ("x-test", "caf\u{e9}"),
+        ("cookie", "session=1"),
+        ("authorization", "Bearer x"),
+        ("x-wisr-cache", "HIT"),
+    ];
+    let answer = site
+        .send("POST", "/api/hook?a=1&b=%20", &headers, "hello")
+        .await;
+    let echo = answer.text();
+    assert_eq!(answer.status, 200, "{echo}");
+    assert_eq!(answer.header("content-type"), "text/plain");
+    for line in [
+        "version: 0000",
+        "method: Method::Post",
+        "target: /api/hook?a=1&b=%20",
+        &format!("authority: {}", site.site()),
+        "header x-test: caf\u{e9}",
+        "header cookie: session=1",
+        "header authorization: Bearer x",
+        "environment: 0",
+        "length: 5",
+        "body: hello",
+    ] {
+        tells(&echo, line);
+    }
+    assert!(!echo.contains("x-wisr"), "{echo}");
+    for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let answer = site.send(method, "/api/posts/7?x", &[], "").await;
+        let name = format!("{}{}", &method[..1], method[1..].to_lowercase());
+        assert_eq!(answer.status, 200, "{method}");
+        tells(&answer.text(), &format!("method: Method::{name}"));
+        tells(&answer.text(), "target: /api/posts/7?x");
+    }
+    let other = site.send("PURGE", "/api/hook", &[], "").await;
+    tells(&other.text(), "method: Method::Other(\"PURGE\")");
+    let old = site.raw(b"GET /api/hook HTTP/1.0\r\n\r\n").await;
+    assert!(old.starts_with("HTTP/1.0 200"), "{old}");
+}
+
+/// Status, headers and cookies are the module's own, and nobody keeps the answer.
+#[tokio::test]
+async fn a_response_is_the_modules_own_and_kept_by_nobody() {
+    let site = hooks().await;
+    let answer = site.get("/api/hook?do=status").await;
+    assert_eq!((answer.status, answer.header("x-own")), (503, "1"));
+    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["a=1", "b=2"]);
+    assert_eq!(answer.header("cache-control"), "private, no-store");
+    for absent in ["x-wisr-cache", "cache-status", "etag", "age"] {
+        assert_eq!(answer.header(absent), "", "{absent}");
+    }
+    let kept = site.get("/api/hook?do=cached").await;
+    assert_eq!(kept.header("cache-control"), "public, max-age=5");
+    for round in 1..=3 {
+        let body = format!("round {round}");
+        let echo = site.send("GET", "/api/hook", &[], &body).await.text();
+        tells(&echo, &format!("body: {body}"));
+    }
+    let empty = site.get("/api/hook?do=empty").await;
+    assert_eq!((empty.status, empty.header("content-length")), (204, ""));
+    let big = site.get("/api/hook?do=big").await;
+    assert_eq!((big.status, big.body.len()), (200, 4 << 20));
+    assert!(site.incidents().await.is_empty());
+}
+
+/// HEAD is the module's to answer, without a body on the wire.
+#[tokio::test]
+async fn head_is_the_modules_own() {
+    let site = hooks().await;
+    let head = site.send("HEAD", "/api/hook", &[], "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_ne!(head.header("content-length"), "0");
+    let stated = site.send("HEAD", "/api/hook?do=length", &[], "").await;
+    assert_eq!(stated.header("content-length"), "4711");
+    let conditions = [("if-none-match", "*"), ("range", "bytes=0-1")];
+    let echo = site.get_with("/api/hook", &conditions).await;
+    assert_eq!(echo.status, 200);
+    tells(&echo.text(), "header if-none-match: *");
+}
+
+/// Whatever a module does, its caller gets a 500, its author an incident, and its neighbours go on.
+#[tokio::test]
+async fn a_module_that_fails_harms_nobody() {
+    let site = Site::new()
+        .pages(&["index"])
+        .module("api/hook", modules::hook())
+        .config("[defaults]\nwall = \"3s\"\ncpu = \"500ms\"\nmemory = \"32MiB\"")
+        .start()
+        .await;
+    for (misdeed, kind, words) in [
+        ("trap", "trap", "the caller wants a panic"),
+        ("half", "trap", "half way"),
+        ("loop", "cpu", "limit `cpu`"),
+        ("sleep", "wall", "limit `wall`"),
+        ("nothing", "invalid", "without a complete response"),
+        ("leak", "invalid", "without a complete response"),
+        ("length", "invalid", "content-length"),
+        ("own", "invalid", "`x-wisr-cache` is wisr's"),
+        ("huge", "output", "limit `page`"),
+        ("bomb", "memory", "limit `memory`"),
+    ] {
+        let answer = site.get(&format!("/api/hook?do={misdeed}")).await;
+        assert_eq!(answer.status, 500, "{misdeed}");
+        assert_eq!(answer.header("cache-control"), "private, no-store");
+        assert!(!answer.text().contains(words), "{misdeed}: told to all");
+        let incident = site.until_incident(kind, words).await;
+        assert_eq!(incident["route"], "/api/hook", "{misdeed}");
+        assert_eq!(incident["cause"], "api", "{misdeed}");
+        assert_eq!(incident["failure"]["call"], "handle", "{misdeed}");
+        assert_eq!(site.get("/").await.verdict(), "HIT", "{misdeed}");
+        assert_eq!(site.get("/api/hook").await.status, 200, "{misdeed}");
+    }
+}
+
+/// More callers than instances wait for their turn.
+#[tokio::test]
+async fn many_callers_take_turns() {
+    let site = Site::new()
+        .pages(&["index"])
+        .module("api/hook", modules::hook())
+        .config("[generations]\nconcurrency = 1")
+        .start()
+        .await;
+    let callers = (0..64).map(|_| site.waiting("/api/hook")).collect();
+    for answer in all(callers).await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+/// A body is passed up to 1 MiB; a larger one never reaches the module.
+#[tokio::test]
+async fn a_body_has_a_limit() {
+    let site = hooks().await;
+    let most = "x".repeat(1 << 20);
+    let answer = site.send("POST", "/api/hook", &[], &most).await;
+    tells(&answer.text(), "length: 1048576");
+    let stated = b"POST /api/hook HTTP/1.1\r\nhost: x\r\ncontent-length: 1048577\r\n\
+        connection: close\r\n\r\n";
+    let refused = site.raw(stated).await;
+    assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
+    let mut chunked = b"POST /api/hook HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\
+        connection: close\r\n\r\n100001\r\n"
+        .to_vec();
+    chunked.extend(most.bytes());
+    // The byte too many is the last that is sent, so that nothing is left to reset the connection.
+    chunked.push(b'x');
+    let refused = site.raw(&chunked).await;
+    assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
+    let small = b"POST /api/hook HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\
+        connection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let echo = site.raw(small).await;
+    assert!(echo.contains("body: abc"), "{echo}");
+    assert!(echo.contains("header content-length: 3"), "{echo}");
+    assert!(!echo.contains("header transfer-encoding"), "{echo}");
+}
+
+/// A module reaches the hosts of its route, and no others.
+#[tokio::test]
+async fn outgoing_requests_are_under_the_routes_policy() {
+    let site = hooks().await;
+    let port = site.origin.port();
+    let allowed = format!("/api/hook?do=fetch&to=127.0.0.1:{port}");
+    assert_eq!(site.get(&allowed).await.text(), "200");
+    let refused = site.get("/api/hook?do=fetch&to=127.0.0.1:9").await;
+    assert_eq!(refused.status, 200);
+    assert!(
+        refused.text().contains("HttpRequestDenied"),
+        "{}",
+        refused.text()
+    );
+}
+
+/// Modules are swapped, refused and removed like those of pages.
+#[tokio::test]
+async fn modules_come_change_and_go() {
+    let site = hooks().await;
+    let routes = site.admin("/api/routes").await.json();
+    let files: Vec<_> = routes["apis"].as_array().unwrap().iter().collect();
+    assert_eq!(files.len(), 2, "{routes}");
+    assert_eq!(files[0]["file"], "api/hook.wasm");
+
+    site.swap("api/hook", &modules::hook_version(1));
+    let is_new = |answer: &crate::client::Response| answer.text().contains("version: 0001");
+    site.until("/api/hook", is_new).await;
+    tells(&site.get("/api/posts/1").await.text(), "version: 0000");
+
+    let bad: [(&[u8], &str, &str); 3] = [
+        (b"<html>", "api/hook.wasm", "not WebAssembly"),
+        (&modules::wrong_world(), "api/hook.wasm", "wasi:http/proxy"),
+        (modules::puppet(), "api/hook.wasm", "move it out of `api/`"),
+    ];
+    for (bytes, file, words) in bad {
+        site.swap("api/hook", bytes);
+        let incident = site.until_incident("module", words).await;
+        assert_eq!(incident["file"], file);
+        assert!(is_new(&site.get("/api/hook").await), "{words}");
+    }
+    site.swap("hook", modules::hook());
+    let incident = site.until_incident("module", "move it into `api/`").await;
+    assert_eq!(incident["file"], "hook.wasm");
+    assert_eq!(site.get("/hook").await.status, 404);
+
+    site.swap("api/new", modules::hook());
+    site.until("/api/new", |answer| answer.status == 200).await;
+    site.remove("api/new");
+    site.until("/api/new", |answer| answer.status == 404).await;
+}
+
+/// A core module for wasip1 is adapted, as for pages.
+#[tokio::test]
+async fn a_core_module_is_adapted() {
+    let site = Site::new()
+        .module("api/core", &modules::built("wasm32-wasip1", "hook"))
+        .start()
+        .await;
+    tells(&site.get("/api/core").await.text(), "target: /api/core");
+}
+
+/// A module of exactly that route takes the place of the built-in endpoint; a catch-all does not.
+#[tokio::test]
+async fn a_module_may_take_the_place_of_the_revalidate_endpoint() {
+    let site = Site::new()
+        .pages(&["index"])
+        .module("api/[...rest]", modules::hook())
+        .start()
+        .await;
+    site.renew("/").await;
+    tells(&site.get("/api/else").await.text(), "target: /api/else");
+    site.swap("api/revalidate", modules::hook());
+    let is_own = |answer: &crate::client::Response| answer.text().contains("version: 0000");
+    site.until("/api/revalidate", is_own).await;
+    let echo = site.revalidate(json!({"paths": ["/"]})).await.text();
+    tells(&echo, "body: {\"paths\":[\"/\"]}");
+    site.remove("api/revalidate");
+    site.until("/api/revalidate", |answer| answer.status == 401)
+        .await;
+    site.renew("/").await;
+}
+
+/// The commands that tell of modules and routes know API routes.
+#[tokio::test]
+async fn the_commands_tell_of_api_routes() {
+    let here = tempfile::tempdir().unwrap();
+    let api = here.path().join("pages/api/posts");
+    std::fs::create_dir_all(&api).unwrap();
+    std::fs::write(api.join("[id].wasm"), modules::hook()).unwrap();
+    let routes = wisr(here.path(), &["routes", "--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&routes.stdout).unwrap();
+    assert_eq!(routes.code, Some(0), "{}", routes.stderr);
+    assert_eq!(told["routes"][0]["route"], "/api/posts/[id]");
+    assert_eq!(told["routes"][0]["kind"], "api");
+    let check = wisr(
+        here.path(),
+        &["check", "--json", "pages/api/posts/[id].wasm"],
+    )
+    .await;
+    let told: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
+    assert_eq!(check.code, Some(0), "{}", check.stderr);
+    assert_eq!(told[0]["exports"], json!(["incoming-handler"]));
+}
