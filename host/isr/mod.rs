@@ -26,8 +26,7 @@ use tokio::sync::Semaphore;
 pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
 
 use crate::page::{
-    Cause, Document, Entry, Failure, Freshness, Page, PageKey, Revalidate, Tag, Timestamp, Why,
-    judge,
+    Cause, Entry, Failure, Freshness, Page, PageKey, Revalidate, Tag, Timestamp, Why, judge,
 };
 use crate::store::{Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Ending, Metrics, Verdict};
