@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
 
@@ -46,6 +47,14 @@ pub struct Config {
     /// Whether readers wait for what a new module makes, rather than see what the old one made:
     /// for authors, who have just saved it.
     pub await_module: bool,
+}
+
+impl Config {
+    /// Pages made ahead at once. Twice the places: while some are stored, others are ready to
+    /// begin.
+    fn ahead(&self) -> usize {
+        self.concurrency.max(1) * 2
+    }
 }
 
 /// What the cache stands on.
@@ -75,6 +84,8 @@ struct Inner {
     flights: Arc<Flights>,
     queue: Arc<Queue>,
     backoffs: Backoffs,
+    /// Pages being made ahead, of all routes together: they must not fill the queue.
+    ahead: Semaphore,
     config: Config,
 }
 
@@ -88,6 +99,7 @@ impl Isr {
             flights: Flights::new(),
             queue,
             backoffs,
+            ahead: Semaphore::new(config.ahead()),
             config,
         }))
     }
@@ -193,8 +205,7 @@ impl Isr {
     /// Makes those pages that are missing or stale, behind everybody who waits for one.
     pub async fn prerender(&self, asks: impl IntoIterator<Item = Ask>) -> Prerendered {
         let results = stream::iter(asks).map(|ask| self.0.prerender(ask));
-        // Twice the places: while some are stored, others are ready to begin.
-        let mut results = results.buffer_unordered(self.0.config.concurrency.max(1) * 2);
+        let mut results = results.buffer_unordered(self.0.config.ahead());
         let mut report = Prerendered::default();
         while let Some((key, result)) = results.next().await {
             match result {
@@ -329,6 +340,8 @@ impl Inner {
 
     async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {
         let key = ask.key.clone();
+        // Never closed, so always held.
+        let _place = self.ahead.acquire().await;
         let entry = self.parts.store.find(&key).await;
         if entry.is_some_and(|entry| matches!(self.judge(&ask.page, &entry), Freshness::Fresh(_))) {
             return (key, Ok(false));

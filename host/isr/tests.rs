@@ -596,3 +596,21 @@ async fn nobody_waits_for_the_place_to_draw_a_shell_longer_than_for_a_page() {
     assert_eq!(told(shell.expect("the reader waits")), "overloaded");
     busy.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn pages_made_ahead_for_many_routes_at_once_do_not_crowd_each_other_out() {
+    let config = Config {
+        concurrency: 2,
+        queue: 10,
+        ..Config::few()
+    };
+    let isr = isr_with(config);
+    let fake = Fake::new((0..50).map(|_| Step::Page(Lifetime::Never, "a")));
+    let routes = (0..50).map(|number| {
+        let ask = ask_under(policy(), &fake, &format!("/{number}"));
+        isr.prerender([ask])
+    });
+    let made = futures_util::future::join_all(routes).await;
+    let made: usize = made.iter().map(|report| report.made).sum();
+    assert_eq!(made, 50);
+}

@@ -44,6 +44,10 @@ pub(super) struct Queue {
 /// Bytes of a removal beside its key: the table's slot and the reference count.
 const REMOVAL: usize = 128;
 
+/// How many times the limit may wait of what says that there is no page: a crawler finds missing
+/// pages without end, and a process that dies for want of memory forgets everything.
+const UNFORGETTABLE: usize = 4;
+
 impl Change {
     /// The entry that there will be.
     pub(super) fn entry(&self) -> Option<Arc<Entry>> {
@@ -60,9 +64,16 @@ impl Change {
         }
     }
 
-    /// A page can be made again; that there is none must not be forgotten.
-    fn may_be_refused(&self) -> bool {
-        matches!(self, Change::Put(entry) if matches!(entry.content, Content::Document { .. }))
+    /// How much may wait, with this change, for it to be accepted; `limit` is that of pages.
+    fn limit(&self, limit: usize) -> usize {
+        match self {
+            // A page can be made again; that there is none must not be forgotten.
+            Change::Put(entry) => match entry.content {
+                Content::Document { .. } => limit,
+                Content::NotFound | Content::Redirect { .. } => limit.saturating_mul(UNFORGETTABLE),
+            },
+            Change::Remove => usize::MAX,
+        }
     }
 }
 
@@ -99,7 +110,7 @@ impl Queue {
         let weight = change.weight(key);
         let before = self.waiting.changes.get(key);
         let freed = before.map_or(0, |before| before.weight(key));
-        if change.may_be_refused() && self.bytes - freed + weight > self.limit {
+        if self.bytes - freed + weight > change.limit(self.limit) {
             return false;
         }
         self.waiting.urgent |= matches!(change, Change::Remove);
@@ -198,7 +209,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::conformance::document;
+    use crate::store::conformance::{document, entry};
 
     #[test]
     fn what_could_not_be_written_does_not_overtake_what_came_since() {
@@ -229,5 +240,17 @@ mod tests {
         queue.done();
         assert!(queue.begin().is_none());
         assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn a_crawler_of_missing_pages_does_not_fill_the_memory_while_the_disk_fails() {
+        let mut queue = Queue::new(10_000);
+        let refused = (0..100_000).find(|number| {
+            let missing = entry(&format!("/{number}"), 1, Content::NotFound);
+            !queue.change(&missing.key.clone(), Change::Put(Arc::new(missing)))
+        });
+        assert!(refused.is_some());
+        assert!(queue.bytes <= 10_000 * UNFORGETTABLE);
+        assert!(queue.change(&PageKey::new("/a", &[]), Change::Remove));
     }
 }
