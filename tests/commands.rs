@@ -86,6 +86,10 @@ async fn what_cannot_be_served_is_named() {
     .await;
     assert_eq!(no_site.code, Some(1), "{no_site:?}");
     assert!(no_site.stderr.contains("missing"), "{no_site:?}");
+    put(here.path(), "src/Cargo.toml", "[workspace]");
+    let source = wisr(here.path(), &["routes", "src"]).await;
+    assert_eq!(source.code, Some(1), "{source:?}");
+    assert!(source.stderr.contains("wisr build src"), "{source:?}");
     std::fs::create_dir_all(here.path().join("site/pages")).unwrap();
     for (toml, words) in [
         ("[server]\nlisten = 3000", "listen"),
@@ -153,7 +157,20 @@ async fn a_port_in_use_is_said() {
     )
     .await;
     assert_eq!(done.code, Some(1), "{done:?}");
-    assert!(done.stderr.contains(&taken), "{done:?}");
+    assert!(
+        done.stderr.contains(&taken) && done.stderr.contains("--listen"),
+        "{done:?}"
+    );
+    let done = wisr(
+        here.path(),
+        &["serve", ".", "--listen", "127.0.0.1:0", "--admin", &taken],
+    )
+    .await;
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(
+        done.stderr.contains(&taken) && done.stderr.contains("--admin"),
+        "{done:?}"
+    );
 }
 
 /// `check` says what a module is and whether it would be served.

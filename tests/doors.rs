@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
+use serde_json::json;
+
 use crate::site::{Site, wait_for};
 
 /// The admin door says that the server lives and whether it is ready.
@@ -38,6 +40,9 @@ async fn metrics_count_what_was_served_and_made() {
     for _ in 0..3 {
         site.get("/posts/1").await;
     }
+    site.origin
+        .script("/posts/2", json!({ "outcome": "error" }));
+    site.get("/posts/2").await;
     let answer = site.admin("/metrics").await;
     assert_eq!(answer.status, 200);
     let text = answer.text();
@@ -49,6 +54,7 @@ async fn metrics_count_what_was_served_and_made() {
             " 1",
         ),
         ("wisr_releases_total", " 1"),
+        ("wisr_incidents_total", " 1"),
     ] {
         let found = text
             .lines()

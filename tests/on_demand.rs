@@ -323,6 +323,19 @@ async fn stale_marks_and_returns_at_once() {
     .await;
 }
 
+/// A page that one call names and whose tag it names too is fresh afterwards, not made twice.
+#[tokio::test]
+async fn a_page_named_beside_its_tag_is_made_once() {
+    let site = posts().await;
+    site.origin.script("/posts/1", json!({ "tags": ["posts"] }));
+    site.get("/posts/1").await;
+    let call = json!({ "paths": ["/posts/1"], "tags": ["posts"] });
+    let answer = site.revalidate(call).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let page = site.get("/posts/1").await;
+    assert_eq!((page.verdict(), page.n()), ("HIT", 2));
+}
+
 /// Invalidating a tag makes every page stale that carries it, and no other.
 #[tokio::test]
 async fn a_tag_reaches_every_page_that_carries_it() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -104,29 +104,36 @@ impl Admin {
         }
     }
 
-    fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
-        if let Err((status, reason)) = self.guard.admit(request.uri(), request.headers()) {
+    async fn respond(&self, request: &request::Parts) -> Response<Body> {
+        if let Err((status, reason)) = self.guard.admit(&request.uri, &request.headers) {
             return refusal(status, reason);
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
             return refusal(StatusCode::METHOD_NOT_ALLOWED, "use GET");
         }
-        let query = request.uri().query().unwrap_or("");
+        let query = request.uri.query().unwrap_or("");
         let releases = &self.parts.releases;
-        match request.uri().path() {
+        match request.uri.path() {
             "/" => respond(StatusCode::OK, "text/html; charset=utf-8", self.index()),
             "/livez" => respond(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/readyz" => self.readiness(),
             "/metrics" => respond(StatusCode::OK, OPEN_METRICS, self.parts.metrics.encode()),
             "/api/routes" => list(views::routes(&releases.current())),
-            "/api/entries" => limited(query, |limit| {
-                let prefix = value(query, "prefix").unwrap_or_default();
-                views::entries(&self.parts.isr, &releases.current(), &prefix, limit)
-            }),
-            "/api/incidents" => limited(query, |limit| {
-                let incidents = &self.parts.incidents;
-                json!({"count": incidents.count(), "incidents": incidents.latest(limit)})
-            }),
+            "/api/entries" => match limit(query) {
+                Ok(limit) => {
+                    let prefix = value(query, "prefix").unwrap_or_default();
+                    let release = releases.current();
+                    list(views::entries(&self.parts.isr, &release, &prefix, limit).await)
+                }
+                Err(response) => response,
+            },
+            "/api/incidents" => match limit(query) {
+                Ok(limit) => {
+                    let incidents = &self.parts.incidents;
+                    list(json!({"count": incidents.count(), "incidents": incidents.latest(limit)}))
+                }
+                Err(response) => response,
+            },
             _ => refusal(
                 StatusCode::NOT_FOUND,
                 "no such page: `/` lists what there is",
@@ -149,7 +156,12 @@ impl Admin {
         };
         json_response(
             status,
-            &json!({"ready": reasons.is_empty(), "reasons": reasons}),
+            &json!({
+                "ready": reasons.is_empty(),
+                "reasons": reasons,
+                // Pages are served all the same: not a reason to be taken out of rotation.
+                "store": self.parts.isr.store_health().as_str(),
+            }),
         )
     }
 
@@ -174,11 +186,14 @@ impl Admin {
 
 impl Service for Admin {
     fn answer(self: &Arc<Self>, request: Request<Incoming>, _: SocketAddr) -> Answer {
-        let mut response = self.respond(&request);
-        if *request.method() == Method::HEAD {
-            *response.body_mut() = Body::Empty;
-        }
-        Answer::Now(response)
+        let (admin, request) = (self.clone(), request.into_parts().0);
+        Answer::Later(Box::pin(async move {
+            let mut response = admin.respond(&request).await;
+            if request.method == Method::HEAD {
+                *response.body_mut() = Body::Empty;
+            }
+            response
+        }))
     }
 }
 
@@ -187,11 +202,14 @@ fn value(query: &str, name: &str) -> Option<String> {
     Some(found.1.into_owned())
 }
 
-/// A list of as many things as `?limit=` says.
-fn limited(query: &str, make: impl FnOnce(usize) -> Value) -> Response<Body> {
+/// How many things a list shows, as `?limit=` says.
+fn limit(query: &str) -> Result<usize, Response<Body>> {
     match value(query, "limit").map_or(Ok(LIMIT), |limit| limit.parse()) {
-        Ok(limit) if limit <= MAX_LIMIT => list(make(limit)),
-        _ => refusal(StatusCode::BAD_REQUEST, "limit is a number from 0 to 10000"),
+        Ok(limit) if limit <= MAX_LIMIT => Ok(limit),
+        _ => Err(refusal(
+            StatusCode::BAD_REQUEST,
+            "limit is a number from 0 to 10000",
+        )),
     }
 }
 
@@ -258,18 +276,11 @@ mod tests {
 
     #[test]
     fn lists_have_limits() {
-        let asked = |query: &str| {
-            let mut limit = None;
-            let response = limited(query, |asked| {
-                limit = Some(asked);
-                Value::Null
-            });
-            (response.status().as_u16(), limit)
-        };
-        assert_eq!(asked(""), (200, Some(LIMIT)));
-        assert_eq!(asked("prefix=/a&limit=7"), (200, Some(7)));
-        assert_eq!(asked("limit=10001"), (400, None));
-        assert_eq!(asked("limit=-1"), (400, None));
-        assert_eq!(asked("limit="), (400, None));
+        let asked = |query| limit(query).map_err(|response| response.status().as_u16());
+        assert_eq!(asked(""), Ok(LIMIT));
+        assert_eq!(asked("prefix=/a&limit=7"), Ok(7));
+        for query in ["limit=10001", "limit=-1", "limit="] {
+            assert_eq!(asked(query), Err(400), "{query}");
+        }
     }
 }

@@ -49,7 +49,7 @@ fn api(routed: &ApiRouted) -> Value {
 }
 
 /// Entries whose keys begin with `prefix`.
-pub(super) fn entries(isr: &Isr, release: &Release, prefix: &str, limit: usize) -> Value {
+pub(super) async fn entries(isr: &Isr, release: &Release, prefix: &str, limit: usize) -> Value {
     let pages: HashMap<&str, &Page> = release
         .table
         .iter()
@@ -63,7 +63,7 @@ pub(super) fn entries(isr: &Isr, release: &Release, prefix: &str, limit: usize) 
         )
         .map(|page| (&*page.route, &**page))
         .collect();
-    let entries = isr.entries(prefix, limit);
+    let entries = isr.entries(prefix, limit).await;
     let told = |entry: &Entry| {
         let page = pages.get(&*entry.route);
         entry_of(entry, page.map(|page| isr.freshness(page, entry)))

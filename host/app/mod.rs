@@ -16,7 +16,7 @@ use crate::http::listen::Bound;
 use crate::http::{Overlay, Site};
 use crate::isr::{Isr, Parts};
 use crate::release::Releases;
-use crate::store::{Marks, Memory};
+use crate::store::Tiers;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 use crate::{admin, http};
@@ -29,6 +29,7 @@ pub struct App {
     admin: (Bound, Arc<admin::Admin>),
     releases: Arc<Releases>,
     warmer: Warmer,
+    store: Arc<Tiers>,
     generations: GenerationThreads,
 }
 
@@ -41,10 +42,12 @@ impl App {
     /// loaded is an incident, not an error.
     pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let incidents = Arc::new(Incidents::default());
+        let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
         let clock = Clock::system();
-        let site_port = Bound::bind(config.http.listener(&metrics)).context("the site's port")?;
-        let admin_port = Bound::bind(config.admin.listener()).context("the admin port")?;
+        let site_port = Bound::bind(config.http.listener(&metrics))
+            .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
+        let admin_port = Bound::bind(config.admin.listener())
+            .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
         let generations = GenerationThreads::start(config.generation_threads)?;
 
         let engine = Engine::new(config.engine)?;
@@ -62,11 +65,11 @@ impl App {
         ));
         releases.scan().await;
 
+        let store = Tiers::open(config.store, metrics.clone()).context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)")?;
         let isr = Isr::new(
             config.isr,
             Parts {
-                store: Arc::new(Memory::new(config.memory, metrics.clone())),
-                marks: Arc::new(Marks::default()),
+                store: store.clone(),
                 clock,
                 runtime: generations.handle(),
                 incidents: incidents.clone(),
@@ -102,6 +105,7 @@ impl App {
             admin: (admin_port, Arc::new(admin)),
             releases,
             warmer,
+            store,
             generations,
         })
     }
@@ -119,6 +123,11 @@ impl App {
     /// The releases that are served.
     pub fn releases(&self) -> &Arc<Releases> {
         &self.releases
+    }
+
+    /// Becomes true once the pages that the first release lists are made, as `/readyz` does.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.warmer.ready.subscribe()
     }
 
     /// Serves until `stop`, then finishes what is in flight.
@@ -144,7 +153,10 @@ impl App {
         let ends = (site.join().await, admin.join().await);
         // The watcher ends with the stop signal, unless a module is compiling, which nothing waits for.
         watcher.abort();
-        self.generations.stop();
+        drop(self.generations);
+        if let Err(degraded) = self.store.synced().await {
+            tracing::error!("the latest pages are not on disk: {}", degraded.as_str());
+        }
         ends.0.and(ends.1).context("a serving thread died")
     }
 }

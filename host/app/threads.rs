@@ -9,31 +9,41 @@ const NICE: i32 = 10;
 /// Compressions at once, beside the threads that run guests.
 const BLOCKING_THREADS: usize = 4;
 
-/// A runtime of its own for generations, at low priority.
-pub(super) struct GenerationThreads(Runtime);
+/// A runtime of its own for generations, at low priority. Dropping it ends them without waiting:
+/// what is half made is worth nothing.
+pub(super) struct GenerationThreads {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
 
 impl GenerationThreads {
     /// Starts `count` threads.
     pub(super) fn start(count: usize) -> anyhow::Result<Self> {
-        Builder::new_multi_thread()
+        let runtime = Builder::new_multi_thread()
             .worker_threads(count.max(1))
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("generate")
             .on_thread_start(lower_priority)
             .enable_all()
             .build()
-            .map(Self)
-            .context("cannot start the threads that make pages")
+            .context("cannot start the threads that make pages")?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     /// Where to spawn.
     pub(super) fn handle(&self) -> Handle {
-        self.0.handle().clone()
+        self.handle.clone()
     }
+}
 
-    /// Ends them without waiting: what is half made is worth nothing.
-    pub(super) fn stop(self) {
-        self.0.shutdown_background();
+impl Drop for GenerationThreads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

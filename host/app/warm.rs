@@ -36,7 +36,7 @@ impl Warmer {
                 .map(|(_, routed)| routed.page.route.clone())
                 .collect();
             for gone in routes.difference(&now) {
-                let pages = self.isr.remove_route(gone);
+                let pages = self.isr.remove_route(gone).await;
                 tracing::info!(route = %gone, pages, "route removed");
             }
             routes = now;

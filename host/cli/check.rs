@@ -69,20 +69,19 @@ async fn look(engine: &Engine, file: &Path) -> anyhow::Result<std::sync::Arc<Mod
 }
 
 fn describe(file: &Path, module: &Module) -> String {
-    let yes_no = |truth| if truth { "yes" } else { "no" };
     let compile_time = module.compile_time().unwrap_or_default();
     let imports = match module.imports() {
         [] => "none".to_owned(),
-        imports => imports.join("\n             "),
+        imports => imports.join("\n                 "),
     };
     format!(
         "{}: would be served\n  \
-         kind       {}\n  \
-         digest     {}\n  \
-         size       {}, compiled to {} in {}\n  \
-         exports    {}\n  \
-         imports    {imports}\n  \
-         fetches    {} (outgoing HTTP{})",
+         kind           {}\n  \
+         digest         {}\n  \
+         size           {}, compiled to {} in {}\n  \
+         exports        {}\n  \
+         imports        {imports}\n  \
+         outgoing HTTP  {}",
         file.display(),
         module.kind().as_str(),
         module.digest().short(),
@@ -90,11 +89,9 @@ fn describe(file: &Path, module: &Module) -> String {
         terminal::size(module.compiled_size()),
         terminal::span(compile_time),
         module.role().exports().join(", "),
-        yes_no(module.wants_http()),
-        if module.wants_http() {
-            ": list its hosts in `outbound` in wisr.toml"
-        } else {
-            ""
+        match module.wants_http() {
+            true => "yes: list its hosts in `outbound` in wisr.toml",
+            false => "no",
         },
     )
 }

@@ -11,11 +11,13 @@ pub mod routes;
 pub mod serve;
 mod terminal;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
-/// Serves pages compiled to WebAssembly with Incremental Static Regeneration.
+/// Serve pages compiled to WebAssembly with Incremental Static Regeneration.
 ///
 /// Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
 #[derive(Debug, Parser)]
@@ -23,12 +25,21 @@ use clap::{Parser, Subcommand};
     name = "wisr",
     version,
     max_term_width = 100,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = ENVIRONMENT
 )]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What is logged by default: `notify` warns of what the folder's poll makes up for.
+const LOG: &str = "wisr=info,warn,notify=error";
+
+const ENVIRONMENT: &str = "\
+Environment:
+  WISR_TOKEN  The token of the revalidate endpoint, for dev, serve and revalidate
+  WISR_LOG    What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn]";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -69,10 +80,24 @@ impl Cli {
     }
 }
 
+/// What to do with a folder that holds sources where a site is expected; none if it does not.
+fn source_tree(folder: &Path) -> Option<String> {
+    let name = folder.display();
+    folder.join("Cargo.toml").is_file().then(|| {
+        format!(
+            "`{name}` is a source tree: `wisr build {name} -o SITE` makes a site of it, `wisr dev {name}` builds and \
+             serves it"
+        )
+    })
+}
+
 /// Logs go to stderr, as `WISR_LOG` says; the default shows what needs attention.
 fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WISR_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("wisr=info,warn,notify=error"));
+    let asked = std::env::var("WISR_LOG").ok();
+    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(LOG)).unwrap_or_else(|error| {
+        terminal::say(format!("warning: WISR_LOG is not used: {error}"));
+        EnvFilter::new(LOG)
+    });
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::terminal;
+use super::{source_tree, terminal};
+use crate::config::FILE;
 use crate::route::{Pattern, Table};
 
 /// Show the routes of a site: which file answers what, in the order in which they are tried.
@@ -127,15 +128,17 @@ impl Listing {
     /// # Errors
     /// A folder without `pages/`, or a `wisr.toml` that is not TOML.
     pub fn read(site: &Path) -> anyhow::Result<Self> {
-        let mut config = route_tables(&site.join("wisr.toml"))?;
         let pages = site.join("pages");
+        if !pages.is_dir() {
+            let advice = source_tree(site).unwrap_or_else(|| {
+                "a site is what `wisr build SRC -o SITE` makes, or any folder with `pages/*.wasm`".to_owned()
+            });
+            bail!("no folder `{}`: {advice}", pages.display());
+        }
+        let mut config = route_tables(&site.join(FILE))?;
         let mut files = Vec::new();
-        gather(&pages, Path::new(""), 0, &mut files).with_context(|| {
-            format!(
-                "cannot read `{}`: is this a site that `wisr build` made?",
-                pages.display()
-            )
-        })?;
+        gather(&pages, Path::new(""), 0, &mut files)
+            .with_context(|| format!("cannot read `{}`", pages.display()))?;
         let mut table: Table<String> = Table::new();
         let mut problems = Vec::new();
         for file in files {

@@ -1,14 +1,14 @@
 //! `wisr serve`: serves a folder of modules.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::terminal;
+use super::{source_tree, terminal};
 use crate::app::App;
 use crate::config::{Config, Overrides, TOKEN_VARIABLE};
 
@@ -24,10 +24,10 @@ pub struct ServeArgs {
     /// The site's folder.
     #[arg(default_value = ".")]
     pub site: PathBuf,
-    /// The address for readers; port 0 picks a free one [default: 127.0.0.1:3000].
+    /// The address of the site; port 0 picks a free one [default: 127.0.0.1:3000].
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// The address for operators [default: 127.0.0.1:3001].
+    /// The address of the admin port, for operators [default: 127.0.0.1:3001].
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
     /// The token of the revalidate endpoint; better set it in the environment or in wisr.toml,
@@ -51,12 +51,26 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         admin: args.admin,
         token: args.token,
-        dev: false,
+        ..Overrides::default()
     };
     let app = App::build(Config::load(&args.site, &overrides)?, None).await?;
     announce(&app);
+    let pages = args.site.join("pages");
+    if !pages.is_dir() {
+        terminal::say(waiting(&args.site, &pages));
+    }
     app.run(stop_signal()?).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a server without its folder of modules waits for.
+fn waiting(site: &Path, pages: &Path) -> String {
+    let advice = source_tree(site).map(|advice| format!(" ({advice})"));
+    format!(
+        "no folder `{}` yet: drop modules into it, now or later, and their routes are live{}",
+        pages.display(),
+        advice.unwrap_or_default()
+    )
 }
 
 /// Prints where the server listens: the two lines that scripts wait for.

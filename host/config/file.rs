@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use serde::Deserialize;
 
 use super::units::{Lifetime, Size, Span};
@@ -50,6 +51,8 @@ pub(super) struct Revalidate {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Store {
     pub(super) memory: Option<Size>,
+    pub(super) disk: Option<Size>,
+    pub(super) durable: Option<bool>,
 }
 
 /// `[generations]`
@@ -109,6 +112,38 @@ pub(super) enum RenderWhen {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Dev {
     pub(super) content: Option<PathBuf>,
+}
+
+impl File {
+    /// Reads the text of the file.
+    ///
+    /// # Errors
+    /// What is wrong and in which line; of a misspelt word, also which one was meant.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        toml::from_str(text).map_err(|error| match meant(error.message()) {
+            None => error.into(),
+            Some(word) => anyhow!("{}\ndid you mean `{word}`?", error.to_string().trim_end()),
+        })
+    }
+}
+
+/// More typing errors than these are another word.
+const MAX_TYPOS: usize = 2;
+
+/// The known word nearest to an unknown one, from serde's message: "unknown field `a`, expected one
+/// of `b`, `c`".
+fn meant(message: &str) -> Option<&str> {
+    let mut words = message
+        .strip_prefix("unknown ")?
+        .split('`')
+        .skip(1)
+        .step_by(2);
+    let written = words.next()?;
+    words
+        .map(|word| (strsim::osa_distance(written, word), word))
+        .filter(|(typos, _)| *typos <= MAX_TYPOS)
+        .min_by_key(|(typos, _)| *typos)
+        .map(|(_, word)| word)
 }
 
 impl Route {

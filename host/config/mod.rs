@@ -20,7 +20,7 @@ use crate::guest::{EngineConfig, Limits};
 use crate::page::{Policy, Revalidate};
 use crate::release::RouteConfig;
 use crate::route::Pattern;
-use crate::{admin, http, isr, release};
+use crate::{admin, http, isr, release, store};
 use file::{File, RenderWhen, Route};
 
 /// The name of the file, at the root of a site.
@@ -40,8 +40,8 @@ pub struct Config {
     pub admin: admin::Config,
     /// The cache.
     pub isr: isr::Config,
-    /// Bytes of entries in memory.
-    pub memory: usize,
+    /// Where entries live.
+    pub store: store::Config,
     /// The sandbox.
     pub engine: EngineConfig,
     /// Outgoing HTTP.
@@ -74,6 +74,9 @@ pub struct Overrides {
     pub token: Option<String>,
     /// Whether an author is at work: compile fast, explain failures in the browser.
     pub dev: bool,
+    /// Where relative paths in `wisr.toml` begin, if not at the site's folder: an author writes it
+    /// in the source tree, and a copy is served.
+    pub root: Option<PathBuf>,
 }
 
 impl Config {
@@ -95,17 +98,16 @@ impl Config {
     }
 
     fn parse(text: &str, site: &Path, overrides: &Overrides) -> anyhow::Result<Self> {
-        let file: File = toml::from_str(text)?;
+        let file = File::parse(text)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let concurrency = file.generations.concurrency.unwrap_or(2 * cores).max(1);
         let routes = Routes::resolve(&file, concurrency)?;
         let (http, admin) = doors(&file, site, overrides, cores)?;
-        let state = site.join(".wisr");
-        let artifacts = file
-            .server
-            .artifacts
-            .clone()
-            .unwrap_or_else(|| state.join("artifacts"));
+        let root = overrides.root.as_deref().unwrap_or(site);
+        let artifacts = match &file.server.artifacts {
+            Some(folder) => root.join(folder),
+            None => site.join(".wisr/artifacts"),
+        };
         let engine = EngineConfig {
             cache: Some(artifacts),
             // The listings and dry runs of a new release come on top of the generations.
@@ -125,7 +127,7 @@ impl Config {
         };
         Ok(Self {
             outbound: outbound::ClientConfig {
-                extra_roots: file.outbound.extra_roots.clone(),
+                extra_roots: file.outbound.extra_roots.as_ref().map(|pem| root.join(pem)),
                 ..outbound::ClientConfig::default()
             },
             http,
@@ -139,13 +141,24 @@ impl Config {
                     .map_or(Duration::from_secs(10), |wait| wait.0),
                 await_module: overrides.dev,
             },
-            memory: usize::try_from(file.store.memory.map_or(256 << 20, |memory| memory.0))?,
+            store: store(&file, &site.join(".wisr"), overrides)?,
             engine,
             release,
             generation_threads: cores,
             dev: dev(&file),
         })
     }
+}
+
+fn store(file: &File, state: &Path, overrides: &Overrides) -> anyhow::Result<store::Config> {
+    // While a site is written, its content changes also when nobody serves it: yesterday's pages
+    // would only confuse.
+    let is_kept = file.store.durable.unwrap_or(!overrides.dev);
+    Ok(store::Config {
+        memory: usize::try_from(file.store.memory.map_or(256 << 20, |memory| memory.0))?,
+        folder: is_kept.then(|| state.join("store")),
+        disk: file.store.disk.map(|disk| disk.0),
+    })
 }
 
 fn dev(file: &File) -> Dev {
@@ -175,7 +188,8 @@ fn doors(
     if let Some(token) = &token {
         ensure!(
             token.len() >= MIN_TOKEN,
-            "revalidate.token has {} characters: use at least {MIN_TOKEN}, better 32 random ones",
+            "the token ({TOKEN_VARIABLE}, or `revalidate.token`) has {} characters: use at least \
+             {MIN_TOKEN}, better 32 random ones",
             token.len()
         );
     }
@@ -298,7 +312,11 @@ mod tests {
         let config = parse("").unwrap();
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(config.admin.listen.to_string(), "127.0.0.1:3001");
-        assert_eq!(config.memory, 256 << 20);
+        assert_eq!(config.store.memory, 256 << 20);
+        assert_eq!(
+            config.store.folder.as_deref(),
+            Some(Path::new("/site/.wisr/store"))
+        );
         let route = (config.release.routes)("/posts/[id]");
         assert_eq!(route.policy.revalidate, Revalidate::Never);
         assert_eq!(route.limits, Limits::default());
@@ -346,10 +364,43 @@ mod tests {
     }
 
     #[test]
+    fn paths_begin_at_the_site_or_at_the_source_tree() {
+        let text = "[server]\nartifacts = \"../shared\"\n[outbound]\nextra-roots = \"ca.pem\"";
+        let paths = |config: Config| {
+            let paths = [config.engine.cache, config.outbound.extra_roots];
+            paths.map(|path| path.unwrap().display().to_string())
+        };
+        assert_eq!(
+            paths(parse(text).unwrap()),
+            ["/site/../shared", "/site/ca.pem"]
+        );
+        let overrides = Overrides {
+            root: Some("/src".into()),
+            ..Overrides::default()
+        };
+        let dev = Config::parse(text, Path::new("/src/.wisr/dev"), &overrides).unwrap();
+        assert_eq!(paths(dev), ["/src/../shared", "/src/ca.pem"]);
+        let absolute = text.replace("../shared", "/a").replace("ca.pem", "/ca.pem");
+        assert_eq!(paths(parse(&absolute).unwrap()), ["/a", "/ca.pem"]);
+        let default = parse("").unwrap().engine.cache.unwrap();
+        assert_eq!(default, Path::new("/site/.wisr/artifacts"));
+    }
+
+    #[test]
+    fn a_misspelt_word_is_answered_with_the_nearest() {
+        assert!(refused("[revalidat]").ends_with("did you mean `revalidate`?"));
+        assert!(refused("[defaults]\ncpuu = \"1s\"").ends_with("did you mean `cpu`?"));
+        assert!(refused("[routes.\"/\"]\nfecthes = 1").ends_with("did you mean `fetches`?"));
+        assert!(refused("[defaults]\nrender = \"alway\"").ends_with("did you mean `always`?"));
+        assert!(!refused("[defaults]\ntimeout = \"1s\"").contains("did you mean"));
+    }
+
+    #[test]
     fn mistakes_name_the_place_and_the_fix() {
         assert!(refused("[server]\nlisten = \"here\"").contains("line 2"));
         assert!(refused("[sever]").contains("unknown field `sever`"));
         assert!(refused("[defaults]\ncpu = \"10\"").contains("\"10s\""));
+        assert!(refused("[defaults]\ncpu = 5").contains("\"10s\""));
         assert!(refused("[defaults]\nrevalidate = 0").contains("at least 1"));
         assert!(refused("[defaults]\nwall = \"0s\"").contains("longer than 0"));
         assert!(refused("[routes.\"posts\"]").contains("[routes.\"posts\"]"));

@@ -10,7 +10,6 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 use wasmtime::component::Component;
@@ -21,7 +20,6 @@ use crate::page::Digest;
 #[derive(Debug)]
 pub(super) struct Artifacts {
     folder: PathBuf,
-    written: AtomicU64,
 }
 
 /// Bytes of artifacts that outlive a restart: those of thousands of Rust pages, or of a hundred in
@@ -81,7 +79,7 @@ impl Artifacts {
     /// Opens the folder, which is made if need be.
     ///
     /// # Errors
-    /// When it cannot be made, or belongs to or may be written by somebody else.
+    /// When it cannot be made, belongs to somebody else, or cannot be closed to others.
     pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -94,11 +92,14 @@ impl Artifacts {
         if meta.mode() & 0o077 != 0 {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
         }
-        let artifacts = Self {
-            folder,
-            written: AtomicU64::new(0),
+        // Sums tell damage, not deceit: what others could have put there is not run.
+        let budget = if meta.mode() & 0o022 == 0 {
+            FOLDER_BYTES
+        } else {
+            0
         };
-        artifacts.tidy(FOLDER_BYTES)?;
+        let artifacts = Self { folder };
+        artifacts.tidy(budget)?;
         Ok(artifacts)
     }
 
@@ -110,10 +111,12 @@ impl Artifacts {
             let file = file?;
             let path = file.path();
             match path.extension().and_then(OsStr::to_str) {
-                Some("new") => fs::remove_file(path)?,
+                // Another process may be tidying too: what is gone already is no trouble.
+                Some("new") => remove_file(&path),
                 Some("code") => {
-                    let meta = file.metadata()?;
-                    artifacts.push((meta.modified()?, meta.len(), path));
+                    if let Ok(meta) = file.metadata() {
+                        artifacts.push((meta.modified()?, meta.len(), path));
+                    }
                 }
                 _ => {}
             }
@@ -172,14 +175,12 @@ impl Artifacts {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let turn = self.written.fetch_add(1, Ordering::Relaxed);
-        let scratch = self
-            .folder
-            .join(format!("{}-{turn}.new", std::process::id()));
+        // A name by chance, and never one that is there: processes in containers that share the
+        // folder have the same id, and would write to each other's files.
+        let scratch = self.folder.join(format!("{:016x}.new", fastrand::u64(..)));
         let written = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&scratch)
             .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
@@ -193,12 +194,15 @@ impl Artifacts {
 
 fn remove(artifact: &Path) {
     // The code goes first, so that there is never code without its sum.
-    for path in [artifact, &artifact.with_extension("sum")] {
-        if let Err(error) = fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %path.display(), "compiled module was not removed: {error}");
-        }
+    remove_file(artifact);
+    remove_file(&artifact.with_extension("sum"));
+}
+
+fn remove_file(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), "compiled module was not removed: {error}");
     }
 }
 
@@ -294,5 +298,41 @@ mod tests {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         Artifacts::open(folder.path().to_owned()).unwrap();
         assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = Fingerprint::of(&engine(), b"component");
+        let mode = |mode| {
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(folder.path(), mode).unwrap();
+            let artifacts = Artifacts::open(folder.path().to_owned()).unwrap();
+            let is_there = artifacts.find(name).is_some();
+            artifacts.keep(name, b"code".to_vec());
+            is_there
+        };
+        mode(0o700);
+        assert!(mode(0o755), "others could only read it");
+        assert!(!mode(0o720));
+        assert!(!mode(0o702));
+    }
+
+    #[test]
+    fn no_file_of_another_process_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(folder.path().to_owned()).unwrap();
+        // Of a process of the same id, in another container.
+        let theirs = [0, 1].map(|turn| format!("{}-{turn}.new", std::process::id()));
+        for file in &theirs {
+            fs::write(folder.path().join(file), "theirs").unwrap();
+        }
+        let name = Fingerprint::of(&engine(), b"component");
+        artifacts.keep(name, b"code".to_vec());
+        for file in &theirs {
+            let left = fs::read_to_string(folder.path().join(file));
+            assert_eq!(left.unwrap_or_default(), "theirs");
+        }
+        assert!(artifacts.find(name).is_some());
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -67,11 +69,14 @@ pub(super) async fn serve<S: Service>(
     });
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), answer));
+    // Asked only when it has something to say: asking the signal itself takes a lock that all
+    // connections of all threads share.
+    let mut stopping: FuturesUnordered<_> = std::iter::once(told(&mut stop)).collect();
     let ended = tokio::select! {
         // The signal first: a response that is ready at the same moment then tells the client
         // that it is the last one.
         biased;
-        () = told(&mut stop) => {
+        _ = stopping.next() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -1,35 +1,35 @@
 // Shows build errors over the page, and reloads the page when there is a new release.
 (() => {
+  const STYLE = `
+    :host { position: fixed; inset: auto 0 0 0; z-index: 2147483647; }
+    div { max-height: 80vh; overflow: auto; padding: 1rem 1.5rem; border-top: 4px solid #ff5a5a;
+      background: #1b1b1f; color: #f4f4f6; font: 14px/1.5 ui-monospace, monospace; }
+    h2 { margin: 0; font-size: 1rem; }
+    pre { margin: .5rem 0 1rem; font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; }
+    button { float: right; padding: .25rem .75rem; border: 1px solid #8a8a94; border-radius: 4px;
+      background: none; color: inherit; font: inherit; cursor: pointer; }
+    button:focus-visible { outline: 2px solid #fff; outline-offset: 2px; }
+  `;
   let release;
-  let panel;
+  let host;
+  const element = (name, text) => Object.assign(document.createElement(name), { textContent: text });
   const hide = () => {
-    panel?.remove();
-    panel = undefined;
+    host?.remove();
+    host = undefined;
   };
   const show = (errors) => {
     hide();
-    panel = document.createElement("div");
+    host = document.createElement("wisr-errors");
+    const panel = document.createElement("div");
     panel.setAttribute("role", "alert");
     panel.setAttribute("aria-label", "Build errors");
-    panel.style.cssText =
-      "position:fixed;inset:auto 0 0 0;max-height:80vh;overflow:auto;z-index:2147483647;" +
-      "padding:1rem 1.5rem;background:#1b1b1f;color:#fff;font:14px/1.5 ui-monospace,monospace;" +
-      "border-top:4px solid #ff5a5a";
-    const close = document.createElement("button");
-    close.textContent = "Dismiss";
-    close.style.cssText = "float:right;font:inherit";
+    const close = element("button", "Dismiss");
     close.onclick = hide;
     panel.append(close);
-    for (const error of errors) {
-      const title = document.createElement("h2");
-      title.textContent = error.title;
-      title.style.cssText = "margin:0;font-size:1rem";
-      const text = document.createElement("pre");
-      text.textContent = error.text;
-      text.style.cssText = "white-space:pre-wrap;margin:.5rem 0 1rem";
-      panel.append(title, text);
-    }
-    document.body.append(panel);
+    for (const error of errors) panel.append(element("h2", error.title), element("pre", error.text));
+    // A tree of its own, which the page's stylesheet does not reach.
+    host.attachShadow({ mode: "open" }).append(element("style", STYLE), panel);
+    document.body.append(host);
   };
   new EventSource("/_wisr/dev/events").onmessage = (event) => {
     const state = JSON.parse(event.data);

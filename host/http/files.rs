@@ -1,12 +1,12 @@
 //! `Files`: the static files of a site, known by name without asking the disk.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::header::{CACHE_CONTROL, HeaderValue};
@@ -25,11 +25,18 @@ const MAX_FILES: usize = 100_000;
 /// Folders within folders, so that a link to a parent comes to an end.
 const MAX_DEPTH: usize = 32;
 
+/// Folders that are looked into: two links to a parent would otherwise be four folders, then eight.
+const MAX_FOLDERS: usize = 10_000;
+
 /// How often the folder is looked at though nothing reported a change: network mounts report none.
 const POLL: Duration = Duration::from_secs(5);
 
 /// A copy of many files is one change.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// How long changes may follow upon each other before the folder is looked at all the same: a file
+/// that is written all the time must not hide the others.
+const UNSETTLED: Duration = Duration::from_secs(1);
 
 /// Names by path: `css/app.css`.
 type Names = HashSet<Box<str>>;
@@ -113,7 +120,10 @@ impl Drop for Files {
 fn follow(root: &FsPath, changes: &mpsc::Receiver<()>, names_: &ArcSwap<Names>) {
     loop {
         match changes.recv_timeout(POLL) {
-            Ok(()) => while changes.recv_timeout(SETTLE).is_ok() {},
+            Ok(()) => {
+                let until = Instant::now() + UNSETTLED;
+                while Instant::now() < until && changes.recv_timeout(SETTLE).is_ok() {}
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -128,8 +138,10 @@ fn follow(root: &FsPath, changes: &mpsc::Receiver<()>, names_: &ArcSwap<Names>) 
 /// The names in the folder. Hidden ones (`.git`, `.env`) are nobody's business.
 fn names(root: &FsPath) -> Names {
     let mut found = Names::new();
-    let mut folders = vec![(root.to_owned(), String::new(), 0)];
-    while let Some((folder, prefix, depth)) = folders.pop() {
+    let mut folders = VecDeque::from([(root.to_owned(), String::new(), 0)]);
+    let mut known = 1;
+    // Those near the root first: what a link repeats is the deeper one.
+    while let Some((folder, prefix, depth)) = folders.pop_front() {
         let Ok(entries) = fs::read_dir(&folder) else {
             continue;
         };
@@ -144,8 +156,9 @@ fn names(root: &FsPath) -> Names {
             let path = format!("{prefix}{name}");
             if name.starts_with('.') {
                 continue;
-            } else if kind.is_dir() && depth < MAX_DEPTH {
-                folders.push((entry.path(), format!("{path}/"), depth + 1));
+            } else if kind.is_dir() && depth < MAX_DEPTH && known < MAX_FOLDERS {
+                known += 1;
+                folders.push_back((entry.path(), format!("{path}/"), depth + 1));
             } else if kind.is_file() && found.len() < MAX_FILES {
                 found.insert(path.into_boxed_str());
             }
@@ -212,5 +225,36 @@ mod tests {
         let files = Files::watch(folder.path().to_owned());
         assert!(has(&files, "/a.txt"));
         assert!(has(&files, "/self/a.txt"));
+    }
+
+    #[test]
+    fn folders_that_contain_themselves_twice_come_to_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("css")).unwrap();
+        fs::write(folder.path().join("css/app.css"), "body{}").unwrap();
+        for link in ["one", "two"] {
+            std::os::unix::fs::symlink(folder.path(), folder.path().join(link)).unwrap();
+        }
+        let (tell, told) = mpsc::channel();
+        let root = folder.path().to_owned();
+        std::thread::spawn(move || tell.send(names(&root)));
+        let found = told.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(found.contains("css/app.css"));
+        assert!(found.len() <= MAX_FILES);
+    }
+
+    #[test]
+    fn a_file_that_never_rests_does_not_hide_the_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::watch(folder.path().to_owned());
+        let began = std::time::Instant::now();
+        let mut count = 0_u64;
+        while !has(&files, "/new.txt") {
+            fs::write(folder.path().join("log.txt"), count.to_string()).unwrap();
+            fs::write(folder.path().join("new.txt"), "new").unwrap();
+            std::thread::sleep(SETTLE / 10);
+            count += 1;
+            assert!(began.elapsed() < 2 * POLL, "the folder is never looked at");
+        }
     }
 }

@@ -117,16 +117,16 @@ impl Bound {
         }
         let first = socket(wanted, true).map_err(failed)?;
         let addr = first.local_addr().map_err(failed)?;
-        let mut listeners = vec![(first, runtime().map_err(failed)?)];
-        for _ in 1..config.threads {
-            let another = socket(addr, true).map_err(failed)?;
-            listeners.push((another, runtime().map_err(failed)?));
-        }
-        Ok(Self {
+        let mut bound = Self {
             addr,
-            listeners,
+            listeners: vec![(first, runtime().map_err(failed)?)],
             config,
-        })
+        };
+        for _ in 1..bound.config.threads {
+            let another = socket(addr, true).map_err(failed)?;
+            bound.listeners.push((another, runtime().map_err(failed)?));
+        }
+        Ok(bound)
     }
 
     /// The address, with the port that was found for port 0.
@@ -135,7 +135,7 @@ impl Bound {
     }
 
     /// Serves until `stop`, then lets requests in flight finish.
-    pub fn serve<S: Service>(self, service: Arc<S>, stop: Stop) -> Serving {
+    pub fn serve<S: Service>(mut self, service: Arc<S>, stop: Stop) -> Serving {
         let slots = Arc::new(Semaphore::new(self.config.max_connections.max(1)));
         let (alive, ended) = mpsc::channel(1);
         let start = |(listener, runtime)| {
@@ -150,8 +150,19 @@ impl Bound {
                 .name("serve".to_owned())
                 .spawn(move || thread.run(runtime, listener))
         };
-        let threads = self.listeners.into_iter().map(start).collect();
+        let listeners = std::mem::take(&mut self.listeners);
+        let threads = listeners.into_iter().map(start).collect();
         Serving { threads, ended }
+    }
+}
+
+impl Drop for Bound {
+    /// A port that is given back unserved, because something else keeps the server from starting:
+    /// a runtime that is merely dropped waits for its threads, which async code may not do.
+    fn drop(&mut self) {
+        for (_, runtime) in self.listeners.drain(..) {
+            runtime.shutdown_background();
+        }
     }
 }
 

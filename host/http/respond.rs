@@ -42,10 +42,10 @@ impl Reader<'_> {
                 headers,
                 body,
                 ..
-            } => self.coded(*status, headers.clone(), body, Some(showing)),
+            } => self.coded(*status, headers, body, Some(showing)),
             Content::NotFound => match not_found.and_then(Drawn::of) {
                 Some(Drawn { headers, body }) => {
-                    self.coded(StatusCode::NOT_FOUND, headers.clone(), body, Some(showing))
+                    self.coded(StatusCode::NOT_FOUND, headers, body, Some(showing))
                 }
                 None => self.plain(Problem::NotFound.page(false), showing),
             },
@@ -71,7 +71,7 @@ impl Reader<'_> {
             Content::Document { data, .. } => {
                 let json = content_type("application/json");
                 let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
-                return self.coded(StatusCode::OK, headers, data, Some(showing));
+                return self.coded(StatusCode::OK, &headers, data, Some(showing));
             }
             Content::NotFound => return self.plain(Problem::NotFound.json(), showing),
             Content::Redirect { location, status } => serde_json::json!({"redirect": {
@@ -109,8 +109,7 @@ impl Reader<'_> {
         let Some(drawn) = own.and_then(Drawn::of).filter(|_| hidden) else {
             return self.sized(problem.page(dev));
         };
-        let headers = drawn.headers.clone();
-        let mut response = self.coded(problem.status(), headers, drawn.body, None);
+        let mut response = self.coded(problem.status(), drawn.headers, drawn.body, None);
         response
             .headers_mut()
             .insert(header::CACHE_CONTROL, no_store());
@@ -122,37 +121,43 @@ impl Reader<'_> {
     fn coded(
         &self,
         status: StatusCode,
-        mut headers: HeaderMap,
+        own: &HeaderMap,
         payload: &Payload,
         showing: Option<&Showing<'_>>,
     ) -> Response<Body> {
         let variant = negotiate::choose(self.headers, payload);
-        headers.reserve(10);
-        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-        let mut known = false;
-        if let Some(showing) = showing {
-            showing.describe(&mut headers);
-            headers.insert(header::ETAG, variant.etag.clone());
-            // RFC 9110 section 13.2.1: conditions count only where the answer would be a success.
-            let generated = showing.entry.stamp.generated;
-            known = status.is_success()
-                && conditional::unchanged(self.headers, &variant.etag, generated);
-        }
         let mut response = Response::new(Body::Empty);
-        if known {
+        let Some(showing) = showing else {
+            let headers = response.headers_mut();
+            *headers = own.clone();
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+            if let Some(coding) = coding_of(variant.coding) {
+                headers.insert(header::CONTENT_ENCODING, coding);
+            }
+            *response.status_mut() = status;
+            *response.body_mut() = Body::from(variant.body.clone());
+            return self.sized(response);
+        };
+        *response.headers_mut() = showing.head(own, variant);
+        // RFC 9110 section 13.2.1: conditions count only where the answer would be a success.
+        let generated = showing.entry.stamp.generated;
+        if status.is_success() && conditional::unchanged(self.headers, &variant.etag, generated) {
             // Section 15.4.5: not the metadata of a body that is not sent.
-            headers.remove(header::CONTENT_TYPE);
+            for of_body in [
+                header::CONTENT_TYPE,
+                header::CONTENT_LENGTH,
+                header::CONTENT_ENCODING,
+            ] {
+                response.headers_mut().remove(of_body);
+            }
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-            *response.headers_mut() = headers;
             return response;
         }
-        if let Some(coding) = coding_of(variant.coding) {
-            headers.insert(header::CONTENT_ENCODING, coding);
-        }
         *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        *response.body_mut() = Body::from(variant.body.clone());
-        self.sized(response)
+        if *self.method != Method::HEAD {
+            *response.body_mut() = Body::from(variant.body.clone());
+        }
+        response
     }
 
     /// A small body of our own for an entry that has none.

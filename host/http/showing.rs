@@ -5,6 +5,7 @@
 //! thus a `hit` with a negative `ttl` (section 2.4), whatever is done in the background; only who
 //! waited for a generation reads `fwd`.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::whole_seconds;
 use crate::isr::{Renewal, Served};
-use crate::page::{Entry, Revalidate, Stamp, Timestamp, Why};
+use crate::page::{Coding, Content, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
 
 pub(super) const X_WISR_CACHE: HeaderName = HeaderName::from_static("x-wisr-cache");
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -21,11 +22,14 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 /// for ever.
 const YEAR: u64 = 31_536_000;
 
+/// What `cache-status` says of a hit that no age ends.
+const HIT: &str = "wisr; hit";
+
 /// An entry and what its reader is told of it.
 pub(super) struct Showing<'a> {
     pub(super) entry: &'a Entry,
     word: &'static str,
-    status: String,
+    status: Cow<'static, str>,
     lifetime: Lifetime,
     max_stale: Duration,
     age: Duration,
@@ -59,11 +63,54 @@ impl<'a> Showing<'a> {
         Some(Self {
             entry,
             word,
-            status: cache_status(served, now),
+            status: match served {
+                Served::Hit { ttl: None, .. } => Cow::Borrowed(HIT),
+                _ => Cow::Owned(cache_status(served, now)),
+            },
             lifetime,
             max_stale,
             age: now.since(entry.stamp.generated),
         })
+    }
+
+    /// All headers of a response with this variant of a body, whose own are `own`.
+    pub(super) fn head(&self, own: &HeaderMap, variant: &Variant) -> HeaderMap {
+        let make = || {
+            let mut headers = own.clone();
+            headers.reserve(10);
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+            self.describe(&mut headers);
+            headers.insert(header::ETAG, variant.etag.clone());
+            headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
+            if variant.coding != Coding::Identity {
+                let coding = HeaderValue::from_static(variant.coding.as_str());
+                headers.insert(header::CONTENT_ENCODING, coding);
+            }
+            headers
+        };
+        if self.word != "HIT" || !self.is_own(variant) {
+            return make();
+        }
+        let mut headers = variant.head.get(self.max_stale, make);
+        headers.insert(header::AGE, self.age.as_secs().into());
+        if let Cow::Owned(status) = &self.status
+            && let Ok(status) = HeaderValue::try_from(status.as_str())
+        {
+            headers.insert(CACHE_STATUS, status);
+        }
+        headers
+    }
+
+    /// Whether the body is the entry's own, and not the site's 404 page for it, which other entries
+    /// with other dates show as well.
+    fn is_own(&self, variant: &Variant) -> bool {
+        match &self.entry.content {
+            Content::Document { body, data, .. } => {
+                let mut own = body.variants().iter().chain(data.variants());
+                own.any(|own| std::ptr::eq(own, variant))
+            }
+            Content::NotFound | Content::Redirect { .. } => false,
+        }
     }
 
     /// Adds everything that is said of a cached response, but for its validator.
@@ -75,7 +122,7 @@ impl<'a> Showing<'a> {
         for (name, text) in [
             (header::CACHE_CONTROL, control),
             (header::LAST_MODIFIED, made),
-            (CACHE_STATUS, self.status.clone()),
+            (CACHE_STATUS, self.status.clone().into_owned()),
         ] {
             // Made of digits, dates and words of ours; a tag is left out where it does not fit.
             if let Ok(value) = HeaderValue::try_from(text) {
@@ -252,5 +299,27 @@ mod tests {
                 .unwrap()
                 .ends_with("=0")
         );
+    }
+
+    #[test]
+    fn the_404_page_is_shown_with_the_dates_of_what_is_missing() {
+        let page = entry(Revalidate::Never, NOW);
+        let Content::Document { headers, body, .. } = &page.content else {
+            panic!("a document");
+        };
+        let missing = |generated| {
+            let mut missing = Arc::into_inner(entry(Revalidate::After(60), generated)).unwrap();
+            missing.content = Content::NotFound;
+            let hit = Served::Hit {
+                entry: Arc::new(missing),
+                ttl: None,
+            };
+            let showing = Showing::of(&hit, NOW, Duration::ZERO).unwrap();
+            let head = showing.head(headers, body.identity());
+            head[header::LAST_MODIFIED].to_str().unwrap().to_owned()
+        };
+        let earlier = Timestamp::from_millis(784_111_707_900);
+        assert_eq!(missing(NOW), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(missing(earlier), "Sun, 06 Nov 1994 08:48:27 GMT");
     }
 }

@@ -21,18 +21,19 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
 
 use crate::page::{
-    Cause, Document, Entry, Failure, Freshness, Page, PageKey, Tag, Timestamp, Why, judge,
+    Cause, Entry, Failure, Freshness, Page, PageKey, Revalidate, Tag, Timestamp, Why, judge,
 };
-use crate::store::{Mark, Marks, Store};
+use crate::store::{Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Ending, Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents, Subject};
 use backoff::Backoffs;
 use flight::{Claim, Flights, Landing, Permit, Wait};
-use queue::{Priority, Queue, Ticket};
+use queue::{Full, Priority, Queue, Slot, Ticket};
 
 /// How much is made at once.
 #[derive(Debug, Clone)]
@@ -48,12 +49,18 @@ pub struct Config {
     pub await_module: bool,
 }
 
+impl Config {
+    /// Pages made ahead at once. Twice the places: while some are stored, others are ready to
+    /// begin.
+    fn ahead(&self) -> usize {
+        self.concurrency.max(1) * 2
+    }
+}
+
 /// What the cache stands on.
 pub struct Parts {
-    /// Where entries live.
-    pub store: Arc<dyn Store>,
-    /// What was invalidated.
-    pub marks: Arc<Marks>,
+    /// Where entries live, and what was invalidated.
+    pub store: Arc<Tiers>,
     /// The time.
     pub clock: Clock,
     /// Where generations run, apart from the threads that serve.
@@ -77,6 +84,8 @@ struct Inner {
     flights: Arc<Flights>,
     queue: Arc<Queue>,
     backoffs: Backoffs,
+    /// Pages being made ahead, of all routes together: they must not fill the queue.
+    ahead: Semaphore,
     config: Config,
 }
 
@@ -90,6 +99,7 @@ impl Isr {
             flights: Flights::new(),
             queue,
             backoffs,
+            ahead: Semaphore::new(config.ahead()),
             config,
         }))
     }
@@ -101,7 +111,7 @@ impl Isr {
 
     /// A fresh entry, if there is one: the fast path, without waiting.
     pub fn hit(&self, page: &Page, key: &PageKey) -> Option<Served> {
-        let entry = self.0.parts.store.get(key)?;
+        let entry = self.0.parts.store.get_hot(key)?;
         let Freshness::Fresh(ttl) = self.0.judge(page, &entry) else {
             return None;
         };
@@ -125,56 +135,66 @@ impl Isr {
         served
     }
 
-    /// Makes the page anew from data read after this call; the very next reader sees it.
+    /// Makes the page anew from data read after this call; the very next reader sees it, also
+    /// after `kill -9`, unless the disk fails, which the store's health tells.
     ///
     /// # Errors
     /// When the generation fails (the last good page stays), there is no room for it, or only a
     /// generated page was to be renewed and this one never was.
     pub async fn revalidate(&self, ask: Ask, only_generated: bool) -> Result<Arc<Entry>, Refused> {
-        if only_generated && self.0.parts.store.get(&ask.key).is_none() {
+        let store = &self.0.parts.store;
+        if only_generated && store.find(&ask.key).await.is_none() {
             return Err(Refused::NeverGenerated);
         }
-        let least = self.0.parts.marks.raise([Mark::Path(ask.key.clone())]);
+        let least = store.mark([Mark::Path(ask.key.clone())]);
         let (wait, _) = self
             .0
             .launch(ask, least, Priority::OnDemand, Cause::OnDemand);
-        self.0.landed(wait, ON_DEMAND_WAIT).await
+        let landed = self.0.landed(wait, ON_DEMAND_WAIT).await;
+        // A failing disk shows in the store's health: the page itself is made and shown.
+        let _ = store.persisted().await;
+        landed
     }
 
     /// Marks pages as stale: they are shown once more while they are made anew.
-    pub fn invalidate_paths(&self, keys: &[PageKey]) {
-        self.0
-            .parts
-            .marks
-            .raise(keys.iter().cloned().map(Mark::Path));
+    pub async fn invalidate_paths(&self, keys: &[PageKey]) {
+        let marks = keys.iter().cloned().map(Mark::Path);
+        self.0.parts.store.raise(marks).await;
     }
 
     /// Marks all pages with any of these tags as stale.
-    pub fn invalidate_tags(&self, tags: &[Tag]) {
-        self.0
-            .parts
-            .marks
-            .raise(tags.iter().cloned().map(Mark::Tag));
+    pub async fn invalidate_tags(&self, tags: &[Tag]) {
+        let marks = tags.iter().cloned().map(Mark::Tag);
+        self.0.parts.store.raise(marks).await;
     }
 
     /// Removes a page, last good included; whether there was one.
-    pub fn purge(&self, key: &PageKey) -> bool {
-        let parts = &self.0.parts;
+    pub async fn purge(&self, key: &PageKey) -> bool {
+        let store = &self.0.parts.store;
+        let was_there = store.find(key).await.is_some();
         self.0.backoffs.forget(key);
         self.0.flights.exclusively(key, || {
-            parts.marks.raise([Mark::Purge(key.clone())]);
-            parts.store.remove(key)
-        })
+            store.mark([Mark::Purge(key.clone())]);
+            store.remove(key);
+        });
+        // A failing disk shows in the store's health: the page is gone in any case.
+        let _ = store.synced().await;
+        was_there
     }
 
     /// Forgets the pages of a route that is gone; how many there were.
-    pub fn remove_route(&self, route: &str) -> usize {
-        self.0.parts.store.remove_route(route)
+    pub async fn remove_route(&self, route: &str) -> usize {
+        self.0.parts.store.remove_route(route).await
     }
 
     /// Up to `limit` entries whose keys begin with `prefix`.
-    pub fn entries(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
-        self.0.parts.store.list(prefix, limit)
+    pub async fn entries(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
+        self.0.parts.store.list(prefix, limit).await
+    }
+
+    /// Whether what is made is also kept.
+    pub fn store_health(&self) -> StoreHealth {
+        self.0.parts.store.health()
     }
 
     /// What readers of `page` would be told of `entry` now.
@@ -185,8 +205,7 @@ impl Isr {
     /// Makes those pages that are missing or stale, behind everybody who waits for one.
     pub async fn prerender(&self, asks: impl IntoIterator<Item = Ask>) -> Prerendered {
         let results = stream::iter(asks).map(|ask| self.0.prerender(ask));
-        // Twice the places: while some are stored, others are ready to begin.
-        let mut results = results.buffer_unordered(self.0.config.concurrency.max(1) * 2);
+        let mut results = results.buffer_unordered(self.0.config.ahead());
         let mut report = Prerendered::default();
         while let Some((key, result)) = results.next().await {
             match result {
@@ -201,7 +220,7 @@ impl Isr {
 
 impl Inner {
     fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
-        let mark = self.parts.marks.why(&entry.key, &entry.stamp);
+        let mark = self.parts.store.why(&entry.key, &entry.stamp);
         let (now, owner) = (self.parts.clock.now(), page.renderer.module());
         match judge(&entry.stamp, now, owner, page.policy.max_stale, mark) {
             Freshness::Stale(Why::Module) if self.config.await_module => {
@@ -212,7 +231,7 @@ impl Inner {
     }
 
     async fn serve(self: &Arc<Self>, ask: Ask, patience: Patience) -> Result<Served, Refused> {
-        let Some(entry) = self.parts.store.get(&ask.key) else {
+        let Some(entry) = self.parts.store.find(&ask.key).await else {
             return match patience {
                 Patience::Wait => self.first(ask).await,
                 Patience::Shell => self.shell(ask).await,
@@ -227,7 +246,7 @@ impl Inner {
 
     /// There is no entry: the reader waits for one.
     async fn first(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
-        let least = self.parts.marks.path(&ask.key);
+        let least = self.parts.store.path_mark(&ask.key);
         let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::FirstRequest);
         let entry = self.landed(wait, self.config.wait).await?;
         Ok(self.rendered(ask, entry, !led))
@@ -243,9 +262,13 @@ impl Inner {
             // Another shell would only have the reader reload for ever.
             return Err(Refused::Failed(failure));
         }
-        let least = self.parts.marks.path(&ask.key);
+        let least = self.parts.store.path_mark(&ask.key);
         self.launch(ask.clone(), least, Priority::OnDemand, Cause::FirstRequest);
-        match self.draw_shell(&ask).await {
+        let slot = self.place_for_shell(&ask).await?;
+        let context = make::context(&ask, Cause::FirstRequest);
+        let drawn = ask.page.renderer.shell(&context).await;
+        drop(slot);
+        match drawn {
             Ok(shell) => Ok(Served::Shell(Arc::new(shell))),
             Err(failure) => {
                 self.report(&ask, Cause::FirstRequest, &Arc::new(failure));
@@ -254,20 +277,15 @@ impl Inner {
         }
     }
 
-    async fn draw_shell(self: &Arc<Self>, ask: &Ask) -> Result<Document, Failure> {
+    /// A place to draw a shell, for which a reader waits no longer than for that of a page.
+    async fn place_for_shell(&self, ask: &Ask) -> Result<Slot, Refused> {
         let ticket = Arc::new(Ticket::new(Priority::Reader));
-        let policy = &ask.page.policy;
-        let full = |_| {
-            let message = "no room to draw the shell: the queue of generations is full";
-            Failure::new(crate::page::FailureKind::Resources, "shell", message)
-        };
-        let _slot = self
-            .queue
-            .enter(&ticket, &ask.page.route, policy.concurrency)
-            .await
-            .map_err(full)?;
-        let context = make::context(ask, Cause::FirstRequest);
-        ask.page.renderer.shell(&context).await
+        let places = ask.page.policy.concurrency;
+        let entered = self.queue.enter(&ticket, &ask.page.route, places);
+        match tokio::time::timeout(self.config.wait, entered).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(Full)) | Err(_) => Err(self.overloaded()),
+        }
     }
 
     /// The entry is shown at once; it is made anew unless it failed a moment ago.
@@ -276,7 +294,7 @@ impl Inner {
         let renewal = if self.backoffs.holds(&ask.key, module, now).is_some() {
             Renewal::BackOff
         } else {
-            let least = self.parts.marks.path(&ask.key);
+            let least = self.parts.store.path_mark(&ask.key);
             match self.launch(ask, least, Priority::Background, Cause::Stale) {
                 (_, true) => Renewal::Started,
                 (_, false) => Renewal::Collapsed,
@@ -299,7 +317,7 @@ impl Inner {
                 renewal: Renewal::BackOff,
             };
         }
-        let least = self.parts.marks.path(&ask.key);
+        let least = self.parts.store.path_mark(&ask.key);
         let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::Stale);
         match self.landed(wait, self.config.wait).await {
             Ok(made) => self.rendered(ask, made, !led),
@@ -322,11 +340,13 @@ impl Inner {
 
     async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {
         let key = ask.key.clone();
-        let entry = self.parts.store.get(&key);
+        // Never closed, so always held.
+        let _place = self.ahead.acquire().await;
+        let entry = self.parts.store.find(&key).await;
         if entry.is_some_and(|entry| matches!(self.judge(&ask.page, &entry), Freshness::Fresh(_))) {
             return (key, Ok(false));
         }
-        let least = self.parts.marks.path(&key);
+        let least = self.parts.store.path_mark(&key);
         let (wait, _) = self.launch(ask, least, Priority::Background, Cause::Build);
         (key, self.landed(wait, Duration::MAX).await.map(|_| true))
     }
@@ -352,16 +372,19 @@ impl Inner {
         }
     }
 
-    async fn landed(&self, mut wait: Wait, patience: Duration) -> Result<Arc<Entry>, Refused> {
+    fn overloaded(&self) -> Refused {
         let retry_after = self.config.wait.max(Duration::from_secs(1));
-        let overloaded = Refused::Overloaded { retry_after };
+        Refused::Overloaded { retry_after }
+    }
+
+    async fn landed(&self, mut wait: Wait, patience: Duration) -> Result<Arc<Entry>, Refused> {
         if tokio::time::timeout(patience, wait.begun()).await.is_err() {
-            return Err(overloaded);
+            return Err(self.overloaded());
         }
         match wait.landed().await {
             Landing::Stored(entry) => Ok(entry),
             Landing::Failed(failure) => Err(Refused::Failed(failure)),
-            Landing::Overloaded => Err(overloaded),
+            Landing::Overloaded => Err(self.overloaded()),
         }
     }
 
@@ -376,8 +399,8 @@ impl Inner {
         let Ok(slot) = entered else {
             return permit.land(|| Landing::Overloaded);
         };
-        let sequence = permit.begin(|| self.parts.marks.sequence());
-        let previous = self.parts.store.get(&ask.key);
+        let sequence = permit.begin(|| self.parts.store.sequence());
+        let previous = self.parts.store.find(&ask.key).await;
         let clock = &self.parts.clock;
         let started = tokio::time::Instant::now();
         let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
@@ -398,26 +421,30 @@ impl Inner {
         if let Err(failure) = &made {
             self.report(&ask, cause, failure);
         }
-        permit.land(|| self.settle(&ask, sequence, made));
+        let lifetime = previous.map(|entry| entry.stamp.revalidate);
+        permit.land(|| self.settle(&ask, sequence, lifetime, made));
     }
 
-    /// Stores what came out. Nobody can claim or purge the page meanwhile.
-    fn settle(&self, ask: &Ask, sequence: u64, made: Result<Arc<Entry>, Arc<Failure>>) -> Landing {
+    /// Stores what came out. Nobody can claim or purge the page meanwhile. `lifetime` is that of
+    /// the last good page.
+    fn settle(
+        &self,
+        ask: &Ask,
+        sequence: u64,
+        lifetime: Option<Revalidate>,
+        made: Result<Arc<Entry>, Arc<Failure>>,
+    ) -> Landing {
         match made {
             Ok(entry) => {
                 self.backoffs.forget(&ask.key);
-                if !self.parts.marks.purged_since(&ask.key, sequence)
-                    && let Err(error) = self.parts.store.put(entry.clone())
-                {
-                    tracing::warn!(path = %ask.key, "not kept: {error}");
+                if !self.parts.store.purged_since(&ask.key, sequence) {
+                    self.parts.store.put(entry.clone());
                 }
                 Landing::Stored(entry)
             }
             Err(failure) => {
                 let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
-                let last_good = self.parts.store.get(&ask.key);
-                let revalidate =
-                    last_good.map_or(ask.page.policy.revalidate, |entry| entry.stamp.revalidate);
+                let revalidate = lifetime.unwrap_or(ask.page.policy.revalidate);
                 let jitter = fastrand::f64();
                 self.backoffs
                     .failed(&ask.key, module, revalidate, now, &failure, jitter);
@@ -438,6 +465,5 @@ impl Inner {
         self.parts
             .incidents
             .record(now, subject, kind, message, Some(failure.clone()));
-        self.parts.metrics.incidents.inc();
     }
 }

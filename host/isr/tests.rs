@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::page::{
-    Content, Context, Cost, Digest, FailureKind, Fallback, Generation, Lifetime, Outcome, Param,
-    PathList, Pending, Policy, Props, Render, Revalidate,
+    Content, Context, Cost, Digest, Document, FailureKind, Fallback, Generation, Lifetime, Outcome,
+    Param, PathList, Pending, Policy, Props, Render, Revalidate,
 };
-use crate::store::Memory;
+use crate::store;
 
 /// What the renderer does next.
 enum Step {
@@ -110,20 +110,34 @@ impl Render for Fake {
     }
 }
 
+impl Config {
+    fn few() -> Self {
+        Self {
+            concurrency: 4,
+            queue: 100,
+            wait: Duration::from_secs(10),
+            await_module: false,
+        }
+    }
+}
+
 fn isr() -> Isr {
-    isr_with(Config {
-        concurrency: 4,
-        queue: 100,
-        wait: Duration::from_secs(10),
-        await_module: false,
-    })
+    isr_with(Config::few())
 }
 
 fn isr_with(config: Config) -> Isr {
+    let in_memory = store::Config {
+        memory: 1 << 20,
+        folder: None,
+        disk: None,
+    };
+    isr_over(in_memory, config)
+}
+
+fn isr_over(store: store::Config, config: Config) -> Isr {
     let metrics = Arc::new(Metrics::new());
     let parts = Parts {
-        store: Arc::new(Memory::new(1 << 20, metrics.clone())),
-        marks: Arc::default(),
+        store: Tiers::open(store, metrics.clone()).unwrap(),
         clock: Clock::starting_at(Timestamp::from_millis(1_000_000)),
         runtime: Handle::current(),
         incidents: Arc::default(),
@@ -357,11 +371,11 @@ async fn a_purge_takes_the_last_good_page_also_while_it_is_being_made() {
         async move { get(&isr, &ask).await }
     });
     seconds(0.05).await;
-    assert!(!isr.purge(&ask.key));
+    assert!(!isr.purge(&ask.key).await);
     assert_eq!(get(&isr, &ask).await, "miss new 2");
     early.await.unwrap();
     assert_eq!(get(&isr, &ask).await, "hit new 2");
-    assert!(isr.purge(&ask.key));
+    assert!(isr.purge(&ask.key).await);
     assert_eq!(get(&isr, &ask).await, "error");
 }
 
@@ -374,16 +388,16 @@ async fn tags_and_paths_are_invalidated_softly() {
     ]);
     let (isr, ask) = (isr(), ask(&fake));
     get(&isr, &ask).await;
-    isr.invalidate_tags(&[Tag::new("sport").unwrap()]);
+    isr.invalidate_tags(&[Tag::new("sport").unwrap()]).await;
     assert_eq!(get(&isr, &ask).await, "hit news 1");
-    isr.invalidate_tags(&[Tag::new("news").unwrap()]);
+    isr.invalidate_tags(&[Tag::new("news").unwrap()]).await;
     assert_eq!(
         get(&isr, &ask).await,
         "stale news 1 tag-invalidated Started"
     );
     seconds(0.2).await;
     assert_eq!(get(&isr, &ask).await, "hit news 2");
-    isr.invalidate_paths(std::slice::from_ref(&ask.key));
+    isr.invalidate_paths(std::slice::from_ref(&ask.key)).await;
     assert_eq!(
         get(&isr, &ask).await,
         "stale news 2 path-invalidated Started"
@@ -473,7 +487,7 @@ async fn a_full_queue_refuses_readers_without_a_page_only() {
     });
     seconds(0.1).await;
     assert_eq!(get(&isr, &ask("/posts/2")).await, "overloaded");
-    isr.invalidate_paths(&[PageKey::new("/posts/0", &[])]);
+    isr.invalidate_paths(&[PageKey::new("/posts/0", &[])]).await;
     assert_eq!(
         get(&isr, &ask("/posts/0")).await,
         "stale a 1 path-invalidated Started"
@@ -507,42 +521,96 @@ async fn prerendering_makes_what_is_missing_and_tells_what_failed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_author_waits_for_what_the_saved_module_makes() {
-    let old = Fake::new([Step::Page(Lifetime::Never, "old")]);
-    let fake = |module: &[u8], steps: Vec<Step>| {
-        let mut fake = Arc::into_inner(Fake::new(steps)).unwrap();
+    let fake = |module: &[u8], step| {
+        let mut fake = Arc::into_inner(Fake::new([step])).unwrap();
         fake.module = Digest::of(module);
         Arc::new(fake)
     };
-    let new = fake(b"new", vec![Step::Page(Lifetime::Never, "new")]);
-    let broken = fake(b"broken", vec![Step::Fail]);
-    for (await_module, expected) in [
-        (false, "stale old 1 module-changed Started"),
-        (true, "miss new 1"),
+    let page = |text| Step::Page(Lifetime::Never, text);
+    for (await_module, step, expected) in [
+        (false, page("new"), "stale old 1 module-changed Started"),
+        (true, page("new"), "miss new 1"),
+        (true, Step::Fail, "last good old 1"),
     ] {
-        let (old, new) = (
-            fake(b"module", vec![Step::Page(Lifetime::Never, "old")]),
-            new.clone(),
-        );
-        new.steps
-            .lock()
-            .push_back(Step::Page(Lifetime::Never, "new"));
+        let (old, new) = (fake(b"old", page("old")), fake(b"new", step));
         let isr = isr_with(Config {
-            concurrency: 4,
-            queue: 100,
-            wait: Duration::from_secs(10),
             await_module,
+            ..Config::few()
         });
         get(&isr, &ask(&old)).await;
-        let shown = get(&isr, &ask(&new)).await;
-        assert!(shown.starts_with(expected.trim_end_matches('1')), "{shown}");
-        seconds(1.0).await;
+        assert_eq!(get(&isr, &ask(&new)).await, expected);
     }
-    let isr = isr_with(Config {
-        concurrency: 4,
-        queue: 100,
-        wait: Duration::from_secs(10),
-        await_module: true,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
+    let fake = Fake::slow(
+        Duration::ZERO,
+        [
+            Step::Page(Lifetime::Never, "a"),
+            Step::Page(Lifetime::Never, "b"),
+        ],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let on_disk = || {
+        let store = store::Config {
+            memory: 1 << 20,
+            folder: Some(folder.path().to_owned()),
+            disk: None,
+        };
+        isr_over(store, Config::few())
+    };
+    let (first, second) = (
+        ask_under(policy(), &fake, "/posts/1"),
+        ask_under(policy(), &fake, "/posts/2"),
+    );
+    let isr = on_disk();
+    isr.revalidate(first.clone(), false).await.unwrap();
+    isr.revalidate(second.clone(), false).await.unwrap();
+    assert!(isr.purge(&second.key).await);
+    drop(isr);
+    let isr = on_disk();
+    assert!(isr.hit(&first.page, &first.key).is_none());
+    assert_eq!(get(&isr, &first).await, "hit a 1");
+    assert!(isr.hit(&first.page, &first.key).is_some());
+    assert_eq!(get(&isr, &second).await, "error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_place_to_draw_a_shell_longer_than_for_a_page() {
+    let config = Config {
+        concurrency: 1,
+        wait: Duration::from_secs(1),
+        ..Config::few()
+    };
+    let isr = isr_with(config);
+    let hour = Duration::from_secs(3600);
+    let slow = Fake::slow(hour, [Step::Page(Lifetime::Never, "a")]);
+    let busy = tokio::spawn({
+        let (isr, ask) = (isr.clone(), ask_under(policy(), &slow, "/busy"));
+        async move { get(&isr, &ask).await }
     });
-    get(&isr, &ask(&old)).await;
-    assert_eq!(get(&isr, &ask(&broken)).await, "last good old 1");
+    seconds(0.1).await;
+    let shell = isr.serve(ask(&Fake::new([])), Patience::Shell);
+    let shell = tokio::time::timeout(Duration::from_secs(2), shell).await;
+    assert_eq!(told(shell.expect("the reader waits")), "overloaded");
+    busy.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_made_ahead_for_many_routes_at_once_do_not_crowd_each_other_out() {
+    let config = Config {
+        concurrency: 2,
+        queue: 10,
+        ..Config::few()
+    };
+    let isr = isr_with(config);
+    let fake = Fake::new((0..50).map(|_| Step::Page(Lifetime::Never, "a")));
+    let routes = (0..50).map(|number| {
+        let ask = ask_under(policy(), &fake, &format!("/{number}"));
+        isr.prerender([ask])
+    });
+    let made = futures_util::future::join_all(routes).await;
+    let made: usize = made.iter().map(|report| report.made).sum();
+    assert_eq!(made, 50);
 }

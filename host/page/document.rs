@@ -46,7 +46,7 @@ pub enum Rejected {
     #[error("{0} headers: at most {MAX_HEADERS} are allowed")]
     TooMany(usize),
     /// A redirect that cannot be sent.
-    #[error("redirect to {0:?}: a location is a URL or an absolute path without line breaks")]
+    #[error("redirect to {0:?}: a location is an http(s) URL, or a path that begins with one `/`")]
     Location(String),
     /// A redirect status that does not redirect.
     #[error("redirect with status {0}: use 301, 302, 303, 307 or 308")]
@@ -57,7 +57,8 @@ pub enum Rejected {
 const MAX_HEADERS: usize = 64;
 
 /// Framing and hop-by-hop fields (RFC 9110 section 7.6.1), and those that wisr computes.
-const RESERVED: [&str; 20] = [
+/// or that a proxy in front obeys: by them a page would read files that the proxy keeps to itself.
+const RESERVED: [&str; 23] = [
     "connection",
     "content-length",
     "keep-alive",
@@ -78,6 +79,9 @@ const RESERVED: [&str; 20] = [
     "last-modified",
     "vary",
     "x-wisr-cache",
+    "x-accel-redirect",
+    "x-lighttpd-send-file",
+    "x-sendfile",
 ];
 
 impl Document {
@@ -115,7 +119,8 @@ impl Document {
 
 fn check_status(status: u16) -> Result<StatusCode, Rejected> {
     match status {
-        204 | 205 => Err(Rejected::Status(status)),
+        // Without a range, which only wisr could serve, 206 means nothing (RFC 9110 section 15.3.7).
+        204..=206 => Err(Rejected::Status(status)),
         200..=299 | 400..=499 => StatusCode::from_u16(status).map_err(|_| Rejected::Status(status)),
         500..=599 => Err(Rejected::ServerError(status)),
         _ => Err(Rejected::Status(status)),
@@ -166,10 +171,22 @@ pub fn check_redirect(location: &str, status: u16) -> Result<(HeaderValue, Statu
     if location.is_empty() || location.chars().any(char::is_control) {
         return Err(refused());
     }
-    escaped.parse::<Uri>().map_err(|_| refused())?;
+    let uri = escaped.parse::<Uri>().map_err(|_| refused())?;
+    if !leads_to_a_page(&escaped, &uri) {
+        return Err(refused());
+    }
     let location = HeaderValue::from_str(&escaped).map_err(|_| refused())?;
     let status = StatusCode::from_u16(status).map_err(|_| Rejected::RedirectStatus(status))?;
     Ok((location, status))
+}
+
+/// Whether it is an http(s) URL or a path of this site. `//host` and `/\host`, which browsers read
+/// as another host, come about when a parameter that begins with a slash follows a slash.
+fn leads_to_a_page(location: &str, uri: &Uri) -> bool {
+    match location.strip_prefix('/') {
+        Some(rest) => !rest.starts_with(['/', '\\']),
+        None => matches!(uri.scheme_str(), Some("http" | "https")),
+    }
 }
 
 #[cfg(test)]
@@ -188,7 +205,7 @@ mod tests {
             assert!(check(good, &[]).is_ok(), "{good}");
         }
         for bad in [
-            0, 99, 100, 101, 199, 204, 205, 301, 304, 500, 503, 599, 600, 1000,
+            0, 99, 100, 101, 199, 204, 205, 206, 301, 304, 500, 503, 599, 600, 1000,
         ] {
             assert!(check(bad, &[]).is_err(), "{bad}");
         }
@@ -230,5 +247,21 @@ mod tests {
             assert!(check_redirect(bad, 307).is_err(), "{bad:?}");
         }
         assert!(check_redirect("/", 300).is_err());
+        assert!(check_redirect("HTTPS://example.com", 307).is_ok());
+        assert!(check_redirect("/a//b?to=//c", 307).is_ok());
+        for elsewhere in [
+            "//evil.example/a",
+            "/\\evil.example",
+            "\\\\evil.example",
+            "evil.example",
+            "evil.example:443",
+            "javascript:alert(1)",
+            "javascript://x/%0aalert(1)",
+            "data://text/html,x",
+            "ftp://example.com/",
+            "*",
+        ] {
+            assert!(check_redirect(elsewhere, 307).is_err(), "{elsewhere:?}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! `Payload`: one body in every content coding, made once, at generation.
 
 use std::io::Write;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 use super::Digest;
 
@@ -45,6 +47,79 @@ pub struct Variant {
     pub etag: HeaderValue,
     /// The bytes as sent.
     pub body: Bytes,
+    /// The headers of a hit.
+    pub head: Head,
+}
+
+/// The headers of a hit, made for the first one: a third of what a hit costs beyond the kernel
+/// is making headers, and all but `age` and `cache-status` say the same every time.
+#[derive(Debug, Default)]
+pub struct Head(OnceLock<Template>);
+
+/// Headers to be copied. A copy has its values in a piece of memory of its own: cloned ones would
+/// have all cores that serve the page contend for their reference counts.
+#[derive(Debug)]
+struct Template {
+    max_stale: Duration,
+    /// The names, with empty values.
+    names: HeaderMap,
+    /// All values in the order of the names, and where each ends.
+    values: Box<[u8]>,
+    ends: Box<[usize]>,
+}
+
+impl Head {
+    /// What `make` makes, or made before under the same `max_stale`.
+    pub fn get(&self, max_stale: Duration, make: impl FnOnce() -> HeaderMap) -> HeaderMap {
+        match self.0.get() {
+            Some(template) if template.max_stale == max_stale => template.copy(),
+            Some(_) => make(),
+            None => {
+                let head = make();
+                let _ = self.0.set(Template::of(&head, max_stale));
+                head
+            }
+        }
+    }
+}
+
+impl Clone for Head {
+    /// A copy of a body is for another entry, whose dates are others.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Template {
+    fn of(head: &HeaderMap, max_stale: Duration) -> Self {
+        let (mut names, mut values) = (head.clone(), Vec::new());
+        let mut ends = Vec::with_capacity(head.len());
+        for value in names.values_mut() {
+            values.extend_from_slice(value.as_bytes());
+            ends.push(values.len());
+            *value = HeaderValue::from_static("");
+        }
+        let (values, ends) = (values.into(), ends.into());
+        Self {
+            max_stale,
+            names,
+            values,
+            ends,
+        }
+    }
+
+    fn copy(&self) -> HeaderMap {
+        let (mut head, values) = (self.names.clone(), Bytes::copy_from_slice(&self.values));
+        let mut start = 0;
+        for (value, end) in head.values_mut().zip(&self.ends) {
+            // They were header values before.
+            if let Ok(same) = HeaderValue::from_maybe_shared(values.slice(start..*end)) {
+                *value = same;
+            }
+            start = *end;
+        }
+        head
+    }
 }
 
 /// A body in all codings that make it smaller; the first is the identity.
@@ -61,6 +136,19 @@ const BROTLI_WINDOW: u32 = 20;
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
 
+impl Variant {
+    /// A body in one coding.
+    pub fn new(coding: Coding, etag: HeaderValue, body: Bytes) -> Self {
+        let head = Head::default();
+        Self {
+            coding,
+            etag,
+            body,
+            head,
+        }
+    }
+}
+
 impl Payload {
     /// Codes `body` unless it is small or its `content_type` says that it is compressed already.
     /// Takes milliseconds: keep it off the threads that serve.
@@ -75,21 +163,26 @@ impl Payload {
             ] {
                 if let Some(coded) = coded.filter(|coded| coded.len() < body.len()) {
                     let body = Bytes::from(coded.into_boxed_slice());
-                    variants.push(Variant {
-                        coding,
-                        etag: etag(&tag, coding),
-                        body,
-                    });
+                    variants.push(Variant::new(coding, etag(&tag, coding), body));
                 }
             }
         }
-        let identity = Variant {
-            coding: Coding::Identity,
-            etag: etag(&tag, Coding::Identity),
-            body,
-        };
+        let etag = etag(&tag, Coding::Identity);
+        let identity = Variant::new(Coding::Identity, etag, body);
         variants.insert(0, identity);
         Self(variants.into_boxed_slice())
+    }
+
+    /// A payload made earlier, as a store kept it; none unless the identity comes first and no
+    /// coding comes twice.
+    pub fn from_variants(variants: Vec<Variant>) -> Option<Self> {
+        let identity_first = variants.first()?.coding == Coding::Identity;
+        let repeated = variants.iter().enumerate().any(|(position, variant)| {
+            variants[..position]
+                .iter()
+                .any(|earlier| earlier.coding == variant.coding)
+        });
+        (identity_first && !repeated).then(|| Self(variants.into_boxed_slice()))
     }
 
     /// The body as rendered.
@@ -237,5 +330,22 @@ mod tests {
         };
         assert_eq!(tag("a"), tag("a"));
         assert_ne!(tag("a"), tag("b"));
+    }
+
+    #[test]
+    fn a_copied_head_is_what_was_made() {
+        let mut made = HeaderMap::new();
+        made.insert("etag", HeaderValue::from_static("\"a\""));
+        made.append("link", HeaderValue::from_static("</a>; rel=preload"));
+        made.append("link", HeaderValue::from_static("</b>; rel=preload"));
+        made.insert("x-empty", HeaderValue::from_static(""));
+        let head = Head::default();
+        let year = Duration::from_secs(31_536_000);
+        for _ in 0..3 {
+            assert_eq!(head.get(year, || made.clone()), made);
+        }
+        assert_eq!(head.get(year, HeaderMap::new), made);
+        assert!(head.get(Duration::ZERO, HeaderMap::new).is_empty());
+        assert!(head.clone().get(year, HeaderMap::new).is_empty());
     }
 }

@@ -15,7 +15,7 @@ mod time;
 
 pub use digest::Digest;
 pub use document::{Document, Rejected, check_redirect};
-pub use encoding::{Coding, Payload, Variant};
+pub use encoding::{Coding, Head, Payload, Variant};
 pub use entry::{Content, Entry};
 pub use failure::{Failure, FailureKind, Frame};
 pub use freshness::{Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge};

@@ -177,10 +177,11 @@ fn read(path: &Path, seen: &Mark) -> io::Result<Option<Vec<u8>>> {
     let attempt = || {
         let mut bytes = Vec::with_capacity(usize::try_from(seen.len).unwrap_or(0));
         // A file that grew past the limit meanwhile is not read to its end either.
-        fs::File::open(path)?
-            .take(MODULE_BYTES + 1)
-            .read_to_end(&mut bytes)?;
-        let is_same = Mark::of(&fs::metadata(path)?) == *seen;
+        let file = fs::File::open(path)?;
+        (&file).take(MODULE_BYTES + 1).read_to_end(&mut bytes)?;
+        // Both: the name may have led elsewhere and back, and may lead elsewhere by now.
+        let is_same =
+            [file.metadata()?, fs::metadata(path)?].map(|now| Mark::of(&now)) == [*seen, *seen];
         Ok(is_same.then_some(bytes))
     };
     match attempt() {

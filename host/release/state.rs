@@ -146,10 +146,12 @@ impl Route {
 impl Held {
     fn replace(&mut self, route: Route) {
         let before = self.route.replace(route);
-        // A module that never rendered a page is nothing to return to.
-        if let Some(Route::Page(before)) = before
-            && (self.previous.is_none() || before.trial.has_passed())
-        {
+        let Some(Route::Page(before)) = before else {
+            return;
+        };
+        // One that was never asked for a page may be good: after a restart the cache answers.
+        let may_be_good = self.previous.is_none() && !before.trial.has_fallen();
+        if before.trial.has_passed() || may_be_good {
             self.previous = Some(before);
         }
     }

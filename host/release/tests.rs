@@ -11,7 +11,9 @@ use wit_component::StringEncoding;
 
 use super::*;
 use crate::guest::{Engine, EngineConfig, Limits, outbound};
-use crate::page::{Policy, Revalidate, Timestamp};
+use crate::page::{
+    Cause, Context, Cost, FailureKind, Generation, Lifetime, Outcome, Policy, Revalidate, Timestamp,
+};
 use crate::route;
 use crate::telemetry::{Clock, Incidents};
 
@@ -317,4 +319,110 @@ async fn the_watch_makes_releases_until_it_is_stopped() {
     assert!(site.routes().is_empty());
     drop(stop);
     watching.await.unwrap();
+}
+
+fn context(routed: &Routed) -> Context {
+    Context {
+        route: Arc::clone(&routed.page.route),
+        path: "/a".to_owned(),
+        params: Vec::new(),
+        query: Vec::new(),
+        cause: Cause::Stale,
+    }
+}
+
+/// Has the module of `/a` fail `times` times: those of these tests can do nothing else.
+async fn fail(site: &Site, times: usize) {
+    let routed = site.routed("/a");
+    for _ in 0..times {
+        let made = routed.page.renderer.generate(&context(&routed), None).await;
+        assert_eq!(made.unwrap_err().kind, FailureKind::Trap);
+    }
+}
+
+fn succeed(routed: &Routed) {
+    routed.trial.note(&Ok(Generation {
+        outcome: Outcome::NotFound(Lifetime::Never),
+        cost: Cost::default(),
+    }));
+}
+
+#[tokio::test]
+async fn a_module_that_only_fails_gives_its_route_back_and_may_try_again() {
+    let site = Site::new();
+    site.put("a.wasm", &module("good"));
+    site.releases.scan().await;
+    let good = site.routed("/a");
+    site.put("a.wasm", &module("bad"));
+    site.releases.scan().await;
+    fail(&site, 4).await;
+    assert!(!site.releases.scan().await.swapped);
+    fail(&site, 1).await;
+    site.releases.fallen().await;
+    let report = site.releases.scan().await;
+    assert_eq!((report.release, report.swapped), (3, true));
+    assert!(Arc::ptr_eq(&site.routed("/a"), &good));
+    assert_eq!(site.refused(), [("a.wasm".into(), "returned")]);
+    assert_eq!(site.incidents.count(), 1);
+    assert!(!site.releases.scan().await.swapped);
+
+    site.put("a.wasm", &module("bad"));
+    let report = site.releases.scan().await;
+    assert_eq!((report.loaded, report.refused), (1, 0));
+    assert!(!Arc::ptr_eq(&site.routed("/a"), &good));
+    // Its earlier failures are those of another trial.
+    fail(&site, 4).await;
+    assert!(!site.releases.scan().await.swapped);
+    fail(&site, 1).await;
+    assert!(site.releases.scan().await.swapped);
+    assert!(Arc::ptr_eq(&site.routed("/a"), &good));
+    assert_eq!(site.incidents.count(), 2);
+}
+
+#[tokio::test]
+async fn of_two_unproven_modules_the_proven_one_before_them_is_kept() {
+    let site = Site::new();
+    site.put("a.wasm", &module("good"));
+    site.releases.scan().await;
+    let good = site.routed("/a");
+    succeed(&good);
+    for unproven in ["one", "two"] {
+        site.put("a.wasm", &module(unproven));
+        site.releases.scan().await;
+    }
+    fail(&site, 5).await;
+    site.releases.scan().await;
+    assert!(Arc::ptr_eq(&site.routed("/a"), &good));
+}
+
+#[tokio::test]
+async fn the_module_before_is_let_go_once_the_new_one_has_made_a_page() {
+    let site = Site::new();
+    site.put("a.wasm", &module("old"));
+    site.releases.scan().await;
+    let old = Arc::downgrade(&site.routed("/a"));
+    site.put("a.wasm", &module("new"));
+    site.releases.scan().await;
+    assert!(old.upgrade().is_some());
+    succeed(&site.routed("/a"));
+    site.releases.scan().await;
+    assert!(old.upgrade().is_none());
+    fail(&site, 6).await;
+    assert!(!site.releases.scan().await.swapped);
+    assert_eq!(site.refused(), []);
+}
+
+#[tokio::test]
+async fn a_module_that_only_failed_is_nothing_to_return_to() {
+    let site = Site::new();
+    site.put("a.wasm", &module("bad"));
+    site.releases.scan().await;
+    fail(&site, 5).await;
+    site.releases.scan().await;
+    site.put("a.wasm", &module("newer"));
+    site.releases.scan().await;
+    let newer = site.routed("/a");
+    fail(&site, 5).await;
+    assert!(!site.releases.scan().await.swapped);
+    assert!(Arc::ptr_eq(&site.routed("/a"), &newer));
 }

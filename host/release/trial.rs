@@ -43,14 +43,16 @@ impl Trial {
         !self.has_passed() && self.failures.load(Ordering::Relaxed) >= FAILURES
     }
 
-    fn note(&self, result: &Result<Generation, Failure>) {
+    /// Counts a generation.
+    pub(super) fn note(&self, result: &Result<Generation, Failure>) {
         match result {
             Ok(_) => self.passed.store(true, Ordering::Relaxed),
             // A bug of wisr says nothing of the module.
             Err(failure) if failure.kind == FailureKind::Host => {}
             Err(_) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                if self.has_fallen() {
+                let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+                // Told once: a route with nothing to return to would cost a pass at each failure.
+                if failures == FAILURES && !self.has_passed() {
                     self.fallen.notify_one();
                 }
             }
@@ -81,5 +83,110 @@ impl Render for Trial {
 
     fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
         self.renderer.static_paths()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::page::{Cause, Cost, Lifetime, Outcome};
+
+    /// Fails in one way, or says that there is no such page.
+    struct Fickle(Mutex<Option<FailureKind>>);
+
+    impl Render for Fickle {
+        fn module(&self) -> Digest {
+            Digest::of(b"fickle")
+        }
+
+        fn generate<'a>(
+            &'a self,
+            _: &'a Context,
+            _: Option<Digest>,
+        ) -> Pending<'a, Result<Generation, Failure>> {
+            let outcome = Outcome::NotFound(Lifetime::Never);
+            let cost = Cost::default();
+            let made = match *self.0.lock() {
+                None => Ok(Generation { outcome, cost }),
+                Some(kind) => Err(Failure::new(kind, "render", "it fails")),
+            };
+            Box::pin(async move { made })
+        }
+
+        fn shell<'a>(&'a self, _: &'a Context) -> Pending<'a, Result<Document, Failure>> {
+            unreachable!("a trial is about pages")
+        }
+
+        fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
+            unreachable!("a trial is about pages")
+        }
+    }
+
+    struct Court {
+        fickle: Arc<Fickle>,
+        fallen: Arc<Notify>,
+        trial: Trial,
+    }
+
+    impl Court {
+        fn new() -> Self {
+            let fickle = Arc::new(Fickle(Mutex::default()));
+            let fallen = Arc::new(Notify::new());
+            let trial = Trial::new(fickle.clone(), Arc::clone(&fallen));
+            Self {
+                fickle,
+                fallen,
+                trial,
+            }
+        }
+
+        async fn generate(&self, end: Option<FailureKind>, times: u32) {
+            let context = Context {
+                route: Arc::from("/"),
+                path: "/".to_owned(),
+                params: Vec::new(),
+                query: Vec::new(),
+                cause: Cause::Stale,
+            };
+            *self.fickle.0.lock() = end;
+            for _ in 0..times {
+                let made = self.trial.generate(&context, None).await;
+                assert_eq!(made.err().map(|failure| failure.kind), end);
+            }
+        }
+
+        fn is_told(&self) -> bool {
+            self.fallen.notified().now_or_never().is_some()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_module_falls_with_its_fifth_failure_and_that_is_told_once() {
+        let court = Court::new();
+        court.generate(Some(FailureKind::Trap), FAILURES - 1).await;
+        assert!(!court.trial.has_fallen() && !court.is_told());
+        court.generate(Some(FailureKind::Wall), 1).await;
+        assert!(court.trial.has_fallen() && court.is_told());
+        court.generate(Some(FailureKind::Trap), 3 * FAILURES).await;
+        assert!(court.trial.has_fallen() && !court.is_told());
+    }
+
+    #[tokio::test]
+    async fn a_module_that_made_a_page_never_falls() {
+        let court = Court::new();
+        court.generate(Some(FailureKind::Trap), FAILURES - 1).await;
+        court.generate(None, 1).await;
+        court.generate(Some(FailureKind::Trap), 2 * FAILURES).await;
+        assert!(court.trial.has_passed() && !court.trial.has_fallen() && !court.is_told());
+    }
+
+    #[tokio::test]
+    async fn a_bug_of_wisr_is_no_failure_of_the_module() {
+        let court = Court::new();
+        court.generate(Some(FailureKind::Host), 2 * FAILURES).await;
+        assert!(!court.trial.has_fallen() && !court.is_told());
     }
 }

@@ -14,10 +14,10 @@ use crate::page::{PageKey, Stamp, Tag, Why};
 
 /// Marks remembered one by one; beyond it the oldest fold into the floor, which makes everything
 /// older stale: too much is regenerated, never too little. 200 bytes each: 20 MB at most.
-const MAX_MARKS: usize = 100_000;
+pub(super) const MAX_MARKS: usize = 100_000;
 
 /// What an invalidation is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Mark {
     /// A page is stale.
     Path(PageKey),
@@ -29,7 +29,7 @@ pub enum Mark {
 
 /// All invalidations.
 #[derive(Debug, Default)]
-pub struct Marks {
+pub(super) struct Marks {
     sequence: AtomicU64,
     table: RwLock<Table>,
 }
@@ -43,27 +43,84 @@ struct Table {
     order: VecDeque<(u64, Mark)>,
 }
 
+/// How far the site's invalidations have come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Site {
+    /// The number of the latest invalidation.
+    pub(super) sequence: u64,
+    /// Entries with a lower number are stale, whatever they are about.
+    pub(super) floor: u64,
+}
+
+/// All marks as a store kept them.
+#[derive(Debug, Default)]
+pub(super) struct Saved {
+    pub(super) site: Site,
+    pub(super) marks: Vec<(Mark, u64)>,
+}
+
+/// What one invalidation changed, for the store that keeps it.
+#[derive(Debug)]
+pub(super) struct Raised {
+    pub(super) site: Site,
+    pub(super) marks: Vec<Mark>,
+    /// Marks that the floor now stands for.
+    pub(super) folded: Vec<Mark>,
+}
+
 impl Marks {
     /// The number of the latest invalidation. Read it before a generation reads its data.
-    pub fn sequence(&self) -> u64 {
+    pub(super) fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Acquire)
     }
 
-    /// Invalidates; returns the number that the invalidation got.
-    pub fn raise(&self, marks: impl IntoIterator<Item = Mark>) -> u64 {
-        let mut table = self.table.write();
-        let sequence = self.sequence() + 1;
-        for mark in marks {
+    /// The invalidations of an earlier run.
+    pub(super) fn load(saved: Saved) -> Self {
+        let mut marks = saved.marks;
+        marks.sort_by_key(|(_, sequence)| *sequence);
+        let mut table = Table {
+            floor: saved.site.floor,
+            ..Table::default()
+        };
+        for (mark, sequence) in marks {
             table.raise(mark, sequence);
         }
-        table.fold();
+        Self {
+            sequence: AtomicU64::new(saved.site.sequence),
+            table: RwLock::new(table),
+        }
+    }
+
+    /// Invalidates; returns the number that the invalidation got. `note` is told what changed
+    /// before anybody can read the number: whoever has it can be sure that it was noted.
+    pub(super) fn raise(
+        &self,
+        marks: impl IntoIterator<Item = Mark>,
+        note: impl FnOnce(Raised),
+    ) -> u64 {
+        let mut table = self.table.write();
+        let sequence = self.sequence() + 1;
+        let marks: Vec<Mark> = marks.into_iter().collect();
+        for mark in &marks {
+            table.raise(mark.clone(), sequence);
+        }
+        let folded = table.fold();
+        let site = Site {
+            sequence,
+            floor: table.floor,
+        };
+        note(Raised {
+            site,
+            marks,
+            folded,
+        });
         // Last: who reads this number finds the marks that it stands for.
         self.sequence.store(sequence, Ordering::Release);
         sequence
     }
 
     /// Why the entry is invalid, if it is.
-    pub fn why(&self, key: &PageKey, stamp: &Stamp) -> Option<Why> {
+    pub(super) fn why(&self, key: &PageKey, stamp: &Stamp) -> Option<Why> {
         // The common case takes no lock: nothing was invalidated since the entry was made.
         if stamp.sequence >= self.sequence() {
             return None;
@@ -86,21 +143,20 @@ impl Marks {
 
     /// The number of the latest invalidation of this very path: a generation that began before
     /// it cannot answer for it.
-    pub fn path(&self, key: &PageKey) -> u64 {
+    pub(super) fn path(&self, key: &PageKey) -> u64 {
         let table = self.table.read();
         let at = |marks: &HashMap<PageKey, u64>| marks.get(key).copied().unwrap_or(0);
         at(&table.paths).max(at(&table.purges)).max(table.floor)
     }
 
     /// Whether the page was purged after `sequence`: then what was made from it must not be kept.
-    pub fn purged_since(&self, key: &PageKey, sequence: u64) -> bool {
-        sequence < self.sequence()
-            && self
-                .table
-                .read()
-                .purges
-                .get(key)
-                .is_some_and(|purge| *purge > sequence)
+    pub(super) fn purged_since(&self, key: &PageKey, sequence: u64) -> bool {
+        if sequence >= self.sequence() {
+            return false;
+        }
+        let table = self.table.read();
+        // What folded into the floor may have been a purge of this page.
+        sequence < table.floor || table.purges.get(key).is_some_and(|purge| *purge > sequence)
     }
 }
 
@@ -114,21 +170,43 @@ impl Table {
         self.order.push_back((sequence, mark));
     }
 
-    fn fold(&mut self) {
-        while self.order.len() > MAX_MARKS {
+    fn len(&self) -> usize {
+        self.paths.len() + self.purges.len() + self.tags.len()
+    }
+
+    fn number(&self, mark: &Mark) -> Option<u64> {
+        match mark {
+            Mark::Path(key) => self.paths.get(key),
+            Mark::Purge(key) => self.purges.get(key),
+            Mark::Tag(tag) => self.tags.get(tag),
+        }
+        .copied()
+    }
+
+    fn fold(&mut self) -> Vec<Mark> {
+        let mut folded = Vec::new();
+        if self.order.len() > 2 * MAX_MARKS {
+            // What was invalidated again stands in the order again: only the later place counts.
+            let order = std::mem::take(&mut self.order);
+            let is_last = |(sequence, mark): &(u64, Mark)| self.number(mark) == Some(*sequence);
+            self.order = order.into_iter().filter(is_last).collect();
+        }
+        while self.len() > MAX_MARKS {
             let Some((sequence, mark)) = self.order.pop_front() else {
-                return;
+                break;
             };
             // A mark raised again since then lives on under its later number.
-            let folded = match &mark {
+            let gone = match &mark {
                 Mark::Path(key) => remove_if(&mut self.paths, key, sequence),
                 Mark::Purge(key) => remove_if(&mut self.purges, key, sequence),
                 Mark::Tag(tag) => remove_if(&mut self.tags, tag, sequence),
             };
-            if folded {
+            if gone {
                 self.floor = self.floor.max(sequence);
+                folded.push(mark);
             }
         }
+        folded
     }
 }
 
@@ -162,9 +240,9 @@ mod tests {
         let (key, other) = (PageKey::new("/a", &[]), PageKey::new("/b", &[]));
         let news = Tag::new("news").unwrap();
         let before = marks.sequence();
-        marks.raise([Mark::Tag(news.clone())]);
+        marks.raise([Mark::Tag(news.clone())], drop);
         let between = marks.sequence();
-        marks.raise([Mark::Path(key.clone())]);
+        marks.raise([Mark::Path(key.clone())], drop);
         assert_eq!(marks.why(&key, &stamp(before, &[])), Some(Why::Path));
         assert_eq!(
             marks.why(&other, &stamp(before, &["x", "news"])),
@@ -180,9 +258,9 @@ mod tests {
         let marks = Marks::default();
         let early = PageKey::new("/early", &[]);
         let made = marks.sequence();
-        marks.raise([Mark::Path(early.clone())]);
+        marks.raise([Mark::Path(early.clone())], drop);
         for number in 0..MAX_MARKS {
-            marks.raise([Mark::Tag(Tag::new(&number.to_string()).unwrap())]);
+            marks.raise([Mark::Tag(Tag::new(&number.to_string()).unwrap())], drop);
         }
         assert_eq!(marks.why(&early, &stamp(made, &[])), Some(Why::Path));
         assert_eq!(
@@ -192,7 +270,7 @@ mod tests {
             ),
             None
         );
-        assert!(marks.table.read().order.len() <= MAX_MARKS);
+        assert!(marks.table.read().len() <= MAX_MARKS);
     }
 
     #[test]
@@ -201,7 +279,68 @@ mod tests {
         let key = PageKey::new("/a", &[]);
         let began = marks.sequence();
         assert!(!marks.purged_since(&key, began));
-        marks.raise([Mark::Purge(key.clone())]);
+        marks.raise([Mark::Purge(key.clone())], drop);
+        assert!(marks.purged_since(&key, began));
+        assert!(!marks.purged_since(&key, marks.sequence()));
+    }
+
+    #[test]
+    fn loading_what_was_noted_restores_every_verdict() {
+        let marks = Marks::default();
+        let (key, news) = (PageKey::new("/a", &[]), Tag::new("news").unwrap());
+        let mut saved = Saved::default();
+        for mark in [
+            Mark::Tag(news),
+            Mark::Path(key.clone()),
+            Mark::Purge(key.clone()),
+        ] {
+            marks.raise([mark], |raised| {
+                saved.site = raised.site;
+                let numbered = raised
+                    .marks
+                    .into_iter()
+                    .map(|mark| (mark, raised.site.sequence));
+                saved.marks.extend(numbered);
+            });
+        }
+        saved.marks.reverse();
+        let loaded = Marks::load(saved);
+        assert_eq!(loaded.sequence(), 3);
+        let other = PageKey::new("/b", &[]);
+        for sequence in 0..4 {
+            let stamp = stamp(sequence, &["news"]);
+            assert_eq!(loaded.why(&key, &stamp), marks.why(&key, &stamp));
+            assert_eq!(loaded.why(&other, &stamp), marks.why(&other, &stamp));
+            assert_eq!(
+                loaded.purged_since(&key, sequence),
+                marks.purged_since(&key, sequence)
+            );
+        }
+    }
+
+    #[test]
+    fn one_page_invalidated_again_and_again_does_not_make_the_others_stale() {
+        let marks = Marks::default();
+        let made = marks.sequence();
+        marks.raise([Mark::Tag(Tag::new("news").unwrap())], drop);
+        for _ in 0..=MAX_MARKS {
+            marks.raise([Mark::Path(PageKey::new("/often", &[]))], drop);
+        }
+        assert_eq!(marks.why(&PageKey::new("/a", &[]), &stamp(made, &[])), None);
+        for _ in 0..=MAX_MARKS {
+            marks.raise([Mark::Path(PageKey::new("/often", &[]))], drop);
+        }
+        assert!(marks.table.read().order.len() <= 2 * MAX_MARKS);
+    }
+
+    #[test]
+    fn a_forgotten_purge_still_forbids_what_was_read_before_it() {
+        let marks = Marks::default();
+        let key = PageKey::new("/a", &[]);
+        let began = marks.sequence();
+        marks.raise([Mark::Purge(key.clone())], drop);
+        let tags = (0..MAX_MARKS).map(|number| Tag::new(&number.to_string()).unwrap());
+        marks.raise(tags.map(Mark::Tag), drop);
         assert!(marks.purged_since(&key, began));
         assert!(!marks.purged_since(&key, marks.sequence()));
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::{Store, TooLarge};
+use super::{Store, Unkept};
 use crate::page::{Entry, PageKey};
 use crate::telemetry::metrics::Metrics;
 
@@ -23,7 +23,7 @@ const SHARDS: usize = 64;
 const PROTECTED_PERCENT: usize = 80;
 
 /// The memory tier.
-pub struct Memory {
+pub(super) struct Memory {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     budget: usize,
@@ -52,7 +52,7 @@ struct Held {
 
 impl Memory {
     /// An empty tier of at most `budget` bytes.
-    pub fn new(budget: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(budget: usize, metrics: Arc<Metrics>) -> Self {
         let shard = || {
             Mutex::new(Shard {
                 probation: LruCache::unbounded(),
@@ -113,11 +113,11 @@ impl Store for Memory {
         self.shard(key).lock().get(key, self.protected_budget())
     }
 
-    fn put(&self, entry: Arc<Entry>) -> Result<(), TooLarge> {
+    fn put(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
         let weight = entry.weight();
         if weight > self.budget {
             self.remove(&entry.key);
-            return Err(TooLarge {
+            return Err(Unkept::TooLarge {
                 weight,
                 budget: self.budget,
             });

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use crate::page::{Failure, Timestamp};
@@ -63,6 +64,7 @@ const KEPT: usize = 1_000;
 #[derive(Debug, Default)]
 pub struct Incidents {
     state: Mutex<State>,
+    total: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +74,14 @@ struct State {
 }
 
 impl Incidents {
+    /// No incidents yet; `total` counts them.
+    pub fn new(total: Counter) -> Self {
+        Self {
+            state: Mutex::default(),
+            total,
+        }
+    }
+
     /// Remembers and logs an incident; returns its id.
     pub fn record(
         &self,
@@ -92,6 +102,7 @@ impl Incidents {
             message: message.into(),
             failure,
         };
+        self.total.inc();
         log(&incident);
         state.kept.push_back(Arc::new(incident));
         if state.kept.len() > KEPT {

@@ -45,6 +45,14 @@ pub struct Metrics {
     pub memory_bytes: Gauge,
     /// Entries dropped to stay within the memory budget.
     pub evictions: Counter,
+    /// 1 while what is made is also kept on disk, 0 while it is not.
+    pub store_healthy: Gauge,
+    /// Entries that were not kept on disk because it was full, failing or too slow.
+    pub store_dropped: Counter,
+    /// Records on disk that could not be read: each was a miss.
+    pub store_unreadable: Counter,
+    /// Entries given up to stay within the disk budget.
+    pub store_evictions: Counter,
     /// Open connections of the public listener.
     pub connections: Gauge,
     /// Releases since the start.
@@ -71,11 +79,16 @@ impl Metrics {
             memory_entries: Gauge::default(),
             memory_bytes: Gauge::default(),
             evictions: Counter::default(),
+            store_healthy: Gauge::default(),
+            store_dropped: Counter::default(),
+            store_unreadable: Counter::default(),
+            store_evictions: Counter::default(),
             connections: Gauge::default(),
             releases: Counter::default(),
             incidents: Counter::default(),
         };
         metrics.register();
+        metrics.register_store();
         metrics
     }
 
@@ -131,6 +144,30 @@ impl Metrics {
             "incidents",
             "Incidents since the start",
             self.incidents.clone(),
+        );
+    }
+
+    fn register_store(&mut self) {
+        let Self { registry, .. } = self;
+        registry.register(
+            "store_healthy",
+            "Whether pages are kept on disk",
+            self.store_healthy.clone(),
+        );
+        registry.register(
+            "store_dropped",
+            "Entries not kept on disk",
+            self.store_dropped.clone(),
+        );
+        registry.register(
+            "store_unreadable",
+            "Records on disk that could not be read",
+            self.store_unreadable.clone(),
+        );
+        registry.register(
+            "store_evictions",
+            "Entries evicted from disk",
+            self.store_evictions.clone(),
         );
     }
 

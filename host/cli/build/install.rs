@@ -59,19 +59,30 @@ impl Installed {
             .filter(|file| file.starts_with(&prefix) && !wanted.contains(*file))
             .cloned()
             .collect();
-        for file in &gone {
-            let path = self.out.join(file);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("cannot remove `{}`: {error}", path.display());
-                }
-                _ => {
-                    self.files.remove(file);
-                    remove_empty(path.parent(), &self.out.join(folder));
-                }
+        let top = self.out.join(folder);
+        let mut removed = Vec::new();
+        for file in gone {
+            if let Some(file) = self.remove(&file) {
+                remove_empty(self.out.join(&file).parent(), &top);
+                removed.push(file);
             }
         }
-        gone
+        removed
+    }
+
+    /// Removes a file that an earlier build made, and returns it; one of somebody else stays.
+    pub(super) fn remove(&mut self, file: &str) -> Option<String> {
+        let ours = self.files.take(file)?;
+        let path = self.out.join(file);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("cannot remove `{}`: {error}", path.display());
+                // The next build tries again.
+                self.files.insert(ours);
+                None
+            }
+            _ => Some(ours),
+        }
     }
 
     /// Writes the record.
@@ -168,12 +179,14 @@ mod tests {
         let mut installed = Installed::read(dir.path());
         let gone = installed.keep_only("pages", &set(&["pages/b.wasm"]));
         assert_eq!(gone, ["pages/a/x.wasm"]);
-        let left = [
-            ".wisr/built.json",
-            "pages/b.wasm",
-            "pages/own.wasm",
-            "public/c",
-        ];
+        assert_eq!(
+            (
+                installed.remove("public/c"),
+                installed.remove("pages/own.wasm")
+            ),
+            (Some("public/c".to_owned()), None)
+        );
+        let left = [".wisr/built.json", "pages/b.wasm", "pages/own.wasm"];
         assert_eq!(files_below(dir.path()).unwrap(), left);
         assert!(!dir.path().join("pages/a").exists());
     }

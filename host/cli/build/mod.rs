@@ -25,6 +25,7 @@ pub use source::{PageSource, Plan, Site};
 use cargo::Run;
 use install::Installed;
 
+use crate::config::FILE;
 use crate::guest::Engine;
 
 /// What pages are compiled for: components with WASI 0.2.
@@ -153,14 +154,17 @@ fn finish(plan: &Plan, installed: &mut Installed) -> anyhow::Result<Vec<String>>
         installed.put(&name, &read(&src.join(&name))?)?;
         public.insert(name);
     }
-    let config = src.join("wisr.toml");
+    let config = src.join(FILE);
+    let mut removed = Vec::new();
     if config.is_file() {
-        installed.put("wisr.toml", &read(&config)?)?;
+        installed.put(FILE, &read(&config)?)?;
+    } else {
+        removed.extend(installed.remove(FILE));
     }
     let pages = plan.pages.iter().map(|page| &page.file);
     let broken = plan.broken.iter().map(|failed| &failed.file);
     let pages = pages.chain(broken).map(|file| format!("pages/{file}"));
-    let mut removed = installed.keep_only("pages", &pages.collect());
+    removed.extend(installed.keep_only("pages", &pages.collect()));
     removed.extend(installed.keep_only("public", &public));
     installed.save()?;
     Ok(removed)

@@ -14,6 +14,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use tokio::net::TcpListener;
 
+use super::serve::stop_signal;
 use super::terminal;
 
 pub use library::Library;
@@ -33,7 +34,10 @@ pub use server::serve;
 ///
 /// Exit codes: 0 stopped by a signal, 1 failed, 2 usage.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    about = "Serve a folder of Markdown files as a JSON API on this machine"
+)]
 pub struct ContentArgs {
     /// The folder of collections.
     pub dir: PathBuf,
@@ -42,7 +46,7 @@ pub struct ContentArgs {
     pub listen: SocketAddr,
 }
 
-/// Runs `wisr content` until Ctrl-C.
+/// Runs `wisr content` until SIGTERM or Ctrl-C.
 ///
 /// # Errors
 /// A folder that cannot be read, or an address that cannot be listened on.
@@ -55,13 +59,7 @@ pub async fn run(args: ContentArgs) -> anyhow::Result<ExitCode> {
         "content API of `{}` on http://{address}/ (Ctrl-C stops it)",
         args.dir.display()
     ));
-    let stop = async {
-        // Without a signal handler there is only the process's own end, which needs no help.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    serve(library, listener, stop).await;
+    serve(library, listener, stop_signal()?).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,7 +75,8 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     );
     TcpListener::bind(address).await.with_context(|| {
         format!(
-            "the content API cannot listen on {address}: stop what listens there, or choose another port"
+            "the content API cannot listen on {address}: stop what listens there, or choose another port with \
+             `--listen`, under `wisr dev` with `settings.content` in wisr.toml"
         )
     })
 }

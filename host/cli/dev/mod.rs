@@ -8,17 +8,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio::sync::watch as state;
 
 use super::build::{self, Plan, Site};
 use super::content::{self, Library};
 use super::{serve, terminal};
 use crate::app::App;
-use crate::config::{Config, Overrides};
-use crate::http::{DevState, Overlay};
+use crate::config::{Config, Overrides, TOKEN_VARIABLE};
+use crate::http::{DevState, Overlay, Secret};
 use session::Session;
 use watch::Watch;
 
@@ -31,7 +33,7 @@ use watch::Watch;
 ///
 /// The site is built into SRC/.wisr/dev, which may be deleted.
 ///
-/// Exit codes: 0 stopped by Ctrl-C, 1 failed, 2 usage.
+/// Exit codes: 0 stopped by a signal, 1 failed, 2 usage.
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// The source tree.
@@ -40,9 +42,13 @@ pub struct DevArgs {
     /// The address of the site; port 0 picks a free one [default: 127.0.0.1:3000].
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// The address of the dashboard [default: 127.0.0.1:3001].
+    /// The address of the admin port, for operators [default: 127.0.0.1:3001].
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
+    /// The token of the revalidate endpoint [default: `token` of `[revalidate]` in wisr.toml, else a
+    /// new one].
+    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true)]
+    pub token: Option<String>,
     /// A folder of Markdown to serve as the content API [default: `content` of `[dev]` in wisr.toml].
     #[arg(long, value_name = "DIR")]
     pub content: Option<PathBuf>,
@@ -71,21 +77,22 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     // The server watches it from the start, before the first page is built.
     fs::create_dir_all(out.join("pages"))
         .with_context(|| format!("cannot make `{}`", out.display()))?;
-    let token = token()?;
     let overrides = Overrides {
         listen: args.listen,
         admin: args.admin,
-        token: Some(token.clone()),
+        token: args.token.clone(),
         dev: true,
+        root: Some(src.clone()),
     };
-    let config = Config::load(&out, &overrides)?;
+    let mut config = Config::load(&out, &overrides)?;
+    let made = match config.http.token {
+        Some(_) => None,
+        None => Some(token()?),
+    };
+    config.http.token = config.http.token.or(made.as_ref().map(Secret::new));
     let content = content_folder(&src, &args, &config);
     let api = match &content {
-        Some(folder) => Some((
-            Library::open(folder)
-                .with_context(|| format!("cannot read the content in `{}`", folder.display()))?,
-            content::bind(config.dev.content_address.unwrap_or(CONTENT)).await?,
-        )),
+        Some(folder) => Some(content_api(folder, &config).await?),
         None => None,
     };
     let watch = Watch::new(&src, content.clone(), &plan.beside)?;
@@ -111,9 +118,12 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         () = &mut stop => None,
     };
     if first.is_some() {
-        greet(&session, &app, content.as_deref().zip(api_address), &token);
+        serve::announce(&app);
+        let greeting = greeting(&session, &app, content.as_deref().zip(api_address), made);
+        let greeting = tokio::spawn(greet(greeting, app.ready()));
         let watching = tokio::spawn(session.follow(watch));
         app.run(stop).await?;
+        greeting.abort();
         watching.abort();
     }
     drop(stopping);
@@ -130,6 +140,13 @@ fn content_folder(src: &Path, args: &DevArgs, config: &Config) -> Option<PathBuf
     Some(fs::canonicalize(&folder).unwrap_or(folder))
 }
 
+async fn content_api(folder: &Path, config: &Config) -> anyhow::Result<(Library, TcpListener)> {
+    let library = Library::open(folder)
+        .with_context(|| format!("cannot read the content in `{}`", folder.display()))?;
+    let address = config.dev.content_address.unwrap_or(CONTENT);
+    Ok((library, content::bind(address).await?))
+}
+
 /// 128 random bits: known only to who reads the terminal.
 fn token() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
@@ -137,19 +154,46 @@ fn token() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn greet(session: &Session, app: &App, content: Option<(&Path, SocketAddr)>, token: &str) {
+/// What an author wants to know first. `made` is the token that nobody has configured.
+fn greeting(
+    session: &Session,
+    app: &App,
+    content: Option<(&Path, SocketAddr)>,
+    made: Option<String>,
+) -> String {
     let site = format!("http://{}", app.site_addr());
-    terminal::say(format!("\n{}\n", session.routes()));
-    serve::announce(app);
-    if let Some((folder, address)) = content {
-        terminal::say(format!(
-            "content API of {} on http://{address}",
-            folder.display()
-        ));
-    }
-    terminal::say(format!(
-        "revalidate: curl '{site}/api/revalidate?secret={token}&path=/'\n\
+    let call = |token: &str| format!("{site}/api/revalidate?secret={token}&path=/");
+    let curl = match made {
+        Some(token) => format!("curl '{}'", call(&token)),
+        // A token that may be in use elsewhere is not shown.
+        None => format!(
+            "curl \"{}\" ({TOKEN_VARIABLE}: the token that you configured)",
+            call(&format!("${TOKEN_VARIABLE}"))
+        ),
+    };
+    let api = content.map(|(folder, address)| {
+        let folder = folder.display();
+        format!("content:    http://{address} from {folder}\n")
+    });
+    format!(
+        "\n{}\n\n\
+         site:       {site}\n\
+         admin:      http://{}\n\
+         {}\
+         revalidate: {curl}\n\
          watching {} (Ctrl-C stops it)",
+        session.routes(),
+        app.admin_addr(),
+        api.unwrap_or_default(),
         session.src().display()
-    ));
+    )
+}
+
+/// How long the greeting waits for the first pages, lest their log lines carry it away.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn greet(greeting: String, mut ready: state::Receiver<bool>) {
+    // However the wait ends, the author is told.
+    let _ = tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready)).await;
+    terminal::say(greeting);
 }

@@ -123,8 +123,12 @@ impl Session {
             }
             self.build().await
         } else {
-            build::copy_files(&self.plan)?;
-            terminal::say("public files copied");
+            for file in build::copy_files(&self.plan)? {
+                terminal::say(format!("removed {file}"));
+            }
+            if changes.public {
+                terminal::say("public files copied");
+            }
             self.publish(true);
             Ok(())
         }

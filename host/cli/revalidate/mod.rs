@@ -11,6 +11,7 @@ use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::terminal;
+use crate::config::TOKEN_VARIABLE;
 
 /// Have a running server regenerate, mark stale or remove pages.
 ///
@@ -37,7 +38,7 @@ pub struct RevalidateArgs {
     #[arg(long)]
     pub only_generated: bool,
     /// The server's revalidate token.
-    #[arg(long, env = "WISR_TOKEN", hide_env_values = true)]
+    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true)]
     pub token: String,
     /// How long to wait for the answer, in seconds. Regenerating takes as long as the pages take.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -147,10 +148,16 @@ fn reason(status: StatusCode, answer: &Value) -> String {
         .unwrap_or("this is not wisr's answer");
     match status {
         StatusCode::UNAUTHORIZED => {
-            format!("{said}: give the server's `revalidate.token` as --token or WISR_TOKEN")
+            format!(
+                "{said}: give the server's token as --token or {TOKEN_VARIABLE}; the server has it from its own \
+                 {TOKEN_VARIABLE}, else from `revalidate.token` in its wisr.toml"
+            )
         }
         StatusCode::NOT_FOUND if answer["results"].is_null() => {
-            format!("{said} (404): is this wisr, and is `revalidate.token` set in its wisr.toml?")
+            format!(
+                "{said} (404): is this wisr, and has it a token, in {TOKEN_VARIABLE} or as `revalidate.token` in \
+                 its wisr.toml?"
+            )
         }
         _ => format!("{said} ({})", status.as_u16()),
     }
@@ -210,6 +217,9 @@ mod tests {
             StatusCode::UNAUTHORIZED,
             &json!({"message": "Invalid token"}),
         );
-        assert!(reason.contains("WISR_TOKEN"), "{reason}");
+        assert!(
+            reason.contains("WISR_TOKEN") && reason.contains("revalidate.token"),
+            "{reason}"
+        );
     }
 }

@@ -11,7 +11,7 @@ use crate::page::Fetch;
 
 use super::refusal::Refusal;
 
-/// Bytes of a URL that are kept: a URL may have 64 KiB, and a generation's incident must stay
+/// Bytes of a URL, or of a reason that quotes one, that are kept: a URL may have 64 KiB, and a generation's incident must stay
 /// readable.
 const MAX_URL: usize = 2048;
 
@@ -93,13 +93,13 @@ impl Record {
         self.refused = Some(refusal.as_str());
         let duration = self.started.elapsed();
         self.update(|row| {
-            row.result = Err(match row.result {
+            row.result = Err(clipped(match row.result {
                 Ok(status) => format!("status {status}, then: {refusal}"),
                 Err(_) => {
                     row.duration = duration;
                     refusal.to_string()
                 }
-            });
+            }));
         });
     }
 }
@@ -135,11 +135,13 @@ fn shown(uri: &http::Uri) -> String {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = authority.rsplit('@').next().unwrap_or(authority);
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    let mut url = format!("{scheme}://{host}{path}");
-    if url.len() > MAX_URL {
-        let end = url.floor_char_boundary(MAX_URL);
-        url.truncate(end);
-        url.push('…');
+    clipped(format!("{scheme}://{host}{path}"))
+}
+
+fn clipped(mut text: String) -> String {
+    if text.len() > MAX_URL {
+        text.truncate(text.floor_char_boundary(MAX_URL));
+        text.push('…');
     }
-    url
+    text
 }

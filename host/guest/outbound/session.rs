@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, Uri};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::{
@@ -221,6 +221,11 @@ fn prepare(request: Request<WasiBody>, target: &Target, budget: Arc<Budget>) -> 
     head.uri = path.map_or_else(Uri::default, Uri::from);
     for name in DEFAULT_FORBIDDEN_HEADERS.iter().chain(&FORWARDING) {
         head.headers.remove(name);
+    }
+    // hyper believes a length though nothing follows, and what the next request over the connection
+    // says would then be taken for this one's body.
+    if body.is_end_stream() && head.headers.contains_key(CONTENT_LENGTH) {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
     }
     if let Ok(host) = HeaderValue::try_from(target.authority()) {
         head.headers.insert(HOST, host);

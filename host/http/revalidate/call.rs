@@ -1,5 +1,7 @@
 //! `Call`: what a caller of the revalidate endpoint asks for. Pure.
 
+use std::collections::HashSet;
+
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
@@ -108,9 +110,13 @@ impl Written {
             return Err("purge is for paths: tags can be made `stale` or regenerated".to_owned());
         }
         let paths = self.paths.into_iter().map(Target::parse);
+        let mut paths = paths.collect::<Result<Vec<_>, _>>()?;
+        // A page is made once in a call, however often it is named.
+        let mut named = HashSet::new();
+        paths.retain(|target| named.insert((target.path.clone(), target.query.clone())));
         let tags = self.tags.iter().map(|tag| Tag::new(tag));
         Ok(Call {
-            paths: paths.collect::<Result<_, _>>()?,
+            paths,
             tags: tags
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
@@ -234,5 +240,16 @@ mod tests {
             let message = Call::parse(query, body.as_bytes()).unwrap_err();
             assert!(message.contains(part), "{query} {body}: {message}");
         }
+    }
+
+    #[test]
+    fn a_page_named_twice_is_one_page() {
+        let call = Call::parse(
+            "path=/b&path=/b/",
+            br#"{"paths":["/a","/b","/a?q=1","/a"]}"#,
+        );
+        let call = call.unwrap();
+        let written: Vec<_> = call.paths.iter().map(|target| &*target.written).collect();
+        assert_eq!(written, ["/a", "/b", "/a?q=1"]);
     }
 }

@@ -106,6 +106,10 @@ impl Endpoint<'_> {
         let release = self.releases.current();
         let mode = call.mode.unwrap_or(Mode::Regenerate);
         let only_generated = call.only_generated;
+        if !call.tags.is_empty() {
+            // First: a page that is made anew below and has such a tag is fresh afterwards.
+            self.isr.invalidate_tags(&call.tags).await;
+        }
         let outcomes: Vec<(Target, Done)> = stream::iter(call.paths)
             .map(|target| {
                 let release = &release;
@@ -124,11 +128,8 @@ impl Endpoint<'_> {
         let told = |(target, done): &(Target, Done)| done.told("path", &target.written);
         let mut results: Vec<Value> = outcomes.iter().map(told).collect();
         let mut outcomes: Vec<Done> = outcomes.into_iter().map(|(_, done)| done).collect();
-        if !call.tags.is_empty() {
-            self.isr.invalidate_tags(&call.tags);
-            let stale = |tag: &Tag| Done::Stale.told("tag", tag.as_str());
-            results.extend(call.tags.iter().map(stale));
-        }
+        let stale = |tag: &Tag| Done::Stale.told("tag", tag.as_str());
+        results.extend(call.tags.iter().map(stale));
         if !call.tags.is_empty() && call.mode == Some(Mode::Regenerate) {
             for (key, done) in self.regenerate_tagged(&release, &call.tags).await {
                 results.push(done.told("path", &key));
@@ -142,10 +143,10 @@ impl Endpoint<'_> {
         let Ask { key, .. } = &located.ask;
         match mode {
             Mode::Stale => {
-                self.isr.invalidate_paths(std::slice::from_ref(key));
+                self.isr.invalidate_paths(std::slice::from_ref(key)).await;
                 Done::Stale
             }
-            Mode::Purge if self.isr.purge(key) => Done::Purged,
+            Mode::Purge if self.isr.purge(key).await => Done::Purged,
             Mode::Purge => Done::Absent,
             Mode::Regenerate => match self.isr.revalidate(located.ask, only_generated).await {
                 Ok(_) => Done::Regenerated,
@@ -157,7 +158,7 @@ impl Endpoint<'_> {
 
     /// Makes the known pages with any of these tags anew.
     async fn regenerate_tagged(&self, release: &Release, tags: &[Tag]) -> Vec<(String, Done)> {
-        let known = self.isr.entries("", MAX_SEARCHED);
+        let known = self.isr.entries("", MAX_SEARCHED).await;
         let tagged = known
             .iter()
             .filter(|entry| entry.stamp.tags.iter().any(|tag| tags.contains(tag)))

@@ -207,3 +207,26 @@ async fn a_turn_that_never_comes_ends_with_the_generation() {
     assert!(matches!(error, Error::ConnectionLimitReached), "{error}");
     assert_eq!(origin.connections(), 0);
 }
+
+#[tokio::test]
+async fn a_length_without_a_body_is_not_sent() {
+    let origin = Origin::start().await;
+    let session = session(&client(Resolver::System), &[origin.entry()]);
+    for method in ["GET", "POST"] {
+        let mut request = with_body(method, &origin.url("/echo"), Bytes::new());
+        let fifty = http::HeaderValue::from(50);
+        request.headers_mut().insert("content-length", fifty);
+        let (_, head) = read(&session, request).await.unwrap();
+        let head = head.to_ascii_lowercase();
+        assert!(!head.contains("content-length: 50"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_host_does_not_fill_the_log() {
+    let session = session(&client(Resolver::System), &[]);
+    let url = format!("http://{}/", "a".repeat(60_000));
+    assert!(send(&session, get(&url)).await.is_err());
+    let reason = session.fetches()[0].result.clone().unwrap_err();
+    assert!(reason.len() < 3_000, "{}", reason.len());
+}

@@ -1,0 +1,468 @@
+//! `Database`: the records on disk, in fjall.
+//!
+//! One keyspace: an idle one would pin the journal for ever. Keys are a kind and a text, so that
+//! pages are listed in the order of their paths and no two keys can collide:
+//!
+//! | key | value |
+//! |---|---|
+//! | `m` + page key | meta record |
+//! | `b` + page key | body record, kept apart from the tree |
+//! | `p`, `x`, `t` + page key, page key, tag | number of its last path mark, purge, tag mark |
+//! | `s` | sequence and floor of the site |
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fjall::{
+    KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
+};
+use parking_lot::RwLock;
+
+use super::lock::Lock;
+use super::open::{OpenError, prepare};
+use super::queue::{Change, Round};
+use crate::page::{Entry, PageKey, Tag};
+use crate::store::codec::{self, DecodeError, Meta};
+use crate::store::marks::{Mark, Saved, Site};
+
+/// Blocks and bodies read lately. Measured: the process holds about twice as much for it.
+const MAX_CACHE: usize = 64 << 20;
+/// The part of the memory budget that it may take where that is less.
+const CACHE_PART: usize = 10;
+/// Written pages wait in memory up to this, then in a second such table while the first goes to
+/// disk.
+const MEMTABLE: u64 = 16 << 20;
+/// The least that fjall allows. Opening takes time in proportion to it.
+const JOURNALS: u64 = 64 << 20;
+/// Metas stay below this and in the tree; bodies are kept apart, so that compaction does not
+/// copy them again and again.
+const SEPARATE: u32 = 1 << 10;
+const BODY_FILE: u64 = 64 << 20;
+/// Body files with more garbage than this are rewritten.
+const GARBAGE: f32 = 0.3;
+/// Flushes and compactions at once; more would take the cores that pages are made on.
+const WORKERS: usize = 2;
+/// Open files, of the 1024 that a process commonly has.
+const FILES: usize = 512;
+/// Operations and bytes in one commit: few enough that nothing is held for long.
+const COMMIT: usize = 128;
+const COMMIT_BYTES: usize = 4 << 20;
+/// Bytes that wait in memory for their tables. The database itself would let them grow while its
+/// workers compact.
+const UNFLUSHED: u64 = 3 * MEMTABLE;
+/// Full tables that wait. From four on the database stops its writers, for ever if its workers
+/// have died of a full disk.
+const SEALED: usize = 3;
+/// A look at how far the workers are, and how long they are waited for if none is sealed.
+const GLANCE: Duration = Duration::from_millis(2);
+const GLANCES: usize = 500;
+/// Bytes of a page key; the database's limit is 64 KiB.
+pub(in crate::store) const MAX_KEY: usize = 60_000;
+
+const META: u8 = b'm';
+const BODY: u8 = b'b';
+const PATH: u8 = b'p';
+const PURGE: u8 = b'x';
+const TAG: u8 = b't';
+const SITE: [u8; 1] = *b"s";
+
+/// The database of one folder.
+pub(super) struct Database {
+    /// None while it is being opened again after a failure.
+    opened: RwLock<Option<Opened>>,
+    folder: PathBuf,
+    pages: PathBuf,
+    cache: u64,
+    _lock: Lock,
+}
+
+struct Opened {
+    database: fjall::Database,
+    keyspace: fjall::Keyspace,
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// The bytes are not what was written.
+    #[error("{0}")]
+    Record(#[from] DecodeError),
+    /// The database says so.
+    #[error("the database failed: {0}")]
+    Database(#[from] fjall::Error),
+    /// It is being opened again.
+    #[error("the database is closed after a failure")]
+    Closed,
+}
+
+// === opening ===
+
+impl Database {
+    /// Opens the database in `folder`, made if it is not there, for a process whose pages in
+    /// memory may take `memory` bytes; and the invalidations it holds.
+    ///
+    /// # Errors
+    /// When the folder is in use, of another format, unreadable, or not writable.
+    pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved), OpenError> {
+        let (pages, lock) = prepare(folder)?;
+        let cache = (memory / CACHE_PART).min(MAX_CACHE);
+        let cache = u64::try_from(cache).unwrap_or(0);
+        let opened = open_fjall(&pages, cache).map_err(|error| match error {
+            fjall::Error::Io(source) => OpenError::io(folder, source),
+            other => OpenError::unreadable(folder, describe(&other)),
+        })?;
+        let database = Self {
+            opened: RwLock::new(Some(opened)),
+            folder: folder.to_owned(),
+            pages,
+            cache,
+            _lock: lock,
+        };
+        let saved = database
+            .saved()
+            .map_err(|error| OpenError::unreadable(folder, error.to_string()))?;
+        Ok((database, saved))
+    }
+
+    /// Closes and opens the database again: after a failed write it takes no other.
+    pub(super) fn reopen(&self) -> Result<(), String> {
+        // While the disk is still full or failing, what is on it can at least be read.
+        let probe = self.folder.join("probe");
+        let room = vec![0; 1 << 20];
+        let written = std::fs::File::create(&probe)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, &room).map(|()| file))
+            .and_then(|file| file.sync_all());
+        let removed = std::fs::remove_file(&probe);
+        written.and(removed).map_err(|error| error.to_string())?;
+        let mut opened = self.opened.write();
+        *opened = None;
+        *opened = Some(open_fjall(&self.pages, self.cache).map_err(|error| describe(&error))?);
+        Ok(())
+    }
+}
+
+fn open_fjall(pages: &Path, cache: u64) -> Result<Opened, fjall::Error> {
+    let open = || {
+        let database = fjall::Database::builder(pages)
+            .cache_size(cache)
+            .max_journaling_size(JOURNALS)
+            .worker_threads(WORKERS)
+            .max_cached_files(Some(FILES))
+            .open()?;
+        let options = || {
+            let bodies = KvSeparationOptions::default()
+                .separation_threshold(SEPARATE)
+                .file_target_size(BODY_FILE)
+                .staleness_threshold(GARBAGE)
+                .compression(fjall::CompressionType::None);
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(MEMTABLE)
+                // First requests ask for pages that are not there: filters answer these.
+                .expect_point_read_hits(false)
+                .with_kv_separation(Some(bodies))
+        };
+        let keyspace = database.keyspace("pages", options)?;
+        Ok(Opened { database, keyspace })
+    };
+    // On bytes that nobody wrote, the database may assert.
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(fjall::Error::Unrecoverable))
+}
+
+/// What went wrong, in words for the log.
+fn describe(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) => error.to_string(),
+        fjall::Error::Poisoned => "an earlier write failed".to_owned(),
+        fjall::Error::Unrecoverable => "its files contradict each other".to_owned(),
+        fjall::Error::InvalidVersion(_) => "it is of another version of the database".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+// === reading ===
+
+impl Database {
+    /// The entry of a page. `sequence` is the latest number that the site has given.
+    pub(super) fn get(&self, key: &PageKey, sequence: u64) -> Result<Option<Entry>, ReadError> {
+        // A snapshot: meta and bodies of one and the same entry.
+        self.snapshot(|snapshot, keyspace| {
+            let Some(meta) = snapshot.get(keyspace, text_key(META, key.as_str()))? else {
+                return Ok(None);
+            };
+            let meta = codec::decode_meta(&meta)?;
+            if meta.key != *key {
+                return Err(DecodeError::Malformed("key").into());
+            }
+            complete(snapshot, keyspace, meta, sequence).map(Some)
+        })
+    }
+
+    /// Up to `limit` entries whose keys begin with `prefix`, in their order. What cannot be read
+    /// is passed to `unreadable`.
+    pub(super) fn list(
+        &self,
+        prefix: &str,
+        limit: usize,
+        sequence: u64,
+        unreadable: impl Fn(&str, &ReadError),
+    ) -> Result<Vec<Entry>, ReadError> {
+        self.snapshot(|snapshot, keyspace| {
+            let mut entries = Vec::new();
+            for guard in snapshot.prefix(keyspace, text_key(META, prefix)) {
+                if entries.len() >= limit {
+                    break;
+                }
+                let (key, meta) = guard.into_inner()?;
+                let entry = codec::decode_meta(&meta)
+                    .map_err(ReadError::from)
+                    .and_then(|meta| complete(snapshot, keyspace, meta, sequence));
+                match entry {
+                    Ok(entry) => entries.push(entry),
+                    Err(error) => unreadable(&String::from_utf8_lossy(&key[1..]), &error),
+                }
+            }
+            Ok(entries)
+        })
+    }
+
+    /// Shows every readable meta record to `visit`, with the bytes that its page takes.
+    pub(super) fn census(&self, mut visit: impl FnMut(Meta, u64)) -> Result<(), ReadError> {
+        self.snapshot(|snapshot, keyspace| {
+            for guard in snapshot.prefix(keyspace, [META]) {
+                let (key, record) = guard.into_inner()?;
+                if let Ok(meta) = codec::decode_meta(&record) {
+                    let size = key.len() * 2 + record.len() + meta.body_size;
+                    visit(meta, u64::try_from(size).unwrap_or(u64::MAX));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn saved(&self) -> Result<Saved, ReadError> {
+        self.snapshot(|snapshot, keyspace| {
+            let mut saved = Saved::default();
+            if let Some(bytes) = snapshot.get(keyspace, SITE)? {
+                let (sequence, floor) = bytes.split_at_checked(8).unwrap_or_default();
+                saved.site = Site {
+                    sequence: number(sequence)?,
+                    floor: number(floor)?,
+                };
+            }
+            for kind in [PATH, PURGE, TAG] {
+                for guard in snapshot.prefix(keyspace, [kind]) {
+                    let (key, value) = guard.into_inner()?;
+                    let sequence = number(&value)?;
+                    saved.marks.push((decode_mark(kind, &key[1..])?, sequence));
+                }
+            }
+            Ok(saved)
+        })
+    }
+
+    fn snapshot<T>(
+        &self,
+        read: impl FnOnce(&Snapshot, &fjall::Keyspace) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let opened = self.opened.read();
+        let opened = opened.as_ref().ok_or(ReadError::Closed)?;
+        read(&opened.database.snapshot(), &opened.keyspace)
+    }
+}
+
+fn complete(
+    snapshot: &Snapshot,
+    keyspace: &fjall::Keyspace,
+    mut meta: Meta,
+    sequence: u64,
+) -> Result<Entry, ReadError> {
+    let body = if meta.has_body() {
+        snapshot.get(keyspace, text_key(BODY, meta.key.as_str()))?
+    } else {
+        None
+    };
+    meta.distrust_after(sequence);
+    Ok(meta.into_entry(body.as_deref())?)
+}
+
+fn number(bytes: &[u8]) -> Result<u64, ReadError> {
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| DecodeError::Malformed("number"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+// === writing ===
+
+impl Database {
+    /// Commits a round to the operating system; how many bytes of pages that were.
+    pub(super) fn commit(&self, round: &Round) -> Result<u64, String> {
+        let opened = self.opened.read();
+        let opened = opened
+            .as_ref()
+            .ok_or_else(|| ReadError::Closed.to_string())?;
+        let mut commits = Commits {
+            batch: opened.database.batch(),
+            opened,
+            unwritten: 0,
+            bytes: 0,
+        };
+        commits.round(round).map_err(|error| describe(&error))?;
+        Ok(commits.bytes)
+    }
+
+    /// Makes what was committed survive a power cut.
+    pub(super) fn sync(&self) -> Result<(), String> {
+        let opened = self.opened.read();
+        let opened = opened
+            .as_ref()
+            .ok_or_else(|| ReadError::Closed.to_string())?;
+        let synced = opened.database.persist(PersistMode::SyncData);
+        synced.map_err(|error| describe(&error))
+    }
+
+    /// Removes pages.
+    pub(super) fn remove(&self, keys: impl IntoIterator<Item = PageKey>) -> Result<(), String> {
+        let changes = keys.into_iter().map(|key| (key, Change::Remove)).collect();
+        self.commit(&Round {
+            changes,
+            ..Round::default()
+        })
+        .map(drop)
+    }
+}
+
+/// A round as a sequence of atomic batches.
+struct Commits<'a> {
+    opened: &'a Opened,
+    batch: OwnedWriteBatch,
+    /// Bytes in the batch.
+    unwritten: usize,
+    /// Bytes in all.
+    bytes: u64,
+}
+
+impl Commits<'_> {
+    /// Invalidations first: no page may be on disk whose number the site has not reached there.
+    fn round(&mut self, round: &Round) -> Result<(), fjall::Error> {
+        let keyspace = &self.opened.keyspace;
+        if let Some(Site { sequence, floor }) = round.site {
+            let value = [sequence.to_le_bytes(), floor.to_le_bytes()].concat();
+            self.batch.insert(keyspace, SITE, value);
+        }
+        for (mark, sequence) in &round.marks {
+            let key = mark_key(mark);
+            match sequence {
+                Some(sequence) => self.batch.insert(keyspace, key, sequence.to_le_bytes()),
+                None => self.batch.remove(keyspace, key),
+            }
+        }
+        for (key, change) in &round.changes {
+            self.change(key, change);
+            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
+                self.commit()?;
+            }
+        }
+        self.commit()
+    }
+
+    fn change(&mut self, key: &PageKey, change: &Change) {
+        let keyspace = &self.opened.keyspace;
+        let (meta, body) = (text_key(META, key.as_str()), text_key(BODY, key.as_str()));
+        let record = match change {
+            Change::Remove => None,
+            Change::Put(entry) => Some(codec::encode(entry)),
+        };
+        let Some(record) = record else {
+            self.batch.remove(keyspace, meta);
+            return self.batch.remove(keyspace, body);
+        };
+        let size = record.meta.len() + record.body.as_ref().map_or(0, Vec::len);
+        self.unwritten += size;
+        self.batch.insert(keyspace, meta, record.meta);
+        match record.body {
+            Some(bytes) => self.batch.insert(keyspace, body, bytes),
+            // A page that was and is not any more: its document must never come back.
+            None => self.batch.remove(keyspace, body),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), fjall::Error> {
+        self.wait_for_workers()?;
+        let next = self.opened.database.batch();
+        let full = std::mem::replace(&mut self.batch, next);
+        self.bytes += u64::try_from(std::mem::take(&mut self.unwritten)).unwrap_or(0);
+        full.durability(Some(PersistMode::Buffer)).commit()
+    }
+
+    /// Lets the database's workers catch up; fails if they have died.
+    fn wait_for_workers(&self) -> Result<(), fjall::Error> {
+        let Opened { database, keyspace } = self.opened;
+        let mut glances = 0;
+        loop {
+            let sealed = keyspace.sealed_memtable_count() >= SEALED;
+            let large = database.write_buffer_size() > UNFLUSHED && glances < GLANCES;
+            if !sealed && !large {
+                return Ok(());
+            }
+            // Costs nothing, and tells whether an earlier write failed.
+            database.persist(PersistMode::Buffer)?;
+            std::thread::sleep(GLANCE);
+            glances += 1;
+        }
+    }
+}
+
+// === keys ===
+
+fn text_key(kind: u8, text: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + text.len());
+    key.push(kind);
+    key.extend_from_slice(text.as_bytes());
+    key
+}
+
+fn mark_key(mark: &Mark) -> Vec<u8> {
+    match mark {
+        Mark::Path(key) => text_key(PATH, key.as_str()),
+        Mark::Purge(key) => text_key(PURGE, key.as_str()),
+        Mark::Tag(tag) => text_key(TAG, tag.as_str()),
+    }
+}
+
+fn decode_mark(kind: u8, text: &[u8]) -> Result<Mark, DecodeError> {
+    let wrong = DecodeError::Malformed("mark");
+    let text = std::str::from_utf8(text).map_err(|_| wrong)?;
+    Ok(match kind {
+        PATH => Mark::Path(PageKey::new(text, &[])),
+        PURGE => Mark::Purge(PageKey::new(text, &[])),
+        _ => Mark::Tag(Tag::new(text).map_err(|_| wrong)?),
+    })
+}
+
+#[cfg(test)]
+impl Database {
+    /// Changes a record as a broken disk does.
+    pub(super) fn tamper(&self, kind: u8, key: &PageKey, change: impl Fn(&mut Vec<u8>)) {
+        let opened = self.opened.read();
+        let keyspace = &opened.as_ref().unwrap().keyspace;
+        let key = text_key(kind, key.as_str());
+        let mut record = keyspace.get(&key).unwrap().unwrap().to_vec();
+        change(&mut record);
+        keyspace.insert(key, record).unwrap();
+    }
+
+    /// How many body records there are.
+    pub(super) fn bodies(&self) -> usize {
+        let opened = self.opened.read();
+        opened.as_ref().unwrap().keyspace.prefix([BODY]).count()
+    }
+
+    /// Moves what is in the journal into tables and body files.
+    pub(super) fn flush_tables(&self) {
+        let opened = self.opened.read();
+        let keyspace = &opened.as_ref().unwrap().keyspace;
+        keyspace.rotate_memtable_and_wait().unwrap();
+    }
+}

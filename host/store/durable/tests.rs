@@ -1,0 +1,343 @@
+//! Restarts, broken files, folders that cannot be used.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::page::{Content, Tag};
+use crate::store::conformance::{document, entry, told};
+use crate::store::marks::{Mark, Site};
+
+fn open(folder: &Path) -> (Durable, Saved) {
+    try_open(folder).unwrap()
+}
+
+fn try_open(folder: &Path) -> Result<(Durable, Saved), OpenError> {
+    Durable::open(folder, 1 << 20, None, Arc::new(Metrics::new()))
+}
+
+fn key(path: &str) -> PageKey {
+    PageKey::new(path, &[])
+}
+
+fn page(number: u64) -> Entry {
+    let path = format!("/posts/{number:04}");
+    let text = format!("<p>{number}</p>").repeat(100 + usize::try_from(number).unwrap());
+    document(&path, number, &text)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let target = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(&file, &target).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    let mut expected = Vec::new();
+    for number in 0..300 {
+        let entry = Arc::new(page(number));
+        durable.put(entry.clone()).unwrap();
+        expected.push(told(Some(entry)));
+    }
+    durable.committed().await.unwrap();
+    drop(durable);
+    let (durable, _) = open(folder.path());
+    for (number, expected) in (0..).zip(&expected) {
+        assert_eq!(&told(durable.get(&page(number).key)), expected);
+    }
+    let listed = durable.list("/posts/01", 200);
+    assert_eq!(listed.len(), 100);
+    assert_eq!(told(listed.last().cloned()), expected[199]);
+}
+
+#[tokio::test]
+async fn a_deleted_page_never_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    for number in 0..3 {
+        durable.put(Arc::new(page(number))).unwrap();
+    }
+    durable.committed().await.unwrap();
+    let gone = Arc::new(entry("/posts/0000", 9, Content::NotFound));
+    durable.put(gone).unwrap();
+    durable.forget(&key("/posts/0001"));
+    durable.synced().await.unwrap();
+    drop(durable);
+    let (durable, _) = open(folder.path());
+    let first = durable.get(&key("/posts/0000")).unwrap();
+    assert_eq!(first.content.as_str(), "not-found");
+    assert!(durable.get(&key("/posts/0001")).is_none());
+    assert!(durable.get(&key("/posts/0002")).is_some());
+    assert_eq!(durable.database.bodies(), 1);
+    assert_eq!(durable.remove_route("/posts/[id]"), 2);
+    durable.synced().await.unwrap();
+    drop(durable);
+    let (durable, _) = open(folder.path());
+    assert!(durable.list("", 9).is_empty());
+    assert_eq!(durable.database.bodies(), 0);
+}
+
+#[tokio::test]
+async fn invalidations_come_back_and_forgotten_ones_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, saved) = open(folder.path());
+    assert_eq!(saved.site, Site::default());
+    let news = Mark::Tag(Tag::new("news").unwrap());
+    let (path, purge) = (Mark::Path(key("/a")), Mark::Purge(key("/a")));
+    for (sequence, mark, folded) in [
+        (1, &news, None),
+        (2, &path, None),
+        (3, &purge, Some(path.clone())),
+    ] {
+        durable.raise(Raised {
+            site: Site {
+                sequence,
+                floor: sequence - 1,
+            },
+            marks: vec![mark.clone()],
+            folded: folded.into_iter().collect(),
+        });
+        durable.synced().await.unwrap();
+    }
+    drop(durable);
+    let (_durable, mut saved) = open(folder.path());
+    let site = Site {
+        sequence: 3,
+        floor: 2,
+    };
+    assert_eq!(saved.site, site);
+    saved.marks.sort_by_key(|(_, sequence)| *sequence);
+    assert_eq!(saved.marks, [(news, 1), (purge, 3)]);
+}
+
+#[tokio::test]
+async fn a_record_that_changed_is_a_miss_and_heals() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    for kind in [b'm', b'b'] {
+        let made = Arc::new(page(1));
+        durable.put(made.clone()).unwrap();
+        durable.put(Arc::new(page(2))).unwrap();
+        durable.committed().await.unwrap();
+        assert!(durable.get(&made.key).is_some());
+        let before = durable.metrics.store_unreadable.get();
+        durable.database.tamper(kind, &made.key, |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+        });
+        assert!(durable.get(&made.key).is_none());
+        assert_eq!(durable.metrics.store_unreadable.get(), before + 1);
+        let listed = durable.list("", 9);
+        assert_eq!(listed.len(), 1, "the other page is listed");
+    }
+    durable.put(Arc::new(page(1))).unwrap();
+    durable.committed().await.unwrap();
+    assert!(durable.get(&page(1).key).is_some());
+}
+
+/// Wherever a disk flips a byte, the folder opens with right pages only, or says what is wrong.
+#[tokio::test]
+async fn a_byte_flipped_in_any_file_is_never_a_wrong_page() {
+    let original = tempfile::tempdir().unwrap();
+    let (durable, _) = open(original.path());
+    for number in 0..20 {
+        durable.put(Arc::new(page(number))).unwrap();
+    }
+    durable.synced().await.unwrap();
+    durable.database.flush_tables();
+    for number in 20..30 {
+        durable.put(Arc::new(page(number))).unwrap();
+    }
+    durable.synced().await.unwrap();
+    drop(durable);
+    let (mut opened, mut refused, mut missed) = (0, 0, 0);
+    for file in files(original.path()) {
+        let file = file.strip_prefix(original.path()).unwrap();
+        for part in 0..4 {
+            let folder = tempfile::tempdir().unwrap();
+            copy(original.path(), folder.path());
+            let mut bytes = std::fs::read(folder.path().join(file)).unwrap();
+            if bytes.is_empty() {
+                continue;
+            }
+            let position = (bytes.len() - 1) * part / 3;
+            bytes[position] ^= 0x10;
+            std::fs::write(folder.path().join(file), bytes).unwrap();
+            let Ok((durable, _)) = try_open(folder.path()) else {
+                refused += 1;
+                continue;
+            };
+            opened += 1;
+            for number in 0..30 {
+                let expected = page(number);
+                match durable.get(&expected.key) {
+                    Some(entry) => assert_eq!(format!("{entry:?}"), format!("{expected:?}")),
+                    None => missed += 1,
+                }
+            }
+        }
+    }
+    assert!(
+        opened > 0 && refused > 0 && missed > 0,
+        "{opened} {refused} {missed}"
+    );
+}
+
+#[tokio::test]
+async fn a_journal_cut_short_costs_what_was_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    for number in 0..2 {
+        durable.put(Arc::new(page(number))).unwrap();
+        durable.synced().await.unwrap();
+    }
+    drop(durable);
+    let is_journal = |file: &&PathBuf| file.extension().is_some_and(|end| end == "jnl");
+    let all = files(folder.path());
+    let journal = all.iter().find(is_journal).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(journal)
+        .unwrap();
+    let mut content = std::fs::read(journal).unwrap();
+    while content.last() == Some(&0) {
+        content.pop();
+    }
+    file.set_len(u64::try_from(content.len()).unwrap() - 10)
+        .unwrap();
+    let (durable, _) = open(folder.path());
+    assert!(durable.get(&page(0).key).is_some());
+    assert!(durable.get(&page(1).key).is_none());
+    durable.put(Arc::new(page(1))).unwrap();
+    durable.committed().await.unwrap();
+    drop(durable);
+    let (durable, _) = open(folder.path());
+    assert!(durable.get(&page(1).key).is_some());
+}
+
+#[test]
+fn a_folder_in_use_is_refused_and_free_when_its_user_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    let Err(refused) = try_open(folder.path()) else {
+        panic!("opened twice");
+    };
+    let message = refused.to_string();
+    let by_whom = format!("is in use by process {}: stop it", std::process::id());
+    assert!(message.contains(&by_whom), "{message}");
+    assert!(message.contains(&*folder.path().to_string_lossy()));
+    drop(first);
+    open(folder.path());
+}
+
+#[test]
+fn folders_of_another_format_and_rubbish_are_refused() {
+    let refused = |folder: &Path| match try_open(folder) {
+        Ok(_) => panic!("opened"),
+        Err(refused) => refused,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let marker = folder.path().join("format");
+    std::fs::write(&marker, "wisr-store 2\n").unwrap();
+    assert!(matches!(
+        refused(folder.path()),
+        OpenError::Newer { format: 2, .. }
+    ));
+    for rubbish in [&b"hello"[..], b"wisr-store x", b"\xff\xfe", b""] {
+        std::fs::write(&marker, rubbish).unwrap();
+        assert!(matches!(
+            refused(folder.path()),
+            OpenError::Unreadable { .. }
+        ));
+    }
+    std::fs::remove_file(&marker).unwrap();
+    assert!(matches!(
+        refused(folder.path()),
+        OpenError::Unreadable { .. }
+    ));
+    std::fs::write(&marker, "wisr-store 1\n").unwrap();
+    std::fs::write(folder.path().join("pages/version"), "rubbish").unwrap();
+    assert!(matches!(
+        refused(folder.path()),
+        OpenError::Unreadable { .. }
+    ));
+    // Killed while it was being made.
+    std::fs::remove_file(folder.path().join("pages/version")).unwrap();
+    drop(open(folder.path()));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let under_a_file = try_open(&file.join("store"));
+    assert!(matches!(under_a_file, Err(OpenError::Io { .. })));
+    let read_only = folder.path().join("read-only");
+    std::fs::create_dir(&read_only).unwrap();
+    let mut rights = std::fs::metadata(&read_only).unwrap().permissions();
+    rights.set_readonly(true);
+    std::fs::set_permissions(&read_only, rights).unwrap();
+    // The rights do not bind root.
+    if std::fs::write(read_only.join("probe"), "").is_err() {
+        let refused = try_open(&read_only);
+        assert!(matches!(refused, Err(OpenError::Io { .. })));
+    }
+}
+
+#[tokio::test]
+async fn the_database_is_opened_again_under_its_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    durable.put(Arc::new(page(1))).unwrap();
+    durable.committed().await.unwrap();
+    durable.database.reopen().unwrap();
+    assert!(durable.get(&page(1).key).is_some());
+    durable.put(Arc::new(page(2))).unwrap();
+    durable.synced().await.unwrap();
+    assert!(durable.get(&page(2).key).is_some());
+}
+
+#[tokio::test]
+async fn the_oldest_pages_make_room_within_the_quota() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let disk = 200_000;
+    let (durable, _) = Durable::open(folder.path(), 1 << 20, Some(disk), metrics).unwrap();
+    for number in 0..1_000 {
+        durable.put(Arc::new(page(number))).unwrap();
+        durable.committed().await.unwrap();
+    }
+    let mut total = 0;
+    let mut oldest = u64::MAX;
+    let count = durable.database.census(|meta, size| {
+        total += size;
+        oldest = oldest.min(meta.generated.as_millis());
+    });
+    count.unwrap();
+    assert!(total < disk * 7 / 10, "{total}");
+    assert!(total > disk * 4 / 10, "{total}");
+    let kept = durable.list("", 1_000);
+    assert_eq!(kept.len(), 1_000 - usize::try_from(oldest).unwrap());
+    let evicted = durable.metrics.store_evictions.get();
+    assert_eq!(evicted, oldest);
+}

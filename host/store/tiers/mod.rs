@@ -1,0 +1,315 @@
+//! `Tiers`: memory over disk, and the invalidations that both are subject to.
+//!
+//! Hits come from memory alone. What memory has given up is found on disk and comes back into
+//! memory, unless the page was changed meanwhile: a slow reader never brings back what has been
+//! replaced or removed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::durable::{Degraded, Durable, OpenError, StoreHealth};
+use super::marks::{Mark, Marks};
+use super::{Memory, Store};
+use crate::page::{Entry, PageKey, Stamp, Why};
+use crate::telemetry::metrics::Metrics;
+
+/// How much is kept, and where.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Bytes of pages in memory.
+    pub memory: usize,
+    /// The folder of what survives a restart; none keeps pages in memory only.
+    pub folder: Option<PathBuf>,
+    /// Bytes that pages may take in the folder, garbage included; none is no limit. Pages made
+    /// longest ago go first. The journal takes up to 128 MiB more.
+    pub disk: Option<u64>,
+}
+
+/// How long anybody waits for the disk before going on without it: a disk that hangs must not
+/// hold up a webhook for longer than its sender waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All tiers.
+pub struct Tiers {
+    memory: Memory,
+    durable: Option<Arc<Durable>>,
+    marks: Marks,
+    /// Pages being read from disk. Who changes a page takes it off, so that what was read is not
+    /// brought into memory.
+    reading: Mutex<HashMap<PageKey, Reading>>,
+}
+
+/// Tells those who wait what came of a read.
+type Reading = watch::Receiver<Option<Read>>;
+
+#[derive(Debug, Clone)]
+enum Read {
+    /// The entry, if there is one.
+    Done(Option<Arc<Entry>>),
+    /// The page was changed meanwhile: look again.
+    Overtaken,
+}
+
+impl Tiers {
+    /// Opens what `config` says. A folder with damaged files is set aside and begun afresh: its
+    /// pages can be made anew, while a site that does not start shows none.
+    ///
+    /// # Errors
+    /// When the folder is in use, of a newer format, or not writable.
+    pub fn open(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
+        match Self::open_as_is(&config, &metrics) {
+            Err(damaged @ OpenError::Unreadable { .. }) => {
+                let Some(folder) = &config.folder else {
+                    return Err(damaged);
+                };
+                let aside = set_aside(folder).map_err(|error| OpenError::io(folder, error))?;
+                let aside = aside.display();
+                tracing::error!("{damaged}. It was moved to {aside}; the store starts empty");
+                Self::open_as_is(&config, &metrics)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_as_is(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
+        let (durable, marks) = match &config.folder {
+            None => (None, Marks::default()),
+            Some(folder) => {
+                let (durable, saved) =
+                    Durable::open(folder, config.memory, config.disk, metrics.clone())?;
+                (Some(Arc::new(durable)), Marks::load(saved))
+            }
+        };
+        Ok(Arc::new(Self {
+            memory: Memory::new(config.memory, metrics.clone()),
+            durable,
+            marks,
+            reading: Mutex::default(),
+        }))
+    }
+
+    // === entries ===
+
+    /// The entry of a page, if it is in memory: no waiting, no I/O.
+    pub fn get_hot(&self, key: &PageKey) -> Option<Arc<Entry>> {
+        self.memory.get(key)
+    }
+
+    /// The entry of a page, wherever it is. Those who ask for one page at once share one read.
+    pub async fn find(self: &Arc<Self>, key: &PageKey) -> Option<Arc<Entry>> {
+        loop {
+            if let Some(entry) = self.get_hot(key) {
+                return Some(entry);
+            }
+            let mut reading = self.read(key)?;
+            let read = reading.wait_for(Option::is_some).await;
+            match read.ok().and_then(|read| read.clone()) {
+                Some(Read::Done(found)) => return found,
+                Some(Read::Overtaken) => {}
+                // The runtime is shutting down and reads no more.
+                None => return None,
+            }
+        }
+    }
+
+    /// Joins or starts the read of a page; none without a disk.
+    fn read(self: &Arc<Self>, key: &PageKey) -> Option<Reading> {
+        let durable = self.durable.clone()?;
+        let mut readings = self.reading.lock();
+        if let Some(reading) = readings.get(key) {
+            return Some(reading.clone());
+        }
+        let (tell, reading) = watch::channel(None);
+        readings.insert(key.clone(), reading.clone());
+        let (tiers, key) = (self.clone(), key.clone());
+        tokio::task::spawn_blocking(move || {
+            let read = catch_unwind(AssertUnwindSafe(|| durable.get(&key)));
+            let found = read.unwrap_or_else(|_| {
+                tracing::error!(path = %key, "the database panicked (please report it)");
+                None
+            });
+            tell.send_replace(Some(tiers.arrived(&key, found, &tell)));
+        });
+        Some(reading)
+    }
+
+    /// Takes what was read into memory, unless the page was changed meanwhile.
+    fn arrived(
+        &self,
+        key: &PageKey,
+        found: Option<Arc<Entry>>,
+        tell: &watch::Sender<Option<Read>>,
+    ) -> Read {
+        let mut readings = self.reading.lock();
+        let is_this = |reading: &Reading| reading.same_channel(&tell.subscribe());
+        if !readings.get(key).is_some_and(is_this) {
+            return Read::Overtaken;
+        }
+        readings.remove(key);
+        if let Some(entry) = found.clone() {
+            // What is too large for memory is read from disk each time.
+            let _ = self.memory.put(entry);
+        }
+        Read::Done(found)
+    }
+
+    /// Keeps `entry` in place of what was there. It is seen at once; [`Tiers::persisted`] tells
+    /// when it survives the process.
+    pub fn put(&self, entry: Arc<Entry>) {
+        let mut readings = self.reading.lock();
+        readings.remove(&entry.key);
+        if let Some(durable) = &self.durable
+            && let Err(unkept) = durable.put(entry.clone())
+        {
+            tracing::debug!(path = %entry.key, "not kept on disk: {unkept}");
+        }
+        if let Err(unkept) = self.memory.put(entry.clone()) {
+            tracing::warn!(path = %entry.key, "not kept in memory: {unkept}");
+        }
+    }
+
+    /// Forgets a page at once; [`Tiers::synced`] tells when it cannot come back.
+    pub fn remove(&self, key: &PageKey) {
+        let mut readings = self.reading.lock();
+        readings.remove(key);
+        self.memory.remove(key);
+        if let Some(durable) = &self.durable {
+            durable.forget(key);
+        }
+    }
+
+    /// Forgets all pages of a route; how many there were.
+    pub async fn remove_route(self: &Arc<Self>, route: &str) -> usize {
+        let (tiers, route) = (self.clone(), route.to_owned());
+        let removed = self.blocking(move |durable| {
+            let on_disk = durable.map_or(0, |durable| durable.remove_route(&route));
+            let mut readings = tiers.reading.lock();
+            readings.clear();
+            tiers.memory.remove_route(&route).max(on_disk)
+        });
+        let removed = removed.await.unwrap_or(0);
+        let _ = self.synced().await;
+        removed
+    }
+
+    /// Up to `limit` entries whose keys begin with `prefix`, in the order of their keys.
+    pub async fn list(self: &Arc<Self>, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
+        let (tiers, prefix) = (self.clone(), prefix.to_owned());
+        let listed = self.blocking(move |durable| {
+            let on_disk = durable.map_or(Vec::new(), |durable| durable.list(&prefix, limit));
+            // What is in memory is as new as what is on disk, or newer.
+            let all = on_disk.into_iter().chain(tiers.memory.list(&prefix, limit));
+            let all: BTreeMap<PageKey, Arc<Entry>> =
+                all.map(|entry| (entry.key.clone(), entry)).collect();
+            all.into_values().take(limit).collect()
+        });
+        listed.await.unwrap_or_default()
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Option<&Durable>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let durable = self.durable.clone();
+        let done = tokio::task::spawn_blocking(move || work(durable.as_deref()));
+        done.await
+            .inspect_err(|error| tracing::error!("the store failed: {error}"))
+            .ok()
+    }
+
+    // === invalidations ===
+
+    /// The number of the latest invalidation. Read it before a generation reads its data.
+    pub fn sequence(&self) -> u64 {
+        self.marks.sequence()
+    }
+
+    /// Why the entry is invalid, if it is.
+    pub fn why(&self, key: &PageKey, stamp: &Stamp) -> Option<Why> {
+        self.marks.why(key, stamp)
+    }
+
+    /// The number of the latest invalidation of this very page.
+    pub fn path_mark(&self, key: &PageKey) -> u64 {
+        self.marks.path(key)
+    }
+
+    /// Whether the page was purged after `sequence`: then what was made from it must not be kept.
+    pub fn purged_since(&self, key: &PageKey, sequence: u64) -> bool {
+        self.marks.purged_since(key, sequence)
+    }
+
+    /// Invalidates at once; returns the number that the invalidation got. [`Tiers::synced`] tells
+    /// when it survives a power cut.
+    pub fn mark(&self, marks: impl IntoIterator<Item = Mark>) -> u64 {
+        self.marks.raise(marks, |raised| {
+            if let Some(durable) = &self.durable {
+                durable.raise(raised);
+            }
+        })
+    }
+
+    /// Invalidates and returns when it is on disk, or when that fails: it holds in memory in any
+    /// case, and is written as soon as the disk recovers.
+    pub async fn raise(&self, marks: impl IntoIterator<Item = Mark>) -> u64 {
+        let sequence = self.mark(marks);
+        let _ = self.synced().await;
+        sequence
+    }
+
+    // === the disk ===
+
+    /// Waits until all that was put so far survives `kill -9`.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs.
+    pub async fn persisted(&self) -> Result<(), Degraded> {
+        match &self.durable {
+            None => Ok(()),
+            Some(durable) => patiently(durable.committed()).await,
+        }
+    }
+
+    /// Waits until all changes and invalidations so far survive a power cut. Call it before the
+    /// process ends.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs.
+    pub async fn synced(&self) -> Result<(), Degraded> {
+        match &self.durable {
+            None => Ok(()),
+            Some(durable) => patiently(durable.synced()).await,
+        }
+    }
+
+    /// Whether what is made is also kept.
+    pub fn health(&self) -> StoreHealth {
+        let health = |durable: &Arc<Durable>| durable.health();
+        self.durable.as_ref().map_or(StoreHealth::Ok, health)
+    }
+}
+
+/// Moves the folder out of the way, over what was set aside before.
+fn set_aside(folder: &Path) -> io::Result<PathBuf> {
+    let aside = folder.with_extension("damaged");
+    match std::fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => std::fs::rename(folder, &aside)?,
+    }
+    Ok(aside)
+}
+
+async fn patiently(settled: impl Future<Output = Result<(), Degraded>>) -> Result<(), Degraded> {
+    let over = tokio::time::timeout(PATIENCE, settled).await;
+    over.unwrap_or(Err(Degraded::Slow))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Memory and disk together, restarts between.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::page::{Content, Digest, Freshness, Tag, Timestamp, judge};
+use crate::store::conformance::{document, entry, told};
+
+fn open(folder: &Path, memory: usize) -> Arc<Tiers> {
+    let config = Config {
+        memory,
+        folder: Some(folder.to_owned()),
+        disk: None,
+    };
+    Tiers::open(config, Arc::new(Metrics::new())).unwrap()
+}
+
+/// An entry made from data read now.
+fn made(tiers: &Tiers, path: &str, generated: u64) -> Arc<Entry> {
+    let mut entry = document(path, generated, &"text ".repeat(200));
+    entry.stamp.sequence = tiers.sequence();
+    Arc::new(entry)
+}
+
+fn key(path: &str) -> PageKey {
+    PageKey::new(path, &[])
+}
+
+#[tokio::test]
+async fn what_memory_gives_up_is_found_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let weight = document("/00", 1, &"text ".repeat(200)).weight();
+    let tiers = open(folder.path(), weight * 5);
+    for number in 0..50 {
+        tiers.put(made(&tiers, &format!("/{number:02}"), number));
+    }
+    let cold: Vec<PageKey> = (0..50)
+        .map(|number| key(&format!("/{number:02}")))
+        .collect();
+    assert!(tiers.get_hot(&cold[0]).is_none());
+    for key in &cold {
+        assert_eq!(told(tiers.find(key).await), told(tiers.get_hot(key)));
+        assert!(tiers.get_hot(key).is_some());
+    }
+    assert_eq!(tiers.list("/", 99).await.len(), 50);
+    assert!(tiers.find(&key("/none")).await.is_none());
+    assert!(tiers.reading.lock().is_empty());
+}
+
+#[tokio::test]
+async fn those_who_ask_at_once_share_one_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = open(folder.path(), 1 << 20);
+    tiers.put(made(&tiers, "/a", 1));
+    tiers.synced().await.unwrap();
+    drop(tiers);
+    let tiers = open(folder.path(), 1 << 20);
+    let asked = (0..20).map(|_| {
+        let tiers = tiers.clone();
+        async move { tiers.find(&key("/a")).await.unwrap() }
+    });
+    let found = futures_util::future::join_all(asked).await;
+    assert!(found.iter().all(|entry| Arc::ptr_eq(entry, &found[0])));
+    assert_eq!(tiers.health(), StoreHealth::Ok);
+}
+
+#[tokio::test]
+async fn a_slow_read_never_brings_back_what_was_changed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = open(folder.path(), 1 << 20);
+    let old = made(&tiers, "/a", 1);
+    let begin = || {
+        let (tell, reading) = watch::channel(None);
+        tiers.reading.lock().insert(key("/a"), reading);
+        tell
+    };
+    let tell = begin();
+    tiers.put(made(&tiers, "/a", 2));
+    let read = tiers.arrived(&key("/a"), Some(old.clone()), &tell);
+    assert!(matches!(read, Read::Overtaken));
+    let hot = tiers.get_hot(&key("/a")).unwrap();
+    assert_eq!(hot.stamp.generated.as_millis(), 2);
+    let tell = begin();
+    tiers.remove(&key("/a"));
+    tiers.arrived(&key("/a"), Some(old.clone()), &tell);
+    assert!(tiers.get_hot(&key("/a")).is_none());
+    assert!(tiers.find(&key("/a")).await.is_none());
+    let tell = begin();
+    tiers.remove_route("/posts/[id]").await;
+    tiers.arrived(&key("/a"), Some(old), &tell);
+    assert!(tiers.find(&key("/a")).await.is_none());
+}
+
+#[tokio::test]
+async fn invalidations_hold_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = open(folder.path(), 1 << 20);
+    tiers.put(made(&tiers, "/before", 1));
+    tiers.put(made(&tiers, "/purged", 1));
+    tiers.raise([Mark::Tag(Tag::new("posts").unwrap())]).await;
+    tiers.put(made(&tiers, "/after", 2));
+    tiers.mark([Mark::Purge(key("/purged"))]);
+    tiers.remove(&key("/purged"));
+    tiers.synced().await.unwrap();
+    let sequence = tiers.sequence();
+    drop(tiers);
+    let tiers = open(folder.path(), 1 << 20);
+    assert_eq!(tiers.sequence(), sequence);
+    let why = async |path: &str| {
+        let entry = tiers.find(&key(path)).await.unwrap();
+        tiers.why(&entry.key, &entry.stamp)
+    };
+    assert!(matches!(why("/before").await, Some(Why::Tag(_))));
+    assert_eq!(why("/after").await, None);
+    assert!(tiers.find(&key("/purged")).await.is_none());
+    assert!(tiers.purged_since(&key("/purged"), sequence - 1));
+    tiers.raise([Mark::Path(key("/after"))]).await;
+    assert_eq!(why("/after").await, Some(Why::Path));
+}
+
+#[tokio::test]
+async fn an_entry_from_ahead_of_the_site_counts_as_invalidated() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = open(folder.path(), 1 << 20);
+    let tag = || [Mark::Tag(Tag::new("posts").unwrap())];
+    tiers.raise(tag()).await;
+    let mut ahead = document("/a", 1, "text");
+    ahead.stamp.sequence = 5;
+    tiers.put(Arc::new(ahead));
+    tiers.synced().await.unwrap();
+    drop(tiers);
+    let tiers = open(folder.path(), 1 << 20);
+    let entry = tiers.find(&key("/a")).await.unwrap();
+    assert!(tiers.why(&entry.key, &entry.stamp).is_some());
+}
+
+#[tokio::test]
+async fn age_counts_from_the_making_whatever_the_clock_says_at_a_restart() {
+    const NOON: u64 = 1_700_000_000_000;
+    const HOUR: u64 = 3_600_000;
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = open(folder.path(), 1 << 20);
+    tiers.put(made(&tiers, "/a", NOON));
+    tiers.put(Arc::new(entry("/gone", NOON, Content::NotFound)));
+    tiers.synced().await.unwrap();
+    drop(tiers);
+    let tiers = open(folder.path(), 1 << 20);
+    for path in ["/a", "/gone"] {
+        let entry = tiers.find(&key(path)).await.unwrap();
+        let at = |now| {
+            let (now, owner) = (Timestamp::from_millis(now), Digest::of(b"module"));
+            judge(
+                &entry.stamp,
+                now,
+                owner,
+                Duration::from_secs(1_000_000),
+                None,
+            )
+        };
+        let fresh_for = |millis| Freshness::Fresh(Some(Duration::from_millis(millis)));
+        assert_eq!(at(NOON + 1_000), fresh_for(62_000));
+        assert_eq!(at(NOON + HOUR), Freshness::Stale(Why::Age));
+        assert_eq!(at(NOON - HOUR), Freshness::Stale(Why::Clock));
+    }
+}
+
+#[tokio::test]
+async fn without_a_folder_everything_is_in_memory() {
+    let config = Config {
+        memory: 1 << 20,
+        folder: None,
+        disk: None,
+    };
+    let tiers = Tiers::open(config, Arc::new(Metrics::new())).unwrap();
+    tiers.put(made(&tiers, "/a", 1));
+    tiers.raise([Mark::Path(key("/a"))]).await;
+    tiers.persisted().await.unwrap();
+    tiers.synced().await.unwrap();
+    assert!(tiers.find(&key("/a")).await.is_some());
+    assert_eq!(tiers.list("", 9).await.len(), 1);
+    assert_eq!(tiers.remove_route("/posts/[id]").await, 1);
+    assert!(tiers.find(&key("/a")).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_folder_is_set_aside_and_the_site_starts() {
+    let site = tempfile::tempdir().unwrap();
+    let folder = site.path().join("store");
+    for _ in 0..2 {
+        let tiers = open(&folder, 1 << 20);
+        tiers.put(made(&tiers, "/a", 1));
+        tiers.synced().await.unwrap();
+        drop(tiers);
+        std::fs::write(folder.join("format"), "no format of ours").unwrap();
+        let tiers = open(&folder, 1 << 20);
+        assert!(tiers.find(&key("/a")).await.is_none());
+        assert!(site.path().join("store.damaged/pages").exists());
+    }
+}
