@@ -10,8 +10,10 @@
 
 mod backoff;
 mod flight;
+mod generation;
 mod make;
 mod queue;
+mod reader;
 mod served;
 #[cfg(test)]
 mod tests;
@@ -25,15 +27,13 @@ use tokio::sync::Semaphore;
 
 pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
 
-use crate::page::{
-    Cause, Entry, Failure, Freshness, Page, PageKey, Revalidate, Tag, Timestamp, Why, judge,
-};
+use crate::page::{Cause, Entry, Freshness, Page, PageKey, Tag, Timestamp, Why, judge};
 use crate::store::{Mark, StoreHealth, Tiers};
-use crate::telemetry::metrics::{Ending, Metrics, Verdict};
-use crate::telemetry::{Clock, Incidents, Subject};
+use crate::telemetry::metrics::{Metrics, Verdict};
+use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
-use flight::{Claim, Flights, Landing, Permit, Wait};
-use queue::{Full, Priority, Queue, Slot, Ticket};
+use flight::Flights;
+use queue::{Priority, Queue};
 
 /// How much is made at once.
 #[derive(Debug, Clone)]
@@ -230,114 +230,6 @@ impl Inner {
         }
     }
 
-    async fn serve(self: &Arc<Self>, ask: Ask, patience: Patience) -> Result<Served, Refused> {
-        let Some(entry) = self.parts.store.find(&ask.key).await else {
-            return match patience {
-                Patience::Wait => self.first(ask).await,
-                Patience::Shell => self.shell(ask).await,
-            };
-        };
-        match self.judge(&ask.page, &entry) {
-            Freshness::Fresh(ttl) => Ok(Served::Hit { entry, ttl }),
-            Freshness::Stale(why) => Ok(self.stale(ask, entry, why)),
-            Freshness::Expired(why) => Ok(self.expired(ask, entry, why).await),
-        }
-    }
-
-    /// There is no entry: the reader waits for one.
-    async fn first(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
-        let least = self.parts.store.path_mark(&ask.key);
-        let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::FirstRequest);
-        let entry = self.landed(wait, self.config.wait).await?;
-        Ok(self.rendered(ask, entry, !led))
-    }
-
-    /// There is no entry: the reader gets the shell, and a reload finds the page.
-    async fn shell(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
-        let module = ask.page.renderer.module();
-        if let Some(failure) = self
-            .backoffs
-            .holds(&ask.key, module, self.parts.clock.now())
-        {
-            // Another shell would only have the reader reload for ever.
-            return Err(Refused::Failed(failure));
-        }
-        let least = self.parts.store.path_mark(&ask.key);
-        self.launch(ask.clone(), least, Priority::OnDemand, Cause::FirstRequest);
-        let slot = self.place_for_shell(&ask).await?;
-        let context = make::context(&ask, Cause::FirstRequest);
-        let drawn = ask.page.renderer.shell(&context).await;
-        drop(slot);
-        match drawn {
-            Ok(shell) => Ok(Served::Shell(Arc::new(shell))),
-            Err(failure) => {
-                self.report(&ask, Cause::FirstRequest, &Arc::new(failure));
-                self.first(ask).await
-            }
-        }
-    }
-
-    /// A place to draw a shell, for which a reader waits no longer than for that of a page.
-    async fn place_for_shell(&self, ask: &Ask) -> Result<Slot, Refused> {
-        let ticket = Arc::new(Ticket::new(Priority::Reader));
-        let places = ask.page.policy.concurrency;
-        let entered = self.queue.enter(&ticket, &ask.page.route, places);
-        match tokio::time::timeout(self.config.wait, entered).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(Full)) | Err(_) => Err(self.overloaded()),
-        }
-    }
-
-    /// The entry is shown at once; it is made anew unless it failed a moment ago.
-    fn stale(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
-        let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
-        let renewal = if self.backoffs.holds(&ask.key, module, now).is_some() {
-            Renewal::BackOff
-        } else {
-            let least = self.parts.store.path_mark(&ask.key);
-            match self.launch(ask, least, Priority::Background, Cause::Stale) {
-                (_, true) => Renewal::Started,
-                (_, false) => Renewal::Collapsed,
-            }
-        };
-        Served::Stale {
-            entry,
-            why,
-            renewal,
-        }
-    }
-
-    /// The entry is too old to show, unless the attempt to make it anew fails.
-    async fn expired(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
-        let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
-        if self.backoffs.holds(&ask.key, module, now).is_some() {
-            return Served::Stale {
-                entry,
-                why,
-                renewal: Renewal::BackOff,
-            };
-        }
-        let least = self.parts.store.path_mark(&ask.key);
-        let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::Stale);
-        match self.landed(wait, self.config.wait).await {
-            Ok(made) => self.rendered(ask, made, !led),
-            Err(Refused::Failed(failure)) => Served::LastGood { entry, failure },
-            Err(_) => Served::Stale {
-                entry,
-                why,
-                renewal: Renewal::Collapsed,
-            },
-        }
-    }
-
-    /// What was waited for, unless it was invalidated or overtaken by another module meanwhile.
-    fn rendered(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, collapsed: bool) -> Served {
-        match self.judge(&ask.page, &entry) {
-            Freshness::Fresh(_) => Served::Rendered { entry, collapsed },
-            Freshness::Stale(why) | Freshness::Expired(why) => self.stale(ask, entry, why),
-        }
-    }
-
     async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {
         let key = ask.key.clone();
         // Never closed, so always held.
@@ -349,121 +241,5 @@ impl Inner {
         let least = self.parts.store.path_mark(&key);
         let (wait, _) = self.launch(ask, least, Priority::Background, Cause::Build);
         (key, self.landed(wait, Duration::MAX).await.map(|_| true))
-    }
-
-    /// Joins or starts a generation that reads its data after the invalidation `least`; whether
-    /// it was started.
-    fn launch(
-        self: &Arc<Self>,
-        ask: Ask,
-        least: u64,
-        priority: Priority,
-        cause: Cause,
-    ) -> (Wait, bool) {
-        match self.flights.claim(&ask.key, least, priority) {
-            Claim::Follow(wait) => (wait, false),
-            Claim::Lead(permit) => {
-                let wait = permit.wait();
-                self.parts
-                    .runtime
-                    .spawn(self.clone().fly(permit, ask, cause));
-                (wait, true)
-            }
-        }
-    }
-
-    fn overloaded(&self) -> Refused {
-        let retry_after = self.config.wait.max(Duration::from_secs(1));
-        Refused::Overloaded { retry_after }
-    }
-
-    async fn landed(&self, mut wait: Wait, patience: Duration) -> Result<Arc<Entry>, Refused> {
-        if tokio::time::timeout(patience, wait.begun()).await.is_err() {
-            return Err(self.overloaded());
-        }
-        match wait.landed().await {
-            Landing::Stored(entry) => Ok(entry),
-            Landing::Failed(failure) => Err(Refused::Failed(failure)),
-            Landing::Overloaded => Err(self.overloaded()),
-        }
-    }
-
-    /// One generation, from its turn to its landing.
-    async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause) {
-        permit.turn().await;
-        let places = ask.page.policy.concurrency;
-        let entered = self
-            .queue
-            .enter(permit.ticket(), &ask.page.route, places)
-            .await;
-        let Ok(slot) = entered else {
-            return permit.land(|| Landing::Overloaded);
-        };
-        let sequence = permit.begin(|| self.parts.store.sequence());
-        let previous = self.parts.store.find(&ask.key).await;
-        let clock = &self.parts.clock;
-        let started = tokio::time::Instant::now();
-        let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
-        drop(slot);
-        self.parts
-            .metrics
-            .generation_seconds
-            .observe(started.elapsed().as_secs_f64());
-        let made = made.map(Arc::new).map_err(Arc::new);
-        let outcome = made
-            .as_ref()
-            .map_or_else(|f| f.kind.as_str(), |e| e.content.as_str());
-        let ending = Ending {
-            cause: cause.as_str(),
-            outcome,
-        };
-        self.parts.metrics.generations.get_or_create(&ending).inc();
-        if let Err(failure) = &made {
-            self.report(&ask, cause, failure);
-        }
-        let lifetime = previous.map(|entry| entry.stamp.revalidate);
-        permit.land(|| self.settle(&ask, sequence, lifetime, made));
-    }
-
-    /// Stores what came out. Nobody can claim or purge the page meanwhile. `lifetime` is that of
-    /// the last good page.
-    fn settle(
-        &self,
-        ask: &Ask,
-        sequence: u64,
-        lifetime: Option<Revalidate>,
-        made: Result<Arc<Entry>, Arc<Failure>>,
-    ) -> Landing {
-        match made {
-            Ok(entry) => {
-                self.backoffs.forget(&ask.key);
-                if !self.parts.store.purged_since(&ask.key, sequence) {
-                    self.parts.store.put(entry.clone());
-                }
-                Landing::Stored(entry)
-            }
-            Err(failure) => {
-                let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
-                let revalidate = lifetime.unwrap_or(ask.page.policy.revalidate);
-                let jitter = fastrand::f64();
-                self.backoffs
-                    .failed(&ask.key, module, revalidate, now, &failure, jitter);
-                Landing::Failed(failure)
-            }
-        }
-    }
-
-    fn report(&self, ask: &Ask, cause: Cause, failure: &Arc<Failure>) {
-        let subject = Subject::Generation {
-            route: ask.page.route.clone(),
-            path: ask.key.to_string(),
-            module: ask.page.renderer.module().short(),
-            cause: cause.as_str(),
-        };
-        let (kind, message) = (failure.kind.as_str(), failure.to_string());
-        let now = self.parts.clock.now();
-        self.parts
-            .incidents
-            .record(now, subject, kind, message, Some(failure.clone()));
     }
 }

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::page::{
-    Content, Context, Cost, Digest, Document, FailureKind, Fallback, Generation, Lifetime, Outcome,
-    Param, PathList, Pending, Policy, Props, Render, Revalidate,
+    Content, Context, Cost, Digest, Document, Failure, FailureKind, Fallback, Generation, Lifetime,
+    Outcome, Param, PathList, Pending, Policy, Props, Render, Revalidate,
 };
 use crate::store;
 

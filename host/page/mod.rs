@@ -2,27 +2,31 @@
 //!
 //! Everything here is a value or a rule. Nothing does I/O, awaits or reads a clock.
 
+mod cost;
 mod digest;
 mod document;
 mod encoding;
 mod entry;
 mod failure;
 mod freshness;
+mod head;
 mod key;
 mod render;
 mod tag;
 mod time;
 
+pub use cost::{Cost, Fetch};
 pub use digest::Digest;
 pub use document::{Document, Rejected, check_redirect};
-pub use encoding::{Coding, Head, Payload, Variant};
+pub use encoding::{Coding, Payload, Variant};
 pub use entry::{Content, Entry};
 pub use failure::{Failure, FailureKind, Frame};
 pub use freshness::{Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge};
+pub use head::Head;
 pub use key::PageKey;
 pub use render::{
-    Cause, Context, Cost, Fallback, Fetch, Generation, Lifetime, Outcome, Page, Param, PathList,
-    Pending, Props, Render,
+    Cause, Context, Fallback, Generation, Lifetime, Outcome, Page, Param, PathList, Pending, Props,
+    Render,
 };
 pub use tag::{Tag, TagError};
 pub use time::Timestamp;

@@ -1,0 +1,133 @@
+//! One generation: joined or started, run in a task of its own, landed, stored or told of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flight::{Claim, Landing, Permit, Wait};
+use super::queue::Priority;
+use super::{Ask, Inner, Refused, make};
+use crate::page::{Cause, Entry, Failure, Revalidate};
+use crate::telemetry::Subject;
+use crate::telemetry::metrics::Ending;
+
+impl Inner {
+    /// Joins or starts a generation that reads its data after the invalidation `least`; whether
+    /// it was started.
+    pub(super) fn launch(
+        self: &Arc<Self>,
+        ask: Ask,
+        least: u64,
+        priority: Priority,
+        cause: Cause,
+    ) -> (Wait, bool) {
+        match self.flights.claim(&ask.key, least, priority) {
+            Claim::Follow(wait) => (wait, false),
+            Claim::Lead(permit) => {
+                let wait = permit.wait();
+                self.parts
+                    .runtime
+                    .spawn(self.clone().fly(permit, ask, cause));
+                (wait, true)
+            }
+        }
+    }
+
+    pub(super) fn overloaded(&self) -> Refused {
+        let retry_after = self.config.wait.max(Duration::from_secs(1));
+        Refused::Overloaded { retry_after }
+    }
+
+    pub(super) async fn landed(
+        &self,
+        mut wait: Wait,
+        patience: Duration,
+    ) -> Result<Arc<Entry>, Refused> {
+        if tokio::time::timeout(patience, wait.begun()).await.is_err() {
+            return Err(self.overloaded());
+        }
+        match wait.landed().await {
+            Landing::Stored(entry) => Ok(entry),
+            Landing::Failed(failure) => Err(Refused::Failed(failure)),
+            Landing::Overloaded => Err(self.overloaded()),
+        }
+    }
+
+    /// One generation, from its turn to its landing.
+    async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause) {
+        permit.turn().await;
+        let places = ask.page.policy.concurrency;
+        let entered = self
+            .queue
+            .enter(permit.ticket(), &ask.page.route, places)
+            .await;
+        let Ok(slot) = entered else {
+            return permit.land(|| Landing::Overloaded);
+        };
+        let sequence = permit.begin(|| self.parts.store.sequence());
+        let previous = self.parts.store.find(&ask.key).await;
+        let clock = &self.parts.clock;
+        let started = tokio::time::Instant::now();
+        let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
+        drop(slot);
+        self.parts
+            .metrics
+            .generation_seconds
+            .observe(started.elapsed().as_secs_f64());
+        let made = made.map(Arc::new).map_err(Arc::new);
+        let outcome = made
+            .as_ref()
+            .map_or_else(|f| f.kind.as_str(), |e| e.content.as_str());
+        let ending = Ending {
+            cause: cause.as_str(),
+            outcome,
+        };
+        self.parts.metrics.generations.get_or_create(&ending).inc();
+        if let Err(failure) = &made {
+            self.report(&ask, cause, failure);
+        }
+        let lifetime = previous.map(|entry| entry.stamp.revalidate);
+        permit.land(|| self.settle(&ask, sequence, lifetime, made));
+    }
+
+    /// Stores what came out. Nobody can claim or purge the page meanwhile. `lifetime` is that of
+    /// the last good page.
+    fn settle(
+        &self,
+        ask: &Ask,
+        sequence: u64,
+        lifetime: Option<Revalidate>,
+        made: Result<Arc<Entry>, Arc<Failure>>,
+    ) -> Landing {
+        match made {
+            Ok(entry) => {
+                self.backoffs.forget(&ask.key);
+                if !self.parts.store.purged_since(&ask.key, sequence) {
+                    self.parts.store.put(entry.clone());
+                }
+                Landing::Stored(entry)
+            }
+            Err(failure) => {
+                let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
+                let revalidate = lifetime.unwrap_or(ask.page.policy.revalidate);
+                let jitter = fastrand::f64();
+                self.backoffs
+                    .failed(&ask.key, module, revalidate, now, &failure, jitter);
+                Landing::Failed(failure)
+            }
+        }
+    }
+
+    pub(super) fn report(&self, ask: &Ask, cause: Cause, failure: &Arc<Failure>) {
+        let subject = Subject::Generation {
+            route: ask.page.route.clone(),
+            path: ask.key.to_string(),
+            module: ask.page.renderer.module().short(),
+            cause: cause.as_str(),
+        };
+        let (kind, message) = (failure.kind.as_str(), failure.to_string());
+        let now = self.parts.clock.now();
+        self.parts
+            .incidents
+            .record(now, subject, kind, message, Some(failure.clone()));
+    }
+}

@@ -1,0 +1,121 @@
+//! What a reader gets: an entry in whichever state it is, the shell, or the first page.
+
+use std::sync::Arc;
+
+use super::queue::{Full, Priority, Slot, Ticket};
+use super::{Ask, Inner, Patience, Refused, Renewal, Served, make};
+use crate::page::{Cause, Entry, Freshness, Why};
+
+impl Inner {
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        ask: Ask,
+        patience: Patience,
+    ) -> Result<Served, Refused> {
+        let Some(entry) = self.parts.store.find(&ask.key).await else {
+            return match patience {
+                Patience::Wait => self.first(ask).await,
+                Patience::Shell => self.shell(ask).await,
+            };
+        };
+        match self.judge(&ask.page, &entry) {
+            Freshness::Fresh(ttl) => Ok(Served::Hit { entry, ttl }),
+            Freshness::Stale(why) => Ok(self.stale(ask, entry, why)),
+            Freshness::Expired(why) => Ok(self.expired(ask, entry, why).await),
+        }
+    }
+
+    /// There is no entry: the reader waits for one.
+    async fn first(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
+        let least = self.parts.store.path_mark(&ask.key);
+        let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::FirstRequest);
+        let entry = self.landed(wait, self.config.wait).await?;
+        Ok(self.rendered(ask, entry, !led))
+    }
+
+    /// There is no entry: the reader gets the shell, and a reload finds the page.
+    async fn shell(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
+        let module = ask.page.renderer.module();
+        if let Some(failure) = self
+            .backoffs
+            .holds(&ask.key, module, self.parts.clock.now())
+        {
+            // Another shell would only have the reader reload for ever.
+            return Err(Refused::Failed(failure));
+        }
+        let least = self.parts.store.path_mark(&ask.key);
+        self.launch(ask.clone(), least, Priority::OnDemand, Cause::FirstRequest);
+        let slot = self.place_for_shell(&ask).await?;
+        let context = make::context(&ask, Cause::FirstRequest);
+        let drawn = ask.page.renderer.shell(&context).await;
+        drop(slot);
+        match drawn {
+            Ok(shell) => Ok(Served::Shell(Arc::new(shell))),
+            Err(failure) => {
+                self.report(&ask, Cause::FirstRequest, &Arc::new(failure));
+                self.first(ask).await
+            }
+        }
+    }
+
+    /// A place to draw a shell, for which a reader waits no longer than for that of a page.
+    async fn place_for_shell(&self, ask: &Ask) -> Result<Slot, Refused> {
+        let ticket = Arc::new(Ticket::new(Priority::Reader));
+        let places = ask.page.policy.concurrency;
+        let entered = self.queue.enter(&ticket, &ask.page.route, places);
+        match tokio::time::timeout(self.config.wait, entered).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(Full)) | Err(_) => Err(self.overloaded()),
+        }
+    }
+
+    /// The entry is shown at once; it is made anew unless it failed a moment ago.
+    fn stale(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
+        let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
+        let renewal = if self.backoffs.holds(&ask.key, module, now).is_some() {
+            Renewal::BackOff
+        } else {
+            let least = self.parts.store.path_mark(&ask.key);
+            match self.launch(ask, least, Priority::Background, Cause::Stale) {
+                (_, true) => Renewal::Started,
+                (_, false) => Renewal::Collapsed,
+            }
+        };
+        Served::Stale {
+            entry,
+            why,
+            renewal,
+        }
+    }
+
+    /// The entry is too old to show, unless the attempt to make it anew fails.
+    async fn expired(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
+        let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
+        if self.backoffs.holds(&ask.key, module, now).is_some() {
+            return Served::Stale {
+                entry,
+                why,
+                renewal: Renewal::BackOff,
+            };
+        }
+        let least = self.parts.store.path_mark(&ask.key);
+        let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::Stale);
+        match self.landed(wait, self.config.wait).await {
+            Ok(made) => self.rendered(ask, made, !led),
+            Err(Refused::Failed(failure)) => Served::LastGood { entry, failure },
+            Err(_) => Served::Stale {
+                entry,
+                why,
+                renewal: Renewal::Collapsed,
+            },
+        }
+    }
+
+    /// What was waited for, unless it was invalidated or overtaken by another module meanwhile.
+    fn rendered(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, collapsed: bool) -> Served {
+        match self.judge(&ask.page, &entry) {
+            Freshness::Fresh(_) => Served::Rendered { entry, collapsed },
+            Freshness::Stale(why) | Freshness::Expired(why) => self.stale(ask, entry, why),
+        }
+    }
+}
