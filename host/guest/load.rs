@@ -15,13 +15,13 @@ use wit_component::ComponentEncoder;
 
 use super::artifact::{Compiled, Fingerprint};
 use super::bindings::exports::wisr::page::{page, paths};
+use super::dry_run::dry_run;
 use super::engine::Engine;
 use super::limits::MODULE_BYTES;
 use super::meter::words;
 use super::module::{
     ApiExports, LoadError, Module, ModuleKind, PageExports, Role, incoming_handler,
 };
-use super::run::dry_run;
 use super::sandbox::State;
 use super::trap::{self, brief, story};
 use crate::page::Digest;

@@ -17,6 +17,7 @@ mod api;
 mod artifact;
 mod bindings;
 mod convert;
+mod dry_run;
 mod engine;
 mod grants;
 mod limits;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use wasmtime::component::Instance;
 
 use super::engine::Engine;
-use super::limits::{CALL_BYTES, DRY_RUN, Limits};
+use super::limits::Limits;
 use super::meter::{Cut, Meter};
-use super::module::{ApiExports, LoadError, Module, PageExports, Role};
+use super::module::Module;
 use super::outbound::Session;
 use super::sandbox::{Fittings, Sandbox};
 use super::sink::Journal;
-use super::trap::{Stop, brief, story};
+use super::trap::{Stop, brief};
 use crate::page::{Cost, Failure};
 
 /// What is to run, and with what.
@@ -121,41 +121,4 @@ impl Run<'_> {
             }
         }
     }
-}
-
-/// Starts a module once, with nothing granted, to see that it starts and what its exports are:
-/// wasmtime compares types only then.
-///
-/// # Errors
-/// [`LoadError::WrongTypes`] or [`LoadError::StartUp`].
-pub(super) async fn dry_run(engine: &Engine, module: &Module) -> Result<(), LoadError> {
-    let order = Order {
-        engine,
-        module,
-        limits: &DRY_RUN,
-        route: Arc::from(module.digest().short()),
-        settings: Arc::default(),
-        bound: CALL_BYTES,
-    };
-    let mut run = order.start(|_| None).await;
-    let ended = run.meter().run(DRY_RUN.wall, check_types(&mut run)).await;
-    match run.end(ended) {
-        Ok((checked, _)) => checked,
-        Err(failure) => Err(LoadError::StartUp(failure)),
-    }
-}
-
-async fn check_types(run: &mut Run<'_>) -> Result<Result<(), LoadError>, Stop> {
-    let instance = run.instantiate().await?;
-    let store = &mut run.sandbox.store;
-    let checked = match run.order.module.role() {
-        Role::Page(PageExports { page, paths }) => {
-            page.load(&mut *store, &instance).and_then(|_| match paths {
-                Some(paths) => paths.load(store, &instance).map(drop),
-                None => Ok(()),
-            })
-        }
-        Role::Api(ApiExports(handler)) => handler.load(store, &instance).map(drop),
-    };
-    Ok(checked.map_err(|error| LoadError::WrongTypes(story(&error))))
 }

@@ -17,8 +17,7 @@ use super::api::ApiRouted;
 use super::folder::{Found, MODULE_BYTES, Mark};
 use super::listing::Listing;
 use super::releases::Config;
-use super::routed::{RouteConfig, Routed};
-use super::state::Route;
+use super::routed::{Route, RouteConfig, Routed};
 use super::trial::Trial;
 
 /// What a route is made with.

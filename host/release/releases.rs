@@ -19,9 +19,9 @@ use crate::telemetry::{Clock, Incidents, Subject};
 use super::folder::{FolderError, Snapshot};
 use super::load::{Loaded, Loader};
 use super::plan::{Known, Patience, Plan, needs_second_look, plan, seat};
-use super::routed::RouteConfig;
+use super::routed::{Route, RouteConfig};
 use super::routes::{Refusal, Release};
-use super::state::{Route, State};
+use super::state::State;
 
 /// Modules read and loaded at once: enough to overlap disk and compiler.
 const LOADS: usize = 4;

@@ -9,6 +9,7 @@ use crate::guest::{Limits, Module};
 use crate::page::{Fallback, Page, Param, Policy};
 use crate::route::{Path, Pattern};
 
+use super::api::ApiRouted;
 use super::listing::{Listing, Place};
 use super::trial::Trial;
 
@@ -43,6 +44,13 @@ pub struct Routed {
     pub listing: Listing,
     /// Whether it has rendered anything yet.
     pub(super) trial: Arc<Trial>,
+}
+
+/// A route of either kind. A file's kind never changes: its place decides it.
+#[derive(Clone)]
+pub(super) enum Route {
+    Page(Arc<Routed>),
+    Api(Arc<ApiRouted>),
 }
 
 /// What a reader of a path may get that a route matches.
@@ -92,5 +100,14 @@ impl Routed {
     /// again, so this may take for ever.
     pub async fn ready(&self) {
         self.listing.ready().await;
+    }
+}
+
+impl Route {
+    pub(super) fn module(&self) -> &Module {
+        match self {
+            Route::Page(routed) => &routed.module,
+            Route::Api(routed) => &routed.module,
+        }
     }
 }

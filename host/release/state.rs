@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::guest::Module;
 use crate::page::Timestamp;
 use crate::route::Pattern;
 
@@ -13,7 +12,7 @@ use super::api::ApiRouted;
 use super::folder::Mark;
 use super::load::{Loaded, Retry};
 use super::plan::{Candidate, Known};
-use super::routed::Routed;
+use super::routed::{Route, Routed};
 use super::routes::Refusal;
 
 /// When a module is tried again whose failure may have been the machine's.
@@ -28,13 +27,6 @@ pub(super) struct State {
     /// The device that the folder was on when it was last read.
     pub(super) device: Option<u64>,
     pub(super) problem: Option<String>,
-}
-
-/// A route of either kind. A file's kind never changes: its place decides it.
-#[derive(Clone)]
-pub(super) enum Route {
-    Page(Arc<Routed>),
-    Api(Arc<ApiRouted>),
 }
 
 /// A file as the last passes left it.
@@ -131,15 +123,6 @@ impl State {
             })
         };
         self.files.iter().filter_map(candidate).collect()
-    }
-}
-
-impl Route {
-    pub(super) fn module(&self) -> &Module {
-        match self {
-            Route::Page(routed) => &routed.module,
-            Route::Api(routed) => &routed.module,
-        }
     }
 }
 
