@@ -6,19 +6,43 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 
 use crate::isr::{Ask, Patience};
+use crate::page::PageKey;
 use crate::release::{Admission, Release, Routed};
 use crate::route::Path;
 
-/// A page that a path leads to.
-pub(super) struct Located {
-    pub(super) routed: Arc<Routed>,
-    pub(super) ask: Ask,
+/// A page that a path leads to. Borrowed: a hit needs no more of it than its key.
+pub(super) struct Located<'a> {
+    pub(super) routed: &'a Arc<Routed>,
+    path: &'a Path,
+    query: Vec<(String, String)>,
     /// What a reader gets who finds no entry.
     pub(super) patience: Patience,
 }
 
+impl Located<'_> {
+    /// What the page is kept under.
+    pub(super) fn key(&self) -> PageKey {
+        PageKey::new(self.path.as_str(), &self.query)
+    }
+
+    /// What to ask the cache for.
+    pub(super) fn ask(self) -> Ask {
+        let params = self.routed.pattern.params_of(self.path);
+        Ask::new(
+            self.routed.page.clone(),
+            self.path.as_str(),
+            params,
+            self.query,
+        )
+    }
+}
+
 /// The best route that has the page; the query counts as far as that route allows it.
-pub(super) fn locate(release: &Release, path: &Path, query: Option<&str>) -> Option<Located> {
+pub(super) fn locate<'a>(
+    release: &'a Release,
+    path: &'a Path,
+    query: Option<&str>,
+) -> Option<Located<'a>> {
     release.table.matches(path).find_map(|found| {
         let routed = found.value;
         let patience = match routed.admits(path) {
@@ -28,8 +52,9 @@ pub(super) fn locate(release: &Release, path: &Path, query: Option<&str>) -> Opt
         };
         let query = query.map_or_else(Vec::new, |query| allowed(query, &routed.config.query));
         Some(Located {
-            routed: routed.clone(),
-            ask: Ask::new(routed.page.clone(), path.as_str(), found.params, query),
+            routed,
+            path,
+            query,
             patience,
         })
     })

@@ -135,8 +135,9 @@ impl Site {
                 }
             })
             .and_then(|page| Path::parse(&page).ok());
-        let located =
-            page.and_then(|page| locate(&self.releases.load(), &page, request.uri().query()));
+        let release = self.releases.load();
+        let query = request.uri().query();
+        let located = page.as_ref().and_then(|page| locate(&release, page, query));
         self.find(located, Face::Data, request)
     }
 
@@ -152,7 +153,7 @@ impl Site {
 
     fn find(
         self: &Arc<Self>,
-        located: Option<Located>,
+        located: Option<Located<'_>>,
         face: Face,
         request: Request<Incoming>,
     ) -> Answer {
@@ -170,13 +171,14 @@ impl Site {
                 Face::Data => Problem::Method.json(),
             });
         }
-        if let Some(served) = self.isr.hit(&located.routed.page, &located.ask.key)
+        if let Some(served) = self.isr.hit(&located.routed.page, &located.key())
             && let Some(response) = self.at_once(&served, &located, face, &request)
         {
             return Answer::Now(response);
         }
+        let (patience, ask) = (located.patience, located.ask());
         self.later(request, async move |site, parts| {
-            site.wait(located, face, &parts).await
+            site.wait(ask, patience, face, &parts).await
         })
     }
 
@@ -184,7 +186,7 @@ impl Site {
     fn at_once(
         &self,
         served: &Served,
-        located: &Located,
+        located: &Located<'_>,
         face: Face,
         request: &Request<Incoming>,
     ) -> Option<Response<Body>> {
@@ -201,8 +203,14 @@ impl Site {
         }
     }
 
-    async fn wait(&self, located: Located, face: Face, parts: &Parts) -> Response<Body> {
-        let patience = match located.patience {
+    async fn wait(
+        &self,
+        ask: Ask,
+        patience: Patience,
+        face: Face,
+        parts: &Parts,
+    ) -> Response<Body> {
+        let patience = match patience {
             // A script asks for props, and a crawler for what it will index: a shell helps neither.
             _ if face == Face::Data || self.crawlers.sent(&parts.headers) => Patience::Wait,
             patience => patience,
@@ -211,14 +219,14 @@ impl Site {
             headers: &parts.headers,
             method: &parts.method,
         };
-        let served = match self.isr.serve(located.ask, patience).await {
+        let max_stale = ask.page.policy.max_stale;
+        let served = match self.isr.serve(ask, patience).await {
             Ok(served) => served,
             Err(refused) => return self.problem(&refused.into(), face, parts).await,
         };
         if let Served::Shell(shell) = &served {
             return reader.shell(shell);
         }
-        let max_stale = located.routed.page.policy.max_stale;
         let Some(showing) = Showing::of(&served, self.isr.now(), max_stale) else {
             return self.problem(&Problem::NotFound, face, parts).await;
         };

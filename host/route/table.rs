@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use crate::page::Param;
-
 use super::path::Path;
 use super::pattern::{Pattern, Segment};
 
@@ -20,8 +18,6 @@ pub struct Match<'a, T> {
     pub pattern: &'a Pattern,
     /// What the table holds for it.
     pub value: &'a T,
-    /// The route's parameters, decoded.
-    pub params: Vec<Param>,
 }
 
 /// Two routes that cannot be in one table.
@@ -125,11 +121,7 @@ impl<T> Table<T> {
                     Step::Into(node, depth) => node.expand(&segments, depth, &mut steps),
                     Step::Found(route) => {
                         let (pattern, value) = &self.entries[route];
-                        return Some(Match {
-                            pattern,
-                            value,
-                            params: pattern.params(&segments),
-                        });
+                        return Some(Match { pattern, value });
                     }
                 }
             }
@@ -278,7 +270,12 @@ mod tests {
         let table = table(&["/[a]/x/[...b]", "/y/[[...c]]"]);
         let params = |path: &str| {
             let path = Path::parse(path).unwrap();
-            let params = table.matches(&path).next().unwrap().params;
+            let params = table
+                .matches(&path)
+                .next()
+                .unwrap()
+                .pattern
+                .params_of(&path);
             let shown = params
                 .iter()
                 .map(|param| format!("{}={}", param.name, param.values.join("|")));
@@ -398,7 +395,8 @@ mod tests {
                 let found: Vec<&Pattern> = table.matches(&path).map(|found| found.pattern).collect();
                 prop_assert_eq!(&found, &expected);
                 for found in table.matches(&path) {
-                    prop_assert_eq!(found.pattern.path_of(&found.params), Ok(path.clone()));
+                    let params = found.pattern.params_of(&path);
+                    prop_assert_eq!(found.pattern.path_of(&params), Ok(path.clone()));
                 }
             }
         }

@@ -115,8 +115,8 @@ impl Endpoint<'_> {
                 let release = &release;
                 async move {
                     let located = locate(release, &target.path, target.query.as_deref());
-                    let done = match located {
-                        Some(located) => self.apply(located, mode, only_generated).await,
+                    let done = match located.map(Located::ask) {
+                        Some(ask) => self.apply(ask, mode, only_generated).await,
                         None => Done::UnknownRoute,
                     };
                     (target, done)
@@ -139,8 +139,8 @@ impl Endpoint<'_> {
         summary(&outcomes, results)
     }
 
-    async fn apply(&self, located: Located, mode: Mode, only_generated: bool) -> Done {
-        let Ask { key, .. } = &located.ask;
+    async fn apply(&self, ask: Ask, mode: Mode, only_generated: bool) -> Done {
+        let key = &ask.key;
         match mode {
             Mode::Stale => {
                 self.isr.invalidate_paths(std::slice::from_ref(key)).await;
@@ -148,7 +148,7 @@ impl Endpoint<'_> {
             }
             Mode::Purge if self.isr.purge(key).await => Done::Purged,
             Mode::Purge => Done::Absent,
-            Mode::Regenerate => match self.isr.revalidate(located.ask, only_generated).await {
+            Mode::Regenerate => match self.isr.revalidate(ask, only_generated).await {
                 Ok(_) => Done::Regenerated,
                 Err(Refused::NeverGenerated) => Done::NotGenerated,
                 Err(refused) => Done::Refused(refused),
@@ -167,14 +167,14 @@ impl Endpoint<'_> {
                     Some((path, query)) => (path, Some(query)),
                     None => (entry.key.as_str(), None),
                 };
-                locate(release, &Path::parse(path).ok()?, query)
+                locate(release, &Path::parse(path).ok()?, query).map(Located::ask)
             })
             .take(MAX_TAGGED)
-            .collect::<Vec<Located>>();
+            .collect::<Vec<Ask>>();
         stream::iter(tagged)
-            .map(async |located| {
-                let key = located.ask.key.to_string();
-                (key, self.apply(located, Mode::Regenerate, true).await)
+            .map(async |ask| {
+                let key = ask.key.to_string();
+                (key, self.apply(ask, Mode::Regenerate, true).await)
             })
             .buffered(AT_ONCE)
             .collect()
