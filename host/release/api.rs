@@ -15,7 +15,7 @@ use super::routed::RouteConfig;
 
 /// An API route of a release. While its file stays the same, releases share it.
 ///
-/// It is on no [`super::trial`]: what makes its module fail may be the request, so that whoever can
+/// It is on no `trial`: what makes its module fail may be the request, so that whoever can
 /// send requests could take a good module down.
 pub struct ApiRouted {
     /// The module's file, relative to the folder.

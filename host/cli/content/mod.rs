@@ -27,10 +27,10 @@ pub use server::serve;
 /// Lines of TOML between two lines `+++` at the head of a file become fields;
 /// `draft = true` hides it. Files are read at every request: save, and it is live.
 ///
-///   GET /                    the collections
-///   GET /<collection>        its items without their text: by `order`, else
+///   GET /                the collections
+///   GET /COLLECTION      its items without their text: by `order`, else
 ///                            the newest `date` first
-///   GET /<collection>/<id>   one item with its `body`
+///   GET /COLLECTION/ID   one item with its `body`
 ///
 /// Exit codes: 0 stopped by a signal, 1 failed, 2 usage.
 #[derive(Debug, Args)]
