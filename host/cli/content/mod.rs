@@ -29,7 +29,7 @@ pub use server::serve;
 ///
 ///   GET /                the collections
 ///   GET /COLLECTION      its items without their text: by `order`, else
-///                            the newest `date` first
+///                        the newest `date` first
 ///   GET /COLLECTION/ID   one item with its `body`
 ///
 /// Exit codes: 0 stopped by a signal, 1 failed, 2 usage.
