@@ -65,6 +65,14 @@ impl Inner {
         };
         let sequence = permit.begin(|| self.parts.store.sequence());
         let previous = self.parts.store.find(&ask.key).await;
+        if let Some(fresh) = previous
+            .as_ref()
+            .filter(|entry| self.is_fresh(&ask.page, entry))
+        {
+            // Another generation landed between the look at the entry and the claim.
+            let fresh = fresh.clone();
+            return permit.land(|| Landing::Stored(fresh));
+        }
         let clock = &self.parts.clock;
         let started = tokio::time::Instant::now();
         let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;

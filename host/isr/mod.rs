@@ -230,12 +230,16 @@ impl Inner {
         }
     }
 
+    fn is_fresh(&self, page: &Page, entry: &Entry) -> bool {
+        matches!(self.judge(page, entry), Freshness::Fresh(_))
+    }
+
     async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {
         let key = ask.key.clone();
         // Never closed, so always held.
         let _place = self.ahead.acquire().await;
         let entry = self.parts.store.find(&key).await;
-        if entry.is_some_and(|entry| matches!(self.judge(&ask.page, &entry), Freshness::Fresh(_))) {
+        if entry.is_some_and(|entry| self.is_fresh(&ask.page, &entry)) {
             return (key, Ok(false));
         }
         let least = self.parts.store.path_mark(&key);

@@ -614,3 +614,24 @@ async fn pages_made_ahead_for_many_routes_at_once_do_not_crowd_each_other_out() 
     let made: usize = made.iter().map(|report| report.made).sum();
     assert_eq!(made, 50);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_too_late_for_a_generation_does_not_repeat_it() {
+    let fake = Fake::new([
+        Step::Page(Lifetime::Never, "a"),
+        Step::Page(Lifetime::Never, "b"),
+    ]);
+    let (isr, ask) = (isr(), ask(&fake));
+    get(&isr, &ask).await;
+    // As a reader does who saw the page stale just before it was renewed.
+    let (wait, led) = isr
+        .0
+        .launch(ask.clone(), 0, Priority::Background, Cause::Stale);
+    assert!(led);
+    let landed = isr.0.landed(wait, Duration::from_secs(1)).await;
+    assert_eq!(
+        landed.map(|entry| body(&entry)).ok().as_deref(),
+        Some("a 1")
+    );
+    assert_eq!(fake.calls(), 1);
+}
