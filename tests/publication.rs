@@ -20,7 +20,7 @@ struct Content {
 impl Content {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        copy(&example().join("content"), folder.path());
+        crate::swap::copy(&example().join("content"), folder.path());
         let mut process = Command::new(env!("CARGO_BIN_EXE_wisr"))
             .arg("content")
             .arg(folder.path())
@@ -64,19 +64,6 @@ impl Drop for Content {
 
 fn example() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("example-pages")
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// The publication, running on `content`.

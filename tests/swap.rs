@@ -355,7 +355,8 @@ async fn the_folder_may_be_a_link_that_is_pointed_elsewhere() {
     until_version(&site, "/posts/1", "0002").await;
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -7,7 +7,7 @@ use http::{Method, Response, StatusCode};
 
 use super::body::Body;
 use super::errors::{Problem, html, link, no_store};
-use super::showing::{CACHE_STATUS, Showing, X_WISR_CACHE};
+use super::showing::{CACHE_STATUS, Showing, X_WISR_CACHE, tell_coding};
 use super::{conditional, negotiate};
 use crate::page::{Content, Document, Entry, Payload};
 
@@ -130,10 +130,7 @@ impl Reader<'_> {
         let Some(showing) = showing else {
             let headers = response.headers_mut();
             *headers = own.clone();
-            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-            if let Some(coding) = coding_of(variant.coding) {
-                headers.insert(header::CONTENT_ENCODING, coding);
-            }
+            tell_coding(headers, variant.coding);
             *response.status_mut() = status;
             *response.body_mut() = Body::from(variant.body.clone());
             return self.sized(response);
@@ -185,11 +182,6 @@ impl Reader<'_> {
 
 fn content_type(text: &'static str) -> HeaderValue {
     HeaderValue::from_static(text)
-}
-
-fn coding_of(coding: crate::page::Coding) -> Option<HeaderValue> {
-    let identity = coding == crate::page::Coding::Identity;
-    (!identity).then(|| HeaderValue::from_static(coding.as_str()))
 }
 
 #[cfg(test)]

@@ -78,14 +78,10 @@ impl<'a> Showing<'a> {
         let make = || {
             let mut headers = own.clone();
             headers.reserve(10);
-            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+            tell_coding(&mut headers, variant.coding);
             self.describe(&mut headers);
             headers.insert(header::ETAG, variant.etag.clone());
             headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
-            if variant.coding != Coding::Identity {
-                let coding = HeaderValue::from_static(variant.coding.as_str());
-                headers.insert(header::CONTENT_ENCODING, coding);
-            }
             headers
         };
         if self.word != "HIT" || !self.is_own(variant) {
@@ -129,6 +125,15 @@ impl<'a> Showing<'a> {
                 headers.insert(name, value);
             }
         }
+    }
+}
+
+/// Says how a body is coded, and that it could have been otherwise.
+pub(super) fn tell_coding(headers: &mut HeaderMap, coding: Coding) {
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if coding != Coding::Identity {
+        let coding = HeaderValue::from_static(coding.as_str());
+        headers.insert(header::CONTENT_ENCODING, coding);
     }
 }
 
