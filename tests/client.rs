@@ -141,6 +141,26 @@ impl Response {
         serde_json::from_str(inner).unwrap()
     }
 
+    /// What the puppet printed, on a page that must be as the puppet made it: by one version, and
+    /// with its own sum at its end.
+    #[track_caller]
+    pub(crate) fn whole(&self) -> Value {
+        let body = String::from_utf8(self.decoded()).unwrap();
+        let (page, rest) = body.split_once("<!--sum ").unwrap_or((&body, ""));
+        let step = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        let sum = page.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+        assert_eq!(rest, format!("{sum:016x}-->"), "not whole: {body}");
+        let plain = Self {
+            body: body.into(),
+            ..self.clone()
+        };
+        let seen = plain.puppet();
+        for version in [&seen["version"], &seen["props"]["version"]] {
+            assert_eq!(version, self.header("x-puppet-version"), "mixed: {seen}");
+        }
+        seen
+    }
+
     /// Which of the origin's answers for this path the page was made from: 1 is the first.
     #[track_caller]
     pub(crate) fn n(&self) -> u64 {

@@ -19,6 +19,7 @@ mod site;
 // The promises.
 mod api;
 mod commands;
+mod crash;
 mod doors;
 mod on_demand;
 mod publication;

@@ -42,6 +42,8 @@ struct State {
     scripts: HashMap<String, Value>,
     gates: HashMap<String, Arc<Semaphore>>,
     calls: Vec<Call>,
+    /// How many of them were for each path.
+    counts: HashMap<String, usize>,
     in_flight: usize,
     most_in_flight: usize,
 }
@@ -77,6 +79,7 @@ impl Origin {
     /// `redirect`, `error`, `panic`, or the puppet's misdeeds), `revalidate`, `tags`, `props`,
     /// `location`, `redirect_status`, `fetch`, `huge`, `only` (the version that obeys `outcome`), and
     /// `render` with `outcome`, `status`, `headers`, `body`, `binary`, `pad`, `huge`.
+    /// `$N` anywhere in it becomes the number of the call.
     /// `/@paths/ROUTE` and `/@shell/PATH` script the other two questions.
     pub(crate) fn script(&self, path: &str, answer: Value) {
         self.state.lock().scripts.insert(path.to_owned(), answer);
@@ -118,7 +121,7 @@ impl Origin {
 
     /// How often `path` was asked for.
     pub(crate) fn count(&self, path: &str) -> usize {
-        self.calls(path).len()
+        self.state.lock().counts.get(path).copied().unwrap_or(0)
     }
 
     /// The causes of the calls for `path`, oldest first.
@@ -146,7 +149,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let cause = request.uri().query().unwrap_or("").replace("cause=", "");
-    let (mut script, gate) = {
+    let (mut script, n, gate) = {
         let mut state = state.lock();
         state.calls.push(Call {
             path: path.clone(),
@@ -155,12 +158,14 @@ async fn answer(
         });
         state.in_flight += 1;
         state.most_in_flight = state.most_in_flight.max(state.in_flight);
-        let n = state.calls.iter().filter(|call| call.path == path).count();
+        let count = state.counts.entry(path.clone()).or_default();
+        *count += 1;
+        let n = *count;
         let mut script = state.scripts.get(&path).cloned().unwrap_or(json!({}));
         if script.get("props").is_none() {
             script["props"] = json!({ "n": n });
         }
-        (script, state.gates.get(&path).cloned())
+        (script, n, state.gates.get(&path).cloned())
     };
     if let Some(gate) = gate {
         // An error says that the gate was opened for good.
@@ -168,9 +173,10 @@ async fn answer(
     }
     state.lock().in_flight -= 1;
     let status = script["http"].take().as_u64().unwrap_or(200);
+    let text = script.to_string().replace("$N", &n.to_string());
     Ok(Response::builder()
         .status(u16::try_from(status).unwrap())
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(script.to_string())))
+        .body(Full::new(Bytes::from(text)))
         .unwrap())
 }

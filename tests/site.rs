@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -440,9 +441,22 @@ impl Running {
 
     /// SIGTERM: asks the server to stop.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// `kill -9` under those who still talk to the server; [`Running::restart`] buries it.
+    pub(crate) fn strike(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> Pid {
         let pid = i32::try_from(self.server().process.id()).unwrap();
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        Pid::from_raw(pid).unwrap()
     }
 
     /// Waits for the server's end.
