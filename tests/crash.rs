@@ -60,7 +60,7 @@ struct Ledger {
     /// The version of the module in the folder.
     version: Cell<u32>,
     /// Answers of the origin for [`DOOR`] when its removal was seen.
-    door_closed: Cell<usize>,
+    door_closed: Cell<u64>,
     was_struck: Cell<bool>,
 }
 
@@ -230,23 +230,34 @@ impl Author<'_> {
         self.get("/p/0", "identity").await.map(drop)
     }
 
-    /// Removes the module of [`DOOR`] or puts it back, and waits until readers see that.
+    /// Removes the module of [`DOOR`] or puts it back, and waits until the server says that it is
+    /// so: with a page, or with the word that its pages are gone.
     async fn slam(&mut self) -> Alive<()> {
-        let is_open = self.site.folder().join("pages/door/[id].wasm").exists();
-        if is_open {
-            self.site.remove("door/[id]");
-        } else {
+        if !self.ledger.is_door_open(self.site) {
             self.site.swap("door/[id]", modules::puppet());
+            let page = self.until_door(200).await?;
+            self.ledger.check_door(&page);
+            return Ok(());
         }
+        let said = self.removals();
+        self.site.remove("door/[id]");
+        self.until_door(404).await?;
+        while self.removals() == said {
+            self.get("/p/0", "identity").await?;
+        }
+        self.ledger.door_closed.set(self.answers(DOOR));
+        Ok(())
+    }
+
+    fn removals(&self) -> usize {
+        self.site.log().matches("route removed").count()
+    }
+
+    async fn until_door(&mut self, status: u16) -> Alive<Response> {
         loop {
             let answer = self.get(DOOR, "identity").await?;
-            if is_open && answer.status == 404 {
-                self.ledger.door_closed.set(self.site.origin.count(DOOR));
-                return Ok(());
-            }
-            if !is_open && answer.status == 200 {
-                self.ledger.check_door(&answer);
-                return Ok(());
+            if answer.status == status {
+                return Ok(answer);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -281,14 +292,15 @@ impl Ledger {
         change(&mut self.pages.lock()[number]);
     }
 
+    fn is_door_open(&self, site: &Running) -> bool {
+        site.folder().join("pages/door/[id].wasm").exists()
+    }
+
     /// The page of a module that was removed never comes back with the module.
     #[track_caller]
     fn check_door(&self, answer: &Response) {
         let (_, n) = shown(answer);
-        assert!(
-            n > self.door_closed.get() as u64,
-            "{n} came back: {answer:?}"
-        );
+        assert!(n > self.door_closed.get(), "{n} came back: {answer:?}");
     }
 
     /// Everybody at work, until the server is killed under them.
@@ -353,7 +365,7 @@ impl Ledger {
             page.check(&site.get(&page.path).await);
         }
         let door = site.get(DOOR).await;
-        if site.folder().join("pages/door/[id].wasm").exists() {
+        if self.is_door_open(site) {
             self.check_door(&door);
         } else {
             assert_eq!((door.status, door.verdict()), (404, ""));

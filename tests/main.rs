@@ -21,6 +21,8 @@ mod api;
 mod commands;
 mod crash;
 mod doors;
+mod faults;
+mod model;
 mod on_demand;
 mod publication;
 mod regeneration;

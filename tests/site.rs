@@ -39,12 +39,14 @@ pub(crate) struct Site {
     files: Vec<(PathBuf, Vec<u8>)>,
     scripts: Vec<(String, Value)>,
     config: toml::Table,
+    under: Vec<String>,
 }
 
 /// A running site. Dropping it kills the server and removes the folder.
 pub(crate) struct Running {
     server: Option<Server>,
     folder: TempDir,
+    under: Vec<String>,
     pub(crate) origin: Origin,
 }
 
@@ -61,6 +63,7 @@ impl Site {
             files: Vec::new(),
             scripts: Vec::new(),
             config: toml::Table::new(),
+            under: Vec::new(),
         }
     }
 
@@ -102,6 +105,13 @@ impl Site {
         self
     }
 
+    /// Runs the server under another program, which gets the site's folder and then the server's
+    /// own command line as its last arguments.
+    pub(crate) fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Starts the server and waits until everything that is made ahead of time is made.
     pub(crate) async fn start(self) -> Running {
         let running = self.start_unready().await;
@@ -138,7 +148,10 @@ impl Site {
             .to_string()
             .replace(ORIGIN_PORT, &origin.port().to_string());
         std::fs::write(folder.path().join("wisr.toml"), text).unwrap();
-        Running::on(folder, origin).await
+        let mut running = Running::idle(folder, origin);
+        running.under = self.under;
+        running.launch().await;
+        running
     }
 }
 
@@ -205,8 +218,8 @@ pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> Finished {
 }
 
 impl Server {
-    async fn start(folder: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_wisr"))
+    async fn start(folder: &Path, under: &[String]) -> Self {
+        let mut process = command(folder, under)
             .arg("serve")
             .arg(folder)
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
@@ -244,6 +257,19 @@ impl Server {
     }
 }
 
+/// The server's program, under another one if need be.
+pub(crate) fn command(folder: &Path, under: &[String]) -> Command {
+    let wisr = env!("CARGO_BIN_EXE_wisr");
+    match under {
+        [] => Command::new(wisr),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(folder).arg(wisr);
+            command
+        }
+    }
+}
+
 /// Reads a pipe to its end, so that the server never waits for a test to read.
 fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String>>) {
     std::thread::spawn(move || {
@@ -258,17 +284,22 @@ fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String
 impl Running {
     /// Serves a folder that is a site already.
     pub(crate) async fn on(folder: TempDir, origin: Origin) -> Self {
-        let mut running = Self {
-            server: None,
-            folder,
-            origin,
-        };
+        let mut running = Self::idle(folder, origin);
         running.launch().await;
         running
     }
 
+    fn idle(folder: TempDir, origin: Origin) -> Self {
+        Self {
+            server: None,
+            folder,
+            under: Vec::new(),
+            origin,
+        }
+    }
+
     async fn launch(&mut self) {
-        self.server = Some(Server::start(self.folder.path()).await);
+        self.server = Some(Server::start(self.folder.path(), &self.under).await);
     }
 
     fn server(&self) -> &Server {

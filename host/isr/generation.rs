@@ -89,12 +89,13 @@ impl Inner {
             cause: cause.as_str(),
             outcome,
         };
-        self.parts.metrics.generations.get_or_create(&ending).inc();
         if let Err(failure) = &made {
             self.report(&ask, cause, failure);
         }
         let lifetime = previous.map(|entry| entry.stamp.revalidate);
         permit.land(|| self.settle(&ask, sequence, lifetime, made));
+        // Last: who sees the count also sees what came of the generation.
+        self.parts.metrics.generations.get_or_create(&ending).inc();
     }
 
     /// Stores what came out. Nobody can claim or purge the page meanwhile. `lifetime` is that of
