@@ -107,8 +107,8 @@ impl Site {
 
     /// Runs the server under another program, which gets the site's folder and then the server's
     /// own command line as its last arguments.
-    pub(crate) fn under(mut self, program: &[&str]) -> Self {
-        self.under = program.iter().map(|&word| word.to_owned()).collect();
+    pub(crate) fn under(mut self, program: Vec<String>) -> Self {
+        self.under = program;
         self
     }
 
@@ -132,6 +132,15 @@ impl Site {
     }
 
     async fn start_on(self, origin: Origin) -> Running {
+        let under = self.under.clone();
+        let mut running = Running::idle(self.lay_out(&origin), origin);
+        running.under = under;
+        running.launch().await;
+        running
+    }
+
+    /// The site's folder, with no server on it.
+    pub(crate) fn lay_out(self, origin: &Origin) -> TempDir {
         for (path, answer) in self.scripts {
             origin.script(&path, answer);
         }
@@ -148,10 +157,7 @@ impl Site {
             .to_string()
             .replace(ORIGIN_PORT, &origin.port().to_string());
         std::fs::write(folder.path().join("wisr.toml"), text).unwrap();
-        let mut running = Running::idle(folder, origin);
-        running.under = self.under;
-        running.launch().await;
-        running
+        folder
     }
 }
 

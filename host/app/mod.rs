@@ -35,15 +35,18 @@ pub struct App {
 
 impl App {
     /// Binds the ports, starts the sandbox and loads the first release. Readers who connect
-    /// meanwhile wait; none is refused.
+    /// meanwhile wait; none is refused. Everything is judged by `clock`.
     ///
     /// # Errors
     /// When a port cannot be had, or the machine cannot run the sandbox. A module that cannot be
     /// loaded is an incident, not an error.
-    pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
+    pub async fn build(
+        config: Config,
+        overlay: Option<Arc<Overlay>>,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
-        let clock = Clock::system();
         let site_port = Bound::bind(config.http.listener(&metrics))
             .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
         let admin_port = Bound::bind(config.admin.listener())

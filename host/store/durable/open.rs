@@ -11,7 +11,7 @@ use super::lock::Lock;
 pub enum OpenError {
     /// Another process uses it.
     #[error(
-        "{} is in use by {}: stop it, or give this one a `store.folder` of its own",
+        "{} is in use by {}: stop it, or serve a copy of the site",
         folder.display(),
         pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     )]
