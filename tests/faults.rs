@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpStream;
 use wisr::app::App;
 use wisr::config::{Config, Overrides};
@@ -370,4 +370,155 @@ async fn the_clock_may_jump_between_runs() {
         ("HIT", 2, true)
     );
     run.stop().await;
+}
+
+/// A stopped site whose state has files of every kind, and its pages, each made once.
+/// `/posts/stale` is invalidated.
+async fn with_files_of_all_kinds() -> (Running, Vec<&'static str>) {
+    let mut site = Site::new()
+        .pages(&["posts/[id]"])
+        .config("[server]\nartifacts = \".wisr/artifacts\"\n[defaults]\nprops = \"4MiB\"")
+        .script("/posts/stale", json!({ "tags": ["stale"] }))
+        .script(
+            "/posts/gone",
+            json!({ "outcome": "not-found", "revalidate": "never" }),
+        );
+    // Enough that cannot be compressed for tables and body files beside the journal.
+    let large = ["/posts/large-0", "/posts/large-1", "/posts/large-2"];
+    for path in large {
+        let body = std::iter::repeat_with(fastrand::alphanumeric).take(2 << 20);
+        let orders = json!({ "body": body.collect::<String>() });
+        site = site.script(path, json!({ "render": orders }));
+    }
+    let mut site = site.start().await;
+    let mut paths = vec!["/posts/first", "/posts/stale", "/posts/gone"];
+    paths.extend(large);
+    paths.push("/posts/last");
+    for path in &paths {
+        site.renew(path).await;
+    }
+    let answer = site.revalidate(json!({ "tags": ["stale"] })).await;
+    assert_eq!(answer.status, 200);
+    site.restart().await;
+    site.kill();
+    for path in large {
+        site.origin.heal(path);
+    }
+    (site, paths)
+}
+
+/// The kind of a file of the state: its place without what numbers it.
+fn kind(file: &Path) -> String {
+    let name = file.to_str().unwrap();
+    match file.extension() {
+        Some(extension) if name.starts_with("artifacts/") => extension.to_str().unwrap().to_owned(),
+        _ => name.chars().filter(|char| !char.is_ascii_digit()).collect(),
+    }
+}
+
+/// Starts the server on damaged state: it shows what it had or makes it anew, says what it lost,
+/// and keeps what it makes. How many pages were lost.
+async fn survive(site: &mut Running, paths: &[&str], damage: &str) -> usize {
+    site.restart().await;
+    let mut lost = 0;
+    for path in paths {
+        let before = site.origin.count(path);
+        let page = site.get(path).await;
+        let expected = if *path == "/posts/gone" { 404 } else { 200 };
+        assert_eq!(page.status, expected, "{damage}: {path}");
+        match page.verdict() {
+            "MISS" => lost += 1,
+            "STALE" => assert_eq!(*path, "/posts/stale", "{damage}"),
+            "HIT" => assert_ne!(*path, "/posts/stale", "{damage}"),
+            other => panic!("{damage}: {path}: {other}"),
+        }
+        if page.verdict() != "MISS" && page.text().contains("<!--sum") {
+            assert_eq!(page.whole()["path"], *path, "{damage}");
+            assert!(page.n() <= before as u64, "{damage}");
+        }
+    }
+    let log = site.log();
+    let is_told = log.contains("counts as missing") || log.contains("was moved to");
+    assert_eq!(lost > 0, is_told, "{damage}: {lost} lost\n{log}");
+    site.renew("/posts/kept").await;
+    assert_eq!(store(site).await, "ok", "{damage}");
+    site.kill();
+    lost
+}
+
+/// Wherever the disk flips a byte, the server starts, shows no wrong page, makes anew what is lost,
+/// and says what it lost.
+#[tokio::test]
+async fn a_byte_flipped_in_any_kind_of_file_is_survived() {
+    let (mut site, paths) = with_files_of_all_kinds().await;
+    let (state, whole) = (site.folder().join(".wisr"), site.folder().join("whole"));
+    std::fs::rename(&state, &whole).unwrap();
+    let files = walk(&whole).into_iter();
+    let files: BTreeMap<String, PathBuf> = files
+        .map(|file| file.strip_prefix(&whole).unwrap().to_owned())
+        .map(|file| (kind(&file), file))
+        .collect();
+    for part in ["code", "sum", "format", "jnl", "tables", "blobs", "current"] {
+        assert!(
+            files.keys().any(|kind| kind.contains(part)),
+            "{part} in {files:?}"
+        );
+    }
+    let mut lost = BTreeMap::new();
+    for (kind, file) in files {
+        let _ = std::fs::remove_dir_all(&state);
+        copy(&whole, &state);
+        let mut bytes = std::fs::read(state.join(&file)).unwrap();
+        let middle = bytes.len() / 2;
+        let Some(byte) = bytes.get_mut(middle) else {
+            continue;
+        };
+        *byte ^= 0x10;
+        std::fs::write(state.join(&file), bytes).unwrap();
+        let pages = survive(&mut site, &paths, &kind).await;
+        lost.insert(kind, pages);
+    }
+    // The body of a page costs that page.
+    let (_, of_a_body) = lost
+        .iter()
+        .find(|(kind, _)| kind.contains("blobs"))
+        .unwrap();
+    assert_eq!(*of_a_body, 1, "{lost:?}");
+    assert_eq!(
+        (lost["code"], lost["sum"]),
+        (0, 0),
+        "code is compiled again"
+    );
+
+    // A folder with nothing in it is a cold start, which says nothing.
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::create_dir_all(state.join("store")).unwrap();
+    site.restart().await;
+    assert_eq!(site.get("/posts/first").await.verdict(), "MISS");
+    assert!(!site.log().contains("was moved to"));
+}
+
+/// A journal that ends early costs what was at its end.
+#[tokio::test]
+async fn a_journal_cut_short_costs_what_was_cut() {
+    let mut site = Site::new().pages(&["posts/[id]"]).start().await;
+    site.renew("/posts/first").await;
+    site.renew("/posts/last").await;
+    site.kill();
+    let journals = walk(&site.folder().join(".wisr/store/pages"));
+    let journal = journals
+        .iter()
+        .find(|file| file.extension().is_some_and(|end| end == "jnl"));
+    let journal = journal.unwrap();
+    let mut bytes = std::fs::read(journal).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes.truncate(written - 10);
+    std::fs::write(journal, bytes).unwrap();
+    site.restart().await;
+    assert_eq!(site.get("/posts/first").await.verdict(), "HIT");
+    let page = site.get("/posts/last").await;
+    assert_eq!((page.verdict(), page.n()), ("MISS", 2));
+    site.renew("/posts/last").await;
+    site.restart().await;
+    assert_eq!(site.get("/posts/last").await.n(), 3);
 }
