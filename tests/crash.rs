@@ -438,3 +438,26 @@ async fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
         ledger.audit(&site).await;
     }
 }
+
+/// What a removed module made never comes back with it, not even what it was still making.
+#[tokio::test]
+async fn pages_of_a_removed_module_do_not_come_back_with_it() {
+    let site = Site::new().pages(&["door/[id]"]).start().await;
+    site.get("/door/kept").await;
+    site.origin.hold("/door/made");
+    let reader = site.waiting("/door/made");
+    site.until_calls("/door/made", 1).await;
+    site.remove("door/[id]");
+    site.until("/door/kept", |answer| answer.status == 404)
+        .await;
+    site.until_log("route removed").await;
+    site.origin.release("/door/made");
+    reader.await.unwrap();
+    site.swap("door/[id]", modules::puppet());
+    let made = site
+        .until("/door/made", |answer| answer.status == 200)
+        .await;
+    assert_eq!((made.verdict(), made.n()), ("MISS", 2));
+    let kept = site.get("/door/kept").await;
+    assert_eq!((kept.verdict(), kept.n()), ("MISS", 2));
+}

@@ -240,15 +240,7 @@ async fn without_descriptors_readers_who_are_in_go_on() {
     for _ in 0..400 {
         crowd.push(TcpStream::connect(site.site()).await.unwrap());
     }
-    wait_for("the shortage", async || {
-        let log = site.log();
-        if log.contains("cannot accept connections") {
-            Ok(())
-        } else {
-            Err(log)
-        }
-    })
-    .await;
+    site.until_log("cannot accept connections").await;
     for _ in 0..20 {
         let page = read().await;
         assert_eq!((page.verdict(), page.n()), ("HIT", 1));

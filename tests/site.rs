@@ -405,6 +405,19 @@ impl Running {
         .await
     }
 
+    /// Waits until the server has logged `words`.
+    pub(crate) async fn until_log(&self, words: &str) {
+        wait_for(&format!("{words:?} in the log"), async || {
+            let log = self.log();
+            if log.contains(words) {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        })
+        .await;
+    }
+
     pub(crate) async fn until_ready(&self) {
         wait_for("ready", async || {
             let answer = self.admin("/readyz").await;

@@ -110,7 +110,10 @@ impl Inner {
         match made {
             Ok(entry) => {
                 self.backoffs.forget(&ask.key);
-                if !self.parts.store.purged_since(&ask.key, sequence) {
+                // Held, so that a removal finds what is put here, or is found by it.
+                let removed = self.removed.read();
+                let number = removed.get(&ask.page.route).copied().unwrap_or(0);
+                if number <= sequence && !self.parts.store.purged_since(&ask.key, sequence) {
                     self.parts.store.put(entry.clone());
                 }
                 Landing::Stored(entry)

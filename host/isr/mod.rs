@@ -6,7 +6,7 @@
 //! Invariants: a page has at most one generation at a time; a generation runs in a task of its
 //! own, so that a reader who hangs up neither ends nor repeats it; whoever needs data read after
 //! an invalidation never gets the result of a generation that began before it; nothing made from
-//! data read before a purge is kept.
+//! data read before a purge, or before the route was removed, is kept.
 
 mod backoff;
 mod flight;
@@ -18,10 +18,12 @@ mod served;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -84,6 +86,9 @@ struct Inner {
     flights: Arc<Flights>,
     queue: Arc<Queue>,
     backoffs: Backoffs,
+    /// Routes that were removed, each with the number of its last removal: what was read before
+    /// must not be kept.
+    removed: RwLock<HashMap<Arc<str>, u64>>,
     /// Pages being made ahead, of all routes together: they must not fill the queue.
     ahead: Semaphore,
     config: Config,
@@ -99,6 +104,7 @@ impl Isr {
             flights: Flights::new(),
             queue,
             backoffs,
+            removed: RwLock::default(),
             ahead: Semaphore::new(config.ahead()),
             config,
         }))
@@ -182,9 +188,13 @@ impl Isr {
         was_there
     }
 
-    /// Forgets the pages of a route that is gone; how many there were.
+    /// Forgets the pages of a route that is gone, and those that are still being made; how many
+    /// there were.
     pub async fn remove_route(&self, route: &str) -> usize {
-        self.0.parts.store.remove_route(route).await
+        let store = &self.0.parts.store;
+        let number = store.mark([]);
+        self.0.removed.write().insert(Arc::from(route), number);
+        store.remove_route(route).await
     }
 
     /// Up to `limit` entries whose keys begin with `prefix`.
