@@ -62,6 +62,8 @@ struct Ledger {
     /// Answers of the origin for [`DOOR`] when its removal was seen.
     door_closed: Cell<u64>,
     was_struck: Cell<bool>,
+    /// The next acknowledgement is the last.
+    is_armed: Cell<bool>,
 }
 
 /// Somebody with a connection of their own, until the server dies.
@@ -147,6 +149,9 @@ impl Author<'_> {
         let endpoint = "/api/revalidate";
         let answer = self.client.send("POST", endpoint, &headers, &text).await?;
         assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+        if self.ledger.is_armed.take() {
+            self.ledger.strike(self.site);
+        }
         Ok(())
     }
 
@@ -281,6 +286,7 @@ impl Ledger {
             version: Cell::new(0),
             door_closed: Cell::new(0),
             was_struck: Cell::new(false),
+            is_armed: Cell::new(false),
         }
     }
 
@@ -303,7 +309,8 @@ impl Ledger {
         assert!(n > self.door_closed.get(), "{n} came back: {answer:?}");
     }
 
-    /// Everybody at work, until the server is killed under them.
+    /// Everybody at work, until the server is killed under them: at a random moment, or just after
+    /// it acknowledged something.
     async fn round(&self, site: &Running, random: &mut Rng) {
         self.was_struck.set(false);
         let mut author = || Author {
@@ -325,10 +332,13 @@ impl Ledger {
                 .await;
             });
         let moment = Duration::from_millis(random.u64(..700));
+        let is_next = random.bool();
         let strike = async {
             tokio::time::sleep(moment).await;
-            self.was_struck.set(true);
-            site.strike();
+            self.is_armed.set(is_next);
+            if !is_next {
+                self.strike(site);
+            }
         };
         tokio::join!(
             join_all(work),
@@ -336,6 +346,11 @@ impl Ledger {
             self.until_dead(async || porter.slam().await),
             strike,
         );
+    }
+
+    fn strike(&self, site: &Running) {
+        self.was_struck.set(true);
+        site.strike();
     }
 
     async fn until_dead(&self, mut act: impl AsyncFnMut() -> Alive<()>) {

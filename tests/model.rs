@@ -32,8 +32,8 @@ const JITTER: Duration = Duration::from_millis(100);
 /// Times are kept in whole milliseconds, and two clocks are compared.
 const BLUR: Duration = Duration::from_millis(10);
 
-/// A failing page is left alone for at least this long.
-const BACK_OFF: Duration = Duration::from_secs(3);
+/// A failing page is left alone for 3 s at least, and it has failed a moment before that shows.
+const BACK_OFF: Duration = Duration::from_millis(2_500);
 
 /// The module that serves the pages, and a page of its that no sequence is about.
 const MODULE: &str = "m/[id]";
@@ -51,10 +51,14 @@ enum Step {
     /// The next generation of a page runs until [`Step::Release`].
     Hold(usize),
     Release(usize),
-    /// Time passes until short-lived pages are too old.
+    /// Time passes until short-lived pages are too old; all are read.
     Expire,
     Swap(u32),
+    /// A swap, and all pages are read.
+    SwapAndRead(u32),
+    /// The module is removed, and comes back with the next reader.
     Remove,
+    /// A restart that was asked for, and one that was not; all pages are read.
     Stop,
     Kill,
 }
@@ -154,17 +158,16 @@ impl Page {
         }
     }
 
-    /// A generation begins.
-    fn launch(&mut self, version: u32) {
+    /// A generation has begun, not before `since`.
+    fn launch(&mut self, version: u32, since: Instant) {
         self.n += 1;
-        let now = Instant::now();
         let will_be = Entry {
             content: self.says.0,
             n: self.n,
             version,
             lifetime: self.says.1,
             is_marked: false,
-            made: (now, now),
+            made: (since, since),
         };
         self.flight = Some(Flight {
             will_be,
@@ -175,9 +178,9 @@ impl Page {
     }
 
     /// A reader was shown a stale page: a generation begins, unless one runs.
-    fn refresh(&mut self, version: u32) {
+    fn refresh(&mut self, version: u32, since: Instant) {
         match &mut self.flight {
-            None => self.launch(version),
+            None => self.launch(version, since),
             Some(flight) if flight.is_outdated => {
                 flight.next.get_or_insert(version);
             }
@@ -190,9 +193,10 @@ impl Page {
         let Some(flight) = self.flight.take() else {
             return;
         };
+        let since = flight.will_be.made.0;
         self.settle(flight.will_be, flight.is_purged);
         if let Some(version) = flight.next {
-            self.launch(version);
+            self.launch(version, since);
         }
     }
 
@@ -332,8 +336,15 @@ impl Play {
             Step::Purge(page) => self.purge(page).await,
             Step::Hold(page) => self.hold(page),
             Step::Release(page) => self.release(page).await,
-            Step::Expire => tokio::time::sleep(SHORT + JITTER + 2 * BLUR).await,
+            Step::Expire => {
+                tokio::time::sleep(SHORT + JITTER + 2 * BLUR).await;
+                self.read_all().await;
+            }
             Step::Swap(version) => self.swap(version).await,
+            Step::SwapAndRead(version) => {
+                self.swap(version).await;
+                self.read_all().await;
+            }
             Step::Remove => self.remove().await,
             Step::Stop => self.restart(true).await,
             Step::Kill => self.restart(false).await,
@@ -392,7 +403,7 @@ impl Play {
         let asked = Instant::now();
         let answer = self.site.get(&path).await;
         let Some(entry) = &page.entry else {
-            page.launch(version);
+            page.launch(version, asked);
             self.land(number).await;
             let page = &self.world.pages[number];
             match &page.entry {
@@ -416,8 +427,14 @@ impl Play {
         let told = answer.header("cache-status").contains("back-off");
         assert!(page.may_rest(version, told), "rests: {told}, {page:?}");
         if !told {
-            page.refresh(version);
+            page.refresh(version, asked);
             self.land(number).await;
+        }
+    }
+
+    async fn read_all(&mut self) {
+        for page in 0..PAGES {
+            self.read(page, Face::Page).await;
         }
     }
 
@@ -426,14 +443,14 @@ impl Play {
             // The call would wait for the release.
             return;
         }
-        let version = self.world.version;
+        let (version, asked) = (self.world.version, Instant::now());
         let (page, answer) = self.call(number, "regenerate").await;
         let Some(version) = version else {
             assert_eq!(answer.status, 404);
             return;
         };
         page.mark_all();
-        page.launch(version);
+        page.launch(version, asked);
         let expected = if page.says.0 == Says::Error { 500 } else { 200 };
         assert_eq!(answer.status, expected, "{}", answer.text());
         self.land(number).await;
@@ -566,6 +583,7 @@ impl Play {
                 self.site.origin.release(&page.path);
             }
         }
+        self.read_all().await;
     }
 }
 
@@ -615,8 +633,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         14 => page().prop_map(Step::Hold),
         14 => page().prop_map(Step::Release),
         2 => Just(Step::Expire),
-        3 => (0..3_u32).prop_map(Step::Swap),
-        3 => Just(Step::Remove),
+        2 => (0..3_u32).prop_map(Step::Swap),
+        3 => (0..3_u32).prop_map(Step::SwapAndRead),
+        2 => Just(Step::Remove),
         1 => Just(Step::Stop),
         2 => Just(Step::Kill),
     ];

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::runtime::Handle;
 
 use super::durable::Durable;
-use super::{Memory, Store};
+use super::{Config, Memory, Store, Tiers, Unkept};
 use crate::page::{
     Content, Cost, Digest, Entry, PageKey, Payload, Revalidate, Stamp, Tag, Timestamp,
 };
@@ -59,11 +60,13 @@ pub(super) fn told(entry: Option<Arc<Entry>>) -> String {
     entry.map_or_else(|| "none".to_owned(), |entry| format!("{entry:?}"))
 }
 
-fn conforms(store: &dyn Store) {
+/// `settle` waits until what was put is where it stays, or does not.
+fn conforms(store: &dyn Store, settle: impl Fn()) {
     let key = |path: &str| PageKey::new(path, &[]);
     let put = |entry: Entry| {
         let entry = Arc::new(entry);
         store.put(entry.clone()).unwrap();
+        settle();
         told(Some(entry))
     };
     assert_eq!(told(store.get(&key("/posts/1"))), "none");
@@ -100,7 +103,13 @@ fn conforms(store: &dyn Store) {
     assert_eq!(told(store.get(&key("/posts/2"))), "none");
     assert_eq!(paths("/posts/2", 9), ["/posts/2?q=1"]);
 
-    // A route takes its pages with it, and no others.
+    // What is removed may be made again.
+    let expected = put(document("/posts/2", 3, "again"));
+    assert_eq!(told(store.get(&key("/posts/2"))), expected);
+    assert!(store.remove(&key("/posts/2")));
+
+    // A route takes its pages with it, and no others: a page is of the route that made it last.
+    put(document("/posts/9", 1, "one"));
     let mut of_another = document("/posts/9", 1, "another");
     of_another.route = Arc::from("/posts/9");
     let expected = put(of_another);
@@ -110,6 +119,30 @@ fn conforms(store: &dyn Store) {
     assert_eq!(told(store.get(&key("/posts/9"))), expected);
 }
 
+/// Whoever writes at the same time, each page is one that was put, whole and under its own key.
+fn keeps_pages_apart(store: &dyn Store) {
+    let work = |worker: u64| {
+        for turn in 0..300 {
+            let path = format!("/apart/{}", (turn + worker * 7) % 5);
+            let key = PageKey::new(&path, &[]);
+            if turn % 3 == 2 {
+                store.remove(&key);
+            } else {
+                store.put(Arc::new(document(&path, turn, &path))).unwrap();
+            }
+            if let Some(entry) = store.get(&key) {
+                let as_put = document(&path, entry.stamp.generated.as_millis(), &path);
+                assert_eq!(told(Some(entry)), told(Some(Arc::new(as_put))));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            scope.spawn(move || work(worker));
+        }
+    });
+}
+
 fn redirect() -> Content {
     Content::Redirect {
         location: HeaderValue::from_static("/new"),
@@ -117,15 +150,81 @@ fn redirect() -> Content {
     }
 }
 
-#[test]
-fn memory_conforms() {
-    conforms(&Memory::new(1 << 20, Arc::new(Metrics::new())));
+/// All tiers as what they are together: a store.
+struct Together(Arc<Tiers>, Handle);
+
+impl Store for Together {
+    fn get(&self, key: &PageKey) -> Option<Arc<Entry>> {
+        self.1.block_on(self.0.find(key))
+    }
+
+    fn put(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
+        self.0.put(entry);
+        Ok(())
+    }
+
+    fn remove(&self, key: &PageKey) -> bool {
+        let was_there = self.get(key).is_some();
+        self.0.remove(key);
+        was_there
+    }
+
+    fn remove_route(&self, route: &str) -> usize {
+        self.1.block_on(self.0.remove_route(route))
+    }
+
+    fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
+        self.1.block_on(self.0.list(prefix, limit))
+    }
 }
 
 #[test]
-fn durable_conforms() {
-    let folder = tempfile::tempdir().unwrap();
-    let metrics = Arc::new(Metrics::new());
-    let (durable, _) = Durable::open(folder.path(), 1 << 20, None, metrics).unwrap();
-    conforms(&durable);
+fn memory_conforms() {
+    let memory = Memory::new(1 << 20, Arc::new(Metrics::new()));
+    conforms(&memory, || {});
+    keeps_pages_apart(&memory);
+}
+
+/// Whether its pages wait to be written or are on disk.
+#[tokio::test]
+async fn durable_conforms() {
+    let handle = Handle::current();
+    let tested = tokio::task::spawn_blocking(move || {
+        for is_written in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let metrics = Arc::new(Metrics::new());
+            let (durable, _) = Durable::open(folder.path(), 1 << 20, None, metrics).unwrap();
+            conforms(&durable, || {
+                if is_written {
+                    handle.block_on(durable.committed()).unwrap();
+                }
+            });
+            keeps_pages_apart(&durable);
+        }
+    });
+    tested.await.unwrap();
+}
+
+/// Together, with room for all pages in memory, for some, for none, and without a disk.
+#[tokio::test]
+async fn tiers_conform() {
+    let some = document("/posts/1", 1, "").weight() * 3;
+    for (memory, has_disk) in [(1 << 20, true), (some, true), (1, true), (1 << 20, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            memory,
+            folder: has_disk.then(|| folder.path().to_owned()),
+            disk: None,
+        };
+        let tiers = Tiers::open(config, Arc::new(Metrics::new())).unwrap();
+        let together = Together(tiers, Handle::current());
+        let tested = tokio::task::spawn_blocking(move || {
+            conforms(&together, || {
+                let persisted = together.0.persisted();
+                together.1.block_on(persisted).unwrap();
+            });
+            keeps_pages_apart(&together);
+        });
+        tested.await.unwrap();
+    }
 }
