@@ -59,13 +59,8 @@ impl App {
             own_addresses,
             ..config.outbound
         })?;
-        let releases = Arc::new(Releases::new(
-            config.release,
-            engine,
-            client,
-            clock,
-            incidents.clone(),
-        ));
+        let releases = Releases::new(config.release, engine, client, clock, incidents.clone());
+        let releases = Arc::new(releases);
         releases.scan().await;
 
         let store = Tiers::open(config.store, metrics.clone()).context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)")?;
