@@ -80,10 +80,6 @@ impl Drop for Apart {
     }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
-}
-
 /// What the store says of itself.
 async fn store(site: &Running) -> String {
     let answer = site.admin("/readyz").await;
@@ -244,8 +240,11 @@ async fn a_second_server_is_told_who_has_the_folder() {
 /// some are free.
 #[tokio::test]
 async fn without_descriptors_readers_who_are_in_go_on() {
-    let few = words(&["sh", "-c", "ulimit -n 160 && exec \"$@\""]);
-    let mut site = Site::new().pages(&["posts/[id]"]).under(few).start().await;
+    const THREADS: usize = 2;
+    let few = ["sh", "-c", "ulimit -n 160 && exec \"$@\""].map(str::to_owned);
+    let site = Site::new().pages(&["posts/[id]"]).under(few.into());
+    let threads = format!("[server]\nthreads = {THREADS}");
+    let mut site = site.config(&threads).start().await;
     site.renew("/posts/1").await;
     let (mut reader, mut author) = (site.reader(), site.reader());
     let mut read = async || reader.send("GET", "/posts/1", &[], "").await.unwrap();
@@ -269,6 +268,13 @@ async fn without_descriptors_readers_who_are_in_go_on() {
             status => assert_eq!(status, 500),
         }
     }
+    wait_for("the shortage to last", async || match read().await {
+        page if page.header("age") == "0" => Err("0 s".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    let told = site.log().matches("cannot accept connections").count();
+    assert!(told <= THREADS, "told {told} times");
 
     drop(crowd);
     wait_for("a new reader to be let in", async || {

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::connection::{self, Service};
 use super::timed::Patience;
@@ -27,6 +28,9 @@ const BACKLOG: i32 = 1024;
 /// The pause after an accept that failed for want of something (descriptors, memory): long enough
 /// not to spin, short enough not to be noticed once there is room again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a shortage that goes on is told: each failed accept would fill the log.
+const SHORTAGE_TOLD: Duration = Duration::from_secs(60);
 
 /// Threads for blocking work (reading static files) beside each serving thread.
 const BLOCKING_THREADS: usize = 8;
@@ -226,12 +230,13 @@ impl<S: Service> Thread<S> {
         let listener = TcpListener::from_std(listener)?;
         let mut stop = self.stop.clone();
         let mut connections = JoinSet::new();
+        let mut shortage = None;
         loop {
             tokio::select! {
                 () = told(&mut stop) => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.admit(stream, peer, &mut connections).await,
-                    Err(error) => recover(&error).await,
+                    Err(error) => recover(&error, &mut shortage).await,
                 },
                 Some(_) = connections.join_next() => {}
             }
@@ -271,7 +276,8 @@ impl<S: Service> Thread<S> {
 }
 
 /// The client's fault costs nothing; a shortage of ours is waited out. Neither ends the loop.
-async fn recover(error: &io::Error) {
+/// `shortage` is when the last one was told.
+async fn recover(error: &io::Error, shortage: &mut Option<Instant>) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     if matches!(
         error.kind(),
@@ -279,7 +285,10 @@ async fn recover(error: &io::Error) {
     ) {
         return;
     }
-    tracing::warn!(%error, "cannot accept connections: raise the limit of open files (ulimit -n)");
+    if shortage.is_none_or(|told| told.elapsed() >= SHORTAGE_TOLD) {
+        *shortage = Some(Instant::now());
+        tracing::warn!(%error, "cannot accept connections: raise the limit of open files (ulimit -n)");
+    }
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
