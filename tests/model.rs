@@ -550,13 +550,7 @@ impl Play {
         }
         self.site.remove(MODULE);
         until_routes(&self.site, |routes| !routes.contains(MODULE)).await;
-        wait_for("the pages to be gone", async || {
-            match self.site.admin("/api/entries").await.json()["entries"].as_array() {
-                Some(left) if left.is_empty() => Ok(()),
-                left => Err(format!("{left:?}")),
-            }
-        })
-        .await;
+        self.site.until_none_kept("").await;
         for page in &mut self.world.pages {
             page.forget();
         }
