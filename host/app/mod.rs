@@ -15,7 +15,7 @@ use crate::guest::outbound::Client;
 use crate::http::listen::Bound;
 use crate::http::{Overlay, Site};
 use crate::isr::{Isr, Parts};
-use crate::release::Releases;
+use crate::release::{self, Change, Gone, Herald, Releases};
 use crate::store::Tiers;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
@@ -56,15 +56,6 @@ impl App {
             own_addresses,
             ..config.outbound
         })?;
-        let releases = Arc::new(Releases::new(
-            config.release,
-            engine,
-            client,
-            clock,
-            incidents.clone(),
-        ));
-        releases.scan().await;
-
         let store = Tiers::open(config.store, metrics.clone()).context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)")?;
         let isr = Isr::new(
             config.isr,
@@ -76,6 +67,18 @@ impl App {
                 metrics: metrics.clone(),
             },
         );
+        let releases = Arc::new(Releases::new(
+            config.release,
+            release::Parts {
+                engine,
+                client,
+                clock,
+                incidents: incidents.clone(),
+                herald: herald(isr.clone()),
+            },
+        ));
+        releases.scan().await;
+
         let (ready, is_ready) = watch::channel(false);
         let warmer = Warmer {
             releases: releases.clone(),
@@ -159,4 +162,24 @@ impl App {
         }
         ends.0.and(ends.1).context("a serving thread died")
     }
+}
+
+/// Tells the cache of each release before it is served.
+fn herald(isr: Isr) -> Herald {
+    Arc::new(move |change: Change| {
+        let isr = isr.clone();
+        Box::pin(async move {
+            isr.serve_routes(change.served);
+            let Some(gone) = change.gone else {
+                return;
+            };
+            let pages = match gone {
+                Gone::These(routes) => isr.forget_routes(routes).await,
+                Gone::AllBut(routes) => isr.keep_routes(routes).await,
+            };
+            if pages > 0 {
+                tracing::info!(pages, "pages of routes that are gone were forgotten");
+            }
+        })
+    })
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use wit_component::StringEncoding;
 
 use super::*;
@@ -97,30 +98,60 @@ fn of_route(_: &str) -> RouteConfig {
 }
 
 struct Site {
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     incidents: Arc<Incidents>,
     releases: Arc<Releases>,
+    /// The routes whose pages were forgotten, one line for each time.
+    gone: Arc<Mutex<Vec<String>>>,
 }
 
 impl Site {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("pages")).unwrap();
+        let state = folder.path().join("state");
+        Self::on(Arc::new(folder), Some(state))
+    }
+
+    /// Another process on the same folders, after this one.
+    fn restarted(&self) -> Self {
+        Self::on(Arc::clone(&self.folder), Some(self.folder.path().join("state")))
+    }
+
+    fn on(folder: Arc<tempfile::TempDir>, state: Option<PathBuf>) -> Self {
         let incidents = Arc::new(Incidents::default());
         let config = Config {
             pages: folder.path().join("pages"),
             poll: Duration::from_millis(200),
             settle: Duration::from_millis(20),
             routes: Arc::new(of_route),
+            state,
         };
-        let client = outbound::Client::new(outbound::ClientConfig::default()).unwrap();
-        // A clock of another age than the files': only looking twice tells that they are whole.
-        let clock = Clock::starting_at(Timestamp::from_millis(1_000));
-        let releases = Releases::new(config, engine(), client, clock, Arc::clone(&incidents));
+        let gone = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&gone);
+        let herald: Herald = Arc::new(move |change: Change| {
+            let (word, routes) = match change.gone {
+                None => return Box::pin(std::future::ready(())),
+                Some(Gone::These(routes)) => ("", routes),
+                Some(Gone::AllBut(routes)) => ("all but ", routes),
+            };
+            let routes: Vec<_> = routes.iter().map(|route| route.to_string()).collect();
+            told.lock().push(format!("{word}{}", routes.join(" ")));
+            Box::pin(std::future::ready(()))
+        });
+        let parts = Parts {
+            engine: engine(),
+            client: outbound::Client::new(outbound::ClientConfig::default()).unwrap(),
+            // A clock of another age than the files': only looking twice tells that they are whole.
+            clock: Clock::starting_at(Timestamp::from_millis(1_000)),
+            incidents: Arc::clone(&incidents),
+            herald,
+        };
         Self {
             folder,
             incidents,
-            releases: Arc::new(releases),
+            releases: Arc::new(Releases::new(config, parts)),
+            gone,
         }
     }
 
