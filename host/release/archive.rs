@@ -79,7 +79,7 @@ impl Archive {
     pub(super) fn history(&self) -> Result<Option<History>, SetAside> {
         let path = self.folder.join(HISTORY);
         let text = match read(&path, HISTORY_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_absent(&error) => return Ok(None),
             read => read,
         };
         let unread = |error: io::Error| HistoryError::Damaged(error.to_string());
@@ -119,9 +119,7 @@ impl Archive {
         let path = self.path(digest);
         let bytes = match read(&path, MODULE_BYTES) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ModuleError::Missing(path));
-            }
+            Err(error) if is_absent(&error) => return Err(ModuleError::Missing(path)),
             Err(error) => return Err(ModuleError::Unreadable(path, error)),
         };
         if Digest::of(&bytes) == digest {
@@ -201,6 +199,10 @@ impl Archive {
         }
         written.and_then(|()| File::open(folder)?.sync_all())
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {

@@ -184,8 +184,8 @@ impl History {
             return Err(HistoryError::Newer(format));
         }
         let file: File = serde_json::from_slice(text).map_err(damaged)?;
-        if Digest::of(file.history.get().as_bytes()) != file.sum {
-            return Err(HistoryError::Damaged("its sum is wrong".to_owned()));
+        if file.format != FORMAT || Digest::of(file.history.get().as_bytes()) != file.sum {
+            return Err(HistoryError::Damaged("its format or its sum is wrong".to_owned()));
         }
         serde_json::from_str(file.history.get()).map_err(damaged)
     }
