@@ -83,7 +83,9 @@ impl Archive {
             read => read,
         };
         let unread = |error: io::Error| HistoryError::Damaged(error.to_string());
-        let read = text.map_err(unread).and_then(|text| History::from_json(&text));
+        let read = text
+            .map_err(unread)
+            .and_then(|text| History::from_json(&text));
         read.map(Some).map_err(|error| {
             let other = path.with_extension(match error {
                 HistoryError::Newer(_) => "newer.json",
@@ -202,7 +204,10 @@ impl Archive {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {

@@ -89,7 +89,10 @@ impl Record {
     /// The routes of its pages. API routes leave nothing behind that could be forgotten.
     pub(super) fn routes(&self) -> impl Iterator<Item = Arc<str>> {
         // A name that is no route got no place in any release.
-        let patterns = self.files.keys().filter_map(|file| Pattern::of_file(file).ok());
+        let patterns = self
+            .files
+            .keys()
+            .filter_map(|file| Pattern::of_file(file).ok());
         patterns
             .filter(|pattern| !pattern.is_api())
             .map(|pattern| pattern.route())
@@ -185,7 +188,9 @@ impl History {
         }
         let file: File = serde_json::from_slice(text).map_err(damaged)?;
         if file.format != FORMAT || Digest::of(file.history.get().as_bytes()) != file.sum {
-            return Err(HistoryError::Damaged("its format or its sum is wrong".to_owned()));
+            return Err(HistoryError::Damaged(
+                "its format or its sum is wrong".to_owned(),
+            ));
         }
         serde_json::from_str(file.history.get()).map_err(damaged)
     }
@@ -211,7 +216,8 @@ mod tests {
     use super::*;
 
     fn files(list: &[(&str, &str)]) -> Files {
-        let file = |(file, module): &(&str, &str)| (PathBuf::from(file), Digest::of(module.as_bytes()));
+        let file =
+            |(file, module): &(&str, &str)| (PathBuf::from(file), Digest::of(module.as_bytes()));
         list.iter().map(file).collect()
     }
 
@@ -224,10 +230,21 @@ mod tests {
         history.push(at(1_000), How::Folder, files(&[("index.wasm", "one")]));
         let two = files(&[("index.wasm", "two"), ("api/hook.wasm", "hook")]);
         history.push(at(2_000), How::Folder, two.clone());
-        history.push(at(3_000), How::Returned, files(&[("index.wasm", "one"), ("api/hook.wasm", "hook")]));
-        history.push(at(4_000), How::Rollback { of: 1 }, files(&[("index.wasm", "one")]));
+        history.push(
+            at(3_000),
+            How::Returned,
+            files(&[("index.wasm", "one"), ("api/hook.wasm", "hook")]),
+        );
+        history.push(
+            at(4_000),
+            How::Rollback { of: 1 },
+            files(&[("index.wasm", "one")]),
+        );
         history.set_held(Some(two));
-        history.set_trials(files(&[("a.wasm", "before")]), files(&[("index.wasm", "two")]));
+        history.set_trials(
+            files(&[("a.wasm", "before")]),
+            files(&[("index.wasm", "two")]),
+        );
         history
     }
 
@@ -236,7 +253,10 @@ mod tests {
 
     #[test]
     fn format_1_is_read_and_written() {
-        assert_eq!(History::from_json(GOLDEN.trim_end().as_bytes()).unwrap(), sample());
+        assert_eq!(
+            History::from_json(GOLDEN.trim_end().as_bytes()).unwrap(),
+            sample()
+        );
         assert_eq!(sample().to_json().unwrap(), GOLDEN.trim_end());
     }
 
@@ -261,7 +281,10 @@ mod tests {
         for id in 1..=12_u64 {
             let file = format!("{id}.wasm");
             let dropped = history.push(at(id), How::Folder, files(&[(&file, &file)]));
-            assert_eq!(dropped.map(|record| record.id), id.checked_sub(10).filter(|id| *id > 0));
+            assert_eq!(
+                dropped.map(|record| record.id),
+                id.checked_sub(10).filter(|id| *id > 0)
+            );
         }
         let ids: Vec<u64> = history.releases().map(|record| record.id).collect();
         assert_eq!(ids, (3..=12).collect::<Vec<_>>());

@@ -128,7 +128,8 @@ impl Loader {
     /// [`Lost`].
     pub(super) async fn restore(&self, file: &Path, digest: Digest) -> Result<Route, Lost> {
         // The table of that time gave it a place.
-        let pattern = Pattern::of_file(file).map_err(|_| Lost::Misplaced("its name is no route"))?;
+        let pattern =
+            Pattern::of_file(file).map_err(|_| Lost::Misplaced("its name is no route"))?;
         let (path, archive) = (self.config.pages.join(file), self.archive.clone());
         let reading = move || {
             let kept = archive.map_or(Err(Lost::NotKept), |archive| {

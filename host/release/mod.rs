@@ -40,8 +40,8 @@ mod trial;
 mod watch;
 
 pub use api::{ApiError, ApiRouted};
-pub use listing::{Listing, Place};
 pub use history::{Files, History, How, KEPT, Record};
+pub use listing::{Listing, Place};
 pub use releases::{Change, Config, Gone, Herald, Parts, Releases, ScanReport};
 pub use rollback::RollbackError;
 pub use routed::{Admission, RouteConfig, Routed};

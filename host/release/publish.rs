@@ -52,7 +52,9 @@ impl Releases {
         let (trials, fallen) = state.trials();
         history.set_trials(trials, fallen);
         let files = next.files();
-        let is_same = before.current().is_some_and(|record| *record.files == files);
+        let is_same = before
+            .current()
+            .is_some_and(|record| *record.files == files);
         if !is_same {
             let dropped = history.push(next.at, how, files);
             let gone = gone(&before, &history, dropped.as_ref());
@@ -67,7 +69,11 @@ impl Releases {
         if hold.is_none() {
             state.pending.clear();
         }
-        let replaced = state.hold.take().map(|hold| hold.to_vec()).unwrap_or_default();
+        let replaced = state
+            .hold
+            .take()
+            .map(|hold| hold.to_vec())
+            .unwrap_or_default();
         state.hold = hold;
         let current = self.current();
         if is_same && current.has_routes_of(&next) && current.refused == next.refused {
@@ -89,7 +95,12 @@ impl Releases {
     }
 
     /// Gives the routes their places. The release has no id yet.
-    fn assemble(&self, state: &State, hold: Option<&[Route]>, mut refused: Vec<Refusal>) -> Release {
+    fn assemble(
+        &self,
+        state: &State,
+        hold: Option<&[Route]>,
+        mut refused: Vec<Refusal>,
+    ) -> Release {
         let routes = hold.map_or_else(|| state.routes(), <[Route]>::to_vec);
         let (pages, apis) = state.candidates(routes);
         let (table, conflicts) = seat(pages);
@@ -104,12 +115,20 @@ impl Releases {
     /// Tells of what is refused for the first time.
     fn tell(&self, state: &mut State, next: &Release) {
         let current = self.load();
-        let own: BTreeSet<&Refusal> = state.files.values().flat_map(|held| &held.refusal).collect();
+        let own: BTreeSet<&Refusal> = state
+            .files
+            .values()
+            .flat_map(|held| &held.refusal)
+            .collect();
         let others = next.refused.iter().filter(|refusal| !own.contains(refusal));
         let others = others.filter(|refusal| !current.refused.contains(refusal));
         for refusal in others.chain(&state.news) {
             let file = refusal.file.display().to_string();
-            self.record(refusal.kind, Subject::Module { file }, refusal.message.clone());
+            self.record(
+                refusal.kind,
+                Subject::Module { file },
+                refusal.message.clone(),
+            );
         }
         state.news.clear();
     }
@@ -229,7 +248,10 @@ mod tests {
         let mut history = History::default();
         next(&mut history, How::Folder, &["a", "b"]);
         next(&mut history, How::Folder, &["a"]);
-        assert_eq!(next(&mut history, How::Rollback { of: 1 }, &["a", "b"]), None);
+        assert_eq!(
+            next(&mut history, How::Rollback { of: 1 }, &["a", "b"]),
+            None
+        );
         // And it leaves those of the folder's own routes to the folder.
         next(&mut history, How::Folder, &["a", "c"]);
         next(&mut history, How::Rollback { of: 1 }, &["a", "b"]);
@@ -243,7 +265,11 @@ mod tests {
         next(&mut history, How::Folder, &["a", "b"]);
         for round in 2..=10 {
             let added = format!("c{round}");
-            assert_eq!(next(&mut history, How::Folder, &["a", &added]), None, "{round}");
+            assert_eq!(
+                next(&mut history, How::Folder, &["a", &added]),
+                None,
+                "{round}"
+            );
         }
         let eleventh = next(&mut history, How::Folder, &["a"]);
         assert_eq!(eleventh, Some(Gone::These(these(&["/b"]))));

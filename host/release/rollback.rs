@@ -84,7 +84,13 @@ impl Releases {
             refused: seen.refused,
         };
         self.publish(&mut state, step).await;
-        Ok(self.load().id)
+        let release = self.load().id;
+        tracing::warn!(
+            release,
+            of = target.id,
+            "rolled back, until the folder changes"
+        );
+        Ok(release)
     }
 
     /// Takes up what an earlier process left, once: the release that it served is served, so that
@@ -101,7 +107,10 @@ impl Releases {
         let saved = history.clone();
         let folder = history.held().unwrap_or(&current.files).clone();
         let all = [&folder, &*current.files, history.trials()];
-        let wanted = all.into_iter().flatten().map(|(file, digest)| (file.clone(), *digest));
+        let wanted = all
+            .into_iter()
+            .flatten()
+            .map(|(file, digest)| (file.clone(), *digest));
         let restored = self.gather(state, wanted.collect()).await;
         let route = |(file, digest): (&PathBuf, &Digest)| {
             let restored = restored.get(&(file.clone(), *digest))?;
@@ -117,7 +126,10 @@ impl Releases {
                 history.set_held(None);
             }
         }
-        for ((file, _), lost) in restored.iter().filter_map(|(key, route)| Some((key, route.as_ref().err()?))) {
+        for ((file, _), lost) in restored
+            .iter()
+            .filter_map(|(key, route)| Some((key, route.as_ref().err()?)))
+        {
             let file = file.display();
             tracing::warn!(%file, "a module of the release that served last is lost: {lost}");
         }

@@ -96,14 +96,22 @@ impl Release {
 
     /// All routes, of both kinds.
     pub(super) fn all(&self) -> impl Iterator<Item = Route> {
-        let pages = self.table.iter().map(|(_, routed)| Route::Page(Arc::clone(routed)));
-        let apis = self.apis.iter().map(|(_, routed)| Route::Api(Arc::clone(routed)));
+        let pages = self
+            .table
+            .iter()
+            .map(|(_, routed)| Route::Page(Arc::clone(routed)));
+        let apis = self
+            .apis
+            .iter()
+            .map(|(_, routed)| Route::Api(Arc::clone(routed)));
         pages.chain(apis)
     }
 
     /// What the routes come from.
     pub(super) fn files(&self) -> Files {
-        self.all().map(|route| (route.file().clone(), route.digest())).collect()
+        self.all()
+            .map(|route| (route.file().clone(), route.digest()))
+            .collect()
     }
 
     /// How many routes there are, of both kinds.

@@ -96,7 +96,8 @@ impl State {
                     Retry::Soon => Some(now),
                 };
                 let refusal = Some(Refusal::module(file, message));
-                self.news.extend(refusal.clone().filter(|_| refusal != told));
+                self.news
+                    .extend(refusal.clone().filter(|_| refusal != told));
                 held.refusal = refusal;
             }
         }
@@ -151,7 +152,9 @@ impl State {
         let changed = changed.filter(|(file, found)| known(file) != Some(found.mark));
         let changed = changed.map(|(file, found)| (file.clone(), Some(found.mark)));
         let gone = self.files.keys().filter(|file| is_gone(file, seen));
-        changed.chain(gone.map(|file| (file.clone(), None))).collect()
+        changed
+            .chain(gone.map(|file| (file.clone(), None)))
+            .collect()
     }
 
     /// What lay in the folder at the rollback, `held`, with those changes that it had by then
@@ -191,7 +194,11 @@ impl State {
         let served = self.hold.iter().flat_map(|hold| hold.iter());
         let served = served.filter(|route| route.file() == file).cloned();
         let spare = self.spare.get(&(file.to_owned(), digest)).cloned();
-        let mut all = newest.into_iter().chain(previous).chain(served).chain(spare);
+        let mut all = newest
+            .into_iter()
+            .chain(previous)
+            .chain(served)
+            .chain(spare);
         all.find(|route| route.digest() == digest)
     }
 

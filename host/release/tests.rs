@@ -115,7 +115,10 @@ impl Site {
 
     /// Another process on the same folders, after this one.
     fn restarted(&self) -> Self {
-        Self::on(Arc::clone(&self.folder), Some(self.folder.path().join("state")))
+        Self::on(
+            Arc::clone(&self.folder),
+            Some(self.folder.path().join("state")),
+        )
     }
 
     fn on(folder: Arc<tempfile::TempDir>, state: Option<PathBuf>) -> Self {
@@ -473,12 +476,17 @@ impl Site {
 
     fn history(&self) -> Vec<(u64, How)> {
         let history = self.releases.history();
-        history.releases().map(|record| (record.id, record.how)).collect()
+        history
+            .releases()
+            .map(|record| (record.id, record.how))
+            .collect()
     }
 
     fn archived(&self, listed: &str) -> PathBuf {
         let digest = crate::page::Digest::of(&module(listed));
-        self.folder.path().join(format!("state/modules/{digest}.wasm"))
+        self.folder
+            .path()
+            .join(format!("state/modules/{digest}.wasm"))
     }
 }
 
@@ -499,7 +507,10 @@ async fn a_rollback_holds_until_the_folder_changes_also_over_a_restart() {
 
     let site = site.restarted();
     let report = site.releases.scan().await;
-    assert_eq!((report.release, report.swapped, report.loaded), (3, false, 0));
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (3, false, 0)
+    );
     assert!(site.serves("a.wasm", "one"));
     assert_eq!(site.refused(), [("c.wasm".into(), "module")]);
     assert!(site.releases.history().held().is_some());
@@ -508,7 +519,12 @@ async fn a_rollback_holds_until_the_folder_changes_also_over_a_restart() {
     assert_eq!((report.release, report.swapped), (4, true));
     assert!(site.serves("a.wasm", "two") && site.serves("c.wasm", "c"));
     assert!(site.releases.history().held().is_none());
-    let expected = [How::Folder, How::Folder, How::Rollback { of: 1 }, How::Folder];
+    let expected = [
+        How::Folder,
+        How::Folder,
+        How::Rollback { of: 1 },
+        How::Folder,
+    ];
     assert_eq!(site.history(), (1..).zip(expected).collect::<Vec<_>>());
 }
 
@@ -536,7 +552,10 @@ async fn two_rollbacks_in_a_row_are_there_and_back() {
     // It was in memory all the time.
     assert!(Arc::ptr_eq(&site.routed("/a"), &newest));
     let refused = site.releases.rollback(Some(2)).await.unwrap_err();
-    assert!(matches!(refused, RollbackError::Already { id: 2, current: 4 }), "{refused}");
+    assert!(
+        matches!(refused, RollbackError::Already { id: 2, current: 4 }),
+        "{refused}"
+    );
     let refused = site.releases.rollback(Some(9)).await.unwrap_err();
     assert!(matches!(refused, RollbackError::Unknown(9)), "{refused}");
     let nothing = Site::new();
@@ -593,8 +612,16 @@ async fn a_lost_module_keeps_a_release_from_serving_and_changes_nothing() {
         site.releases.scan().await;
     }
     fs::write(site.archived("one"), b"damaged").unwrap();
-    let refused = site.releases.rollback(Some(1)).await.unwrap_err().to_string();
-    assert!(refused.contains("`a.wasm`") && refused.contains("damaged"), "{refused}");
+    let refused = site
+        .releases
+        .rollback(Some(1))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("`a.wasm`") && refused.contains("damaged"),
+        "{refused}"
+    );
     assert_eq!(site.releases.load().id, 3);
     assert!(site.releases.history().held().is_none());
     site.releases.rollback(Some(2)).await.unwrap();
@@ -612,16 +639,25 @@ async fn a_restart_goes_on_with_the_release_that_served() {
     let site = site.restarted();
     let report = site.releases.scan().await;
     // A file that is refused keeps the module that it had.
-    assert_eq!((report.release, report.swapped, report.loaded), (2, false, 0));
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (2, false, 0)
+    );
     assert!(site.serves("a.wasm", "two") && site.serves("b.wasm", "b"));
-    assert_eq!(site.refused(), [("api/x.wasm".into(), "module"), ("b.wasm".into(), "module")]);
+    assert_eq!(
+        site.refused(),
+        [("api/x.wasm".into(), "module"), ("b.wasm".into(), "module")]
+    );
 
     // What happens while nobody serves is one release.
     site.put("c.wasm", &module("c"));
     fs::remove_file(site.path("a.wasm")).unwrap();
     let site = site.restarted();
     let report = site.releases.scan().await;
-    assert_eq!((report.release, report.swapped, report.removed), (3, true, 1));
+    assert_eq!(
+        (report.release, report.swapped, report.removed),
+        (3, true, 1)
+    );
     assert_eq!(site.routes(), ["/b", "/c"]);
     assert_eq!(*site.gone.lock(), Vec::<String>::new());
 
@@ -645,7 +681,10 @@ async fn a_fallen_module_stays_down_over_a_restart() {
     assert_eq!(site.history().last(), Some(&(3, How::Returned)));
     let site = site.restarted();
     let report = site.releases.scan().await;
-    assert_eq!((report.release, report.swapped, report.loaded), (3, false, 0));
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (3, false, 0)
+    );
     assert!(site.serves("a.wasm", "good"));
     assert_eq!(site.refused(), [("a.wasm".into(), "returned")]);
     // The module in place has nothing to return to.
@@ -734,7 +773,11 @@ async fn a_damaged_history_begins_anew() {
     let report = site.releases.scan().await;
     assert_eq!((report.release, report.swapped), (1, true));
     assert!(site.serves("a.wasm", "two"));
-    assert!(site.incidents.latest(1)[0].message.contains("releases.damaged.json"));
+    assert!(
+        site.incidents.latest(1)[0]
+            .message
+            .contains("releases.damaged.json")
+    );
     // Which routes there were is not known, so what others left behind goes.
     assert_eq!(*site.gone.lock(), ["all but /a"]);
     assert!(!site.archived("one").exists() && site.archived("two").exists());
@@ -748,7 +791,10 @@ async fn modules_are_kept_as_long_as_a_release_needs_them() {
         site.drop_in("a.wasm", listed).await;
         succeed(&site.routed("/a"));
     }
-    let there: Vec<bool> = names.iter().map(|name| site.archived(name).exists()).collect();
+    let there: Vec<bool> = names
+        .iter()
+        .map(|name| site.archived(name).exists())
+        .collect();
     assert_eq!((there[0], there[1..].contains(&false)), (false, false));
     let files = fs::read_dir(site.folder.path().join("state/modules")).unwrap();
     assert_eq!(files.count(), KEPT);
