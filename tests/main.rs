@@ -23,6 +23,7 @@ mod doors;
 mod on_demand;
 mod publication;
 mod regeneration;
+mod releases;
 mod routing;
 mod sandbox;
 mod serving;

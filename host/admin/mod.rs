@@ -114,47 +114,41 @@ impl Admin {
             let reason = "no such page: `/` lists what there is";
             return refusal(StatusCode::NOT_FOUND, reason);
         };
-        match head.method {
-            Method::GET | Method::HEAD if !endpoint.changes() => {
-                let shown = self.show(endpoint, head.uri.query().unwrap_or(""));
+        match (endpoint, head.method.clone()) {
+            (Endpoint::View(view), Method::GET | Method::HEAD) => {
+                let shown = self.show(view, head.uri.query().unwrap_or(""));
                 shown.await.unwrap_or_else(|refused| refused)
             }
-            Method::POST if endpoint.changes() => self.change(&head, body).await,
-            _ => not_allowed(endpoint.allowed()),
+            (Endpoint::View(_), _) => not_allowed("GET, HEAD"),
+            (Endpoint::Rollback, Method::POST) => self.roll_back(&head, body).await,
+            (Endpoint::Rollback, _) => not_allowed("POST"),
         }
     }
 
-    async fn show(
-        &self,
-        endpoint: Endpoint,
-        query: &str,
-    ) -> Result<Response<Body>, Response<Body>> {
+    async fn show(&self, view: View, query: &str) -> Result<Response<Body>, Response<Body>> {
         let parts = &self.parts;
-        Ok(match endpoint {
-            Endpoint::Index => respond(StatusCode::OK, "text/html; charset=utf-8", self.index()),
-            Endpoint::Alive => respond(StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            Endpoint::Ready => self.readiness(),
-            Endpoint::Metrics => respond(StatusCode::OK, OPEN_METRICS, parts.metrics.encode()),
-            Endpoint::Routes => list(views::routes(&parts.releases.current())),
-            Endpoint::Entries => {
+        Ok(match view {
+            View::Index => respond(StatusCode::OK, "text/html; charset=utf-8", self.index()),
+            View::Alive => respond(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            View::Ready => self.readiness(),
+            View::Metrics => respond(StatusCode::OK, OPEN_METRICS, parts.metrics.encode()),
+            View::Routes => list(views::routes(&parts.releases.current())),
+            View::Entries => {
                 let (limit, prefix) = (limit(query)?, value(query, "prefix"));
                 let release = parts.releases.current();
                 let prefix = prefix.unwrap_or_default();
                 list(views::entries(&parts.isr, &release, &prefix, limit).await)
             }
-            Endpoint::Incidents => {
+            View::Incidents => {
                 let incidents = &parts.incidents;
                 let latest = incidents.latest(limit(query)?);
                 list(json!({"count": incidents.count(), "incidents": latest}))
             }
-            Endpoint::Releases => list(releases::history(&parts.releases)),
-            // It shows nothing; it changes something.
-            Endpoint::Rollback => not_allowed(endpoint.allowed()),
+            View::Releases => list(releases::history(&parts.releases)),
         })
     }
 
-    /// The one change that can be asked for here: a rollback.
-    async fn change(&self, head: &request::Parts, body: Incoming) -> Response<Body> {
+    async fn roll_back(&self, head: &request::Parts, body: Incoming) -> Response<Body> {
         if let Err((status, reason)) = self.guard.may_change(&head.uri, &head.headers) {
             return refusal(status, reason);
         }
@@ -225,8 +219,15 @@ impl Service for Admin {
 }
 
 /// What can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endpoint {
+    /// To be shown something, by GET.
+    View(View),
+    /// To go back to an earlier release, by POST.
+    Rollback,
+}
+
+/// What can be shown.
+enum View {
     Index,
     Alive,
     Ready,
@@ -235,35 +236,22 @@ enum Endpoint {
     Entries,
     Incidents,
     Releases,
-    Rollback,
 }
 
 impl Endpoint {
     fn of(path: &str) -> Option<Self> {
-        Some(match path {
-            "/" => Endpoint::Index,
-            "/livez" => Endpoint::Alive,
-            "/readyz" => Endpoint::Ready,
-            "/metrics" => Endpoint::Metrics,
-            "/api/routes" => Endpoint::Routes,
-            "/api/entries" => Endpoint::Entries,
-            "/api/incidents" => Endpoint::Incidents,
-            "/api/releases" => Endpoint::Releases,
-            "/api/releases/rollback" => Endpoint::Rollback,
+        Some(Endpoint::View(match path {
+            "/" => View::Index,
+            "/livez" => View::Alive,
+            "/readyz" => View::Ready,
+            "/metrics" => View::Metrics,
+            "/api/routes" => View::Routes,
+            "/api/entries" => View::Entries,
+            "/api/incidents" => View::Incidents,
+            "/api/releases" => View::Releases,
+            "/api/releases/rollback" => return Some(Endpoint::Rollback),
             _ => return None,
-        })
-    }
-
-    /// Whether it changes something, by POST; the others show something.
-    fn changes(self) -> bool {
-        self == Endpoint::Rollback
-    }
-
-    fn allowed(self) -> &'static str {
-        match self.changes() {
-            true => "POST",
-            false => "GET, HEAD",
-        }
+        }))
     }
 }
 
