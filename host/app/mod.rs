@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::guest::Engine;
-use crate::guest::outbound::Client;
+use crate::guest::outbound::{Client, ClientConfig};
 use crate::http::listen::Bound;
 use crate::http::{Overlay, Site};
 use crate::isr::{Isr, Parts};
@@ -51,11 +51,7 @@ impl App {
         let generations = GenerationThreads::start(config.generation_threads)?;
 
         let engine = Engine::new(config.engine)?;
-        let own_addresses = vec![site_port.addr(), admin_port.addr()];
-        let client = Client::new(crate::guest::outbound::ClientConfig {
-            own_addresses,
-            ..config.outbound
-        })?;
+        let client = client(config.outbound, &[&site_port, &admin_port])?;
         let store = Tiers::open(config.store, metrics.clone()).context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)")?;
         let isr = Isr::new(
             config.isr,
@@ -162,6 +158,15 @@ impl App {
         }
         ends.0.and(ends.1).context("a serving thread died")
     }
+}
+
+/// What pages reach other servers with, which must not be this one.
+fn client(config: ClientConfig, ports: &[&Bound]) -> anyhow::Result<Client> {
+    let own_addresses = ports.iter().map(|port| port.addr()).collect();
+    Ok(Client::new(ClientConfig {
+        own_addresses,
+        ..config
+    })?)
 }
 
 /// Tells the cache of each release before it is served.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::telemetry::Subject;
 
+use super::archive::Tidied;
 use super::history::{Files, History, How, Record};
-use super::plan::seat;
 use super::releases::{Gone, Releases};
 use super::routed::Route;
 use super::routes::{Refusal, Release};
@@ -55,10 +55,15 @@ impl Releases {
         let is_same = before
             .current()
             .is_some_and(|record| *record.files == files);
+        let current = self.current();
+        let is_served = is_same && current.has_routes_of(&next);
+        let mut forgotten = None;
         if !is_same {
             let dropped = history.push(next.at, how, files);
-            let gone = gone(&before, &history, dropped.as_ref());
-            self.announce(&next, gone).await;
+            forgotten = gone(&before, &history, dropped.as_ref());
+        }
+        if !is_served {
+            self.announce(&next, forgotten).await;
         }
         if let Some(record) = history.current() {
             (next.id, next.at) = (record.id, record.at);
@@ -75,8 +80,7 @@ impl Releases {
             .map(|hold| hold.to_vec())
             .unwrap_or_default();
         state.hold = hold;
-        let current = self.current();
-        if is_same && current.has_routes_of(&next) && current.refused == next.refused {
+        if is_served && current.refused == next.refused {
             return false;
         }
         state.seated = next.files().into_keys().collect();
@@ -94,22 +98,15 @@ impl Releases {
         true
     }
 
-    /// Gives the routes their places. The release has no id yet.
-    fn assemble(
-        &self,
-        state: &State,
-        hold: Option<&[Route]>,
-        mut refused: Vec<Refusal>,
-    ) -> Release {
+    /// The next release, without an id.
+    fn assemble(&self, state: &State, hold: Option<&[Route]>, refused: Vec<Refusal>) -> Release {
         let routes = hold.map_or_else(|| state.routes(), <[Route]>::to_vec);
-        let (pages, apis) = state.candidates(routes);
-        let (table, conflicts) = seat(pages);
-        refused.extend(conflicts);
-        let (apis, conflicts) = seat(apis);
-        refused.extend(conflicts);
-        refused.extend(state.files.values().filter_map(|held| held.refusal.clone()));
-        refused.sort_unstable();
-        Release::new(0, self.loader.clock.now(), table, apis, refused)
+        let mut next = state.seat(routes, self.loader.clock.now());
+        next.refused.extend(refused);
+        let own = state.files.values().filter_map(|held| held.refusal.clone());
+        next.refused.extend(own);
+        next.refused.sort_unstable();
+        next
     }
 
     /// Tells of what is refused for the first time.
@@ -171,20 +168,28 @@ impl Releases {
     /// archive does not have.
     pub(super) async fn tidy(&self, state: &mut State) {
         let needed = self.history().modules();
-        let missing = match self.loader.archive.clone() {
-            None => needed,
-            Some(archive) => {
-                let tidying = tokio::task::spawn_blocking(move || archive.tidy(&needed));
-                let Ok(tidied) = tidying.await else {
-                    return;
-                };
-                let (modules, bytes) = tidied.removed;
-                if modules > 0 {
-                    tracing::info!(modules, bytes, "modules that no release needs were removed");
-                }
-                tidied.missing
-            }
+        let (archive, engine) = (self.loader.archive.clone(), self.loader.engine.clone());
+        let tidying = tokio::task::spawn_blocking(move || {
+            let compiled = engine.tidy(&needed);
+            let tidied = match archive {
+                Some(archive) => archive.tidy(&needed),
+                None => Tidied {
+                    missing: needed,
+                    removed: (0, 0),
+                },
+            };
+            (tidied, compiled)
+        });
+        // The runtime is shutting down.
+        let Ok((tidied, compiled)) = tidying.await else {
+            return;
         };
+        let (modules, bytes) = tidied.removed;
+        if modules + compiled.0 > 0 {
+            let (artifacts, bytes) = (compiled.0, bytes + compiled.1);
+            tracing::info!(modules, artifacts, bytes, "removed what no release needs");
+        }
+        let missing = tidied.missing;
         let is_missing = |(_, digest): &(PathBuf, _)| missing.contains(digest);
         state.spare.retain(|key, _| is_missing(key));
     }

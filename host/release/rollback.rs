@@ -12,11 +12,9 @@ use crate::telemetry::Subject;
 
 use super::history::{Files, History, How, Record};
 use super::load::Lost;
-use super::plan::seat;
 use super::publish::Step;
 use super::releases::{LOADS, Releases, listed};
 use super::routed::Route;
-use super::routes::Release;
 use super::state::{Held, State};
 
 /// Why a rollback changed nothing.
@@ -75,13 +73,16 @@ impl Releases {
             })
         });
         let routes: Vec<Route> = routes.collect::<Result<_, _>>()?;
-        // A folder that cannot be read tells of no changes, and the next pass says so.
-        let seen = self.snapshot(&state).await.unwrap_or_default();
-        state.pending = state.changes(&seen);
+        let (pending, refused) = match self.snapshot(&state).await {
+            Ok(seen) => (state.changes(&seen), seen.refused),
+            // Nothing is known to have changed; the next pass says what is wrong.
+            Err(_) => Default::default(),
+        };
+        state.pending = pending;
         let step = Step {
             how: How::Rollback { of: target.id },
             hold: Some((routes.into(), state.folder())),
-            refused: seen.refused,
+            refused,
         };
         self.publish(&mut state, step).await;
         let release = self.load().id;
@@ -126,16 +127,14 @@ impl Releases {
                 history.set_held(None);
             }
         }
-        for ((file, _), lost) in restored
-            .iter()
-            .filter_map(|(key, route)| Some((key, route.as_ref().err()?)))
-        {
-            let file = file.display();
-            tracing::warn!(%file, "a module of the release that served last is lost: {lost}");
+        for ((file, digest), route) in &restored {
+            if let Err(lost) = route {
+                let (file, module) = (file.display(), digest.short());
+                tracing::warn!(%file, module, "a module that served before is lost: {lost}");
+            }
         }
-        let (pages, apis) = state.candidates(served);
-        let ((table, _), (apis, _)) = (seat(pages), seat(apis));
-        let release = Release::new(current.id, current.at, table, apis, Vec::new());
+        let mut release = state.seat(served, current.at);
+        (release.id, release.refused) = (current.id, Vec::new());
         state.seated = release.files().into_keys().collect();
         state.saved = Some(Arc::new(saved));
         self.history.store(Arc::new(history));
@@ -162,7 +161,7 @@ impl Releases {
         }
     }
 
-    /// A rollback cannot be held on to: what lies in the folder is served.
+    /// Tells that a rollback cannot be held on to.
     fn give_up(&self, current: &Record, restored: &Restored) {
         for ((file, digest), route) in restored {
             if let Err(lost) = route

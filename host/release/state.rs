@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use crate::page::{Digest, Timestamp};
 
-use super::api::ApiRouted;
 use super::folder::{Mark, Snapshot};
 use super::history::{Files, History};
 use super::load::{Before, Loaded, Retry};
-use super::plan::{Candidate, Known, is_gone};
+use super::plan::{Candidate, Known, is_gone, seat};
 use super::routed::{Route, Routed};
-use super::routes::Refusal;
+use super::routes::{Refusal, Release};
 
 /// When a module is tried again whose failure may have been the machine's.
 const RETRY: Duration = Duration::from_secs(30);
@@ -202,12 +201,8 @@ impl State {
         all.find(|route| route.digest() == digest)
     }
 
-    /// Those of `routes` that are pages and those that are API routes, as they ask for a place in
-    /// their tables.
-    pub(super) fn candidates(
-        &self,
-        routes: Vec<Route>,
-    ) -> (Vec<Candidate<Arc<Routed>>>, Vec<Candidate<Arc<ApiRouted>>>) {
+    /// Gives `routes` their places, each kind in a table of its own, as a release without an id.
+    pub(super) fn seat(&self, routes: Vec<Route>, now: Timestamp) -> Release {
         let (mut pages, mut apis) = (Vec::new(), Vec::new());
         for route in routes {
             let seated = self.seated.contains(route.file());
@@ -226,7 +221,9 @@ impl State {
                 }),
             }
         }
-        (pages, apis)
+        let ((table, mut conflicts), (apis, more)) = (seat(pages), seat(apis));
+        conflicts.extend(more);
+        Release::new(0, now, table, apis, conflicts)
     }
 }
 

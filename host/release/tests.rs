@@ -818,3 +818,56 @@ async fn a_conflict_is_settled_for_what_is_served() {
     site.releases.scan().await;
     assert_eq!(site.routed("/x").file, Path::new("x.wasm"));
 }
+
+#[tokio::test]
+async fn a_rollback_whose_module_is_lost_is_over_with_the_next_start() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    site.releases.rollback(None).await.unwrap();
+    fs::remove_file(site.archived("one")).unwrap();
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!((report.release, report.swapped), (4, true));
+    assert!(site.serves("a.wasm", "two"));
+    let told = site.incidents.latest(9);
+    assert_eq!((told.len(), told[0].kind), (1, "rollback"));
+}
+
+#[tokio::test]
+async fn a_module_that_is_lost_is_taken_from_the_folder() {
+    let site = Site::new();
+    site.put("b.wasm", &module("b"));
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    site.releases.rollback(None).await.unwrap();
+    fs::remove_dir_all(site.folder.path().join("state/modules")).unwrap();
+    site.put("a.wasm", &module("one"));
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!((report.release, site.routes().len()), (3, 2));
+    assert!(site.serves("a.wasm", "one"));
+    assert_eq!(site.incidents.count(), 0);
+    assert!(site.archived("one").exists() && site.archived("b").exists());
+}
+
+#[tokio::test]
+async fn refused_files_stay_reported_over_a_rollback() {
+    let site = Site::new();
+    site.put("a.wasm", b"junk");
+    site.put("b.wasm", &module("b"));
+    site.releases.scan().await;
+    assert_eq!(site.refused(), [("a.wasm".into(), "module")]);
+    site.releases.rollback(None).await.unwrap_err();
+    site.drop_in("b.wasm", "b again").await;
+    site.put("_wisr/x.wasm", b"");
+    site.releases.scan().await;
+    let refused = [("_wisr".into(), "module"), ("a.wasm".into(), "module")];
+    assert_eq!(site.refused(), refused);
+    let told = site.incidents.count();
+    site.releases.rollback(None).await.unwrap();
+    assert_eq!(
+        (site.refused(), site.incidents.count()),
+        (refused.to_vec(), told)
+    );
+}
