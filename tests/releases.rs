@@ -357,12 +357,17 @@ async fn killed_at_any_moment_the_history_is_whole() {
     for round in 0..10_u64 {
         for version in &versions {
             site.swap("posts/[id]", version);
-            let _ = site
+            let done = site
                 .admin_post("/api/releases/rollback", &[JSON], "{}")
                 .await;
+            // What was acknowledged is there after the kill; the first has nothing to go back to.
+            if done.status == 200 {
+                last = done.json()["release"]["id"].as_u64().unwrap();
+            }
         }
         tokio::time::sleep(std::time::Duration::from_millis(round * 17 % 90)).await;
         site.restart().await;
+        assert_eq!(site.incidents().await, Vec::<Value>::new());
         let told = history(&site).await;
         let ids = told["releases"].as_array().unwrap().iter().rev();
         let ids: Vec<u64> = ids.map(|release| release["id"].as_u64().unwrap()).collect();
@@ -380,6 +385,4 @@ async fn killed_at_any_moment_the_history_is_whole() {
             }
         }
     }
-    assert!(!site.log().contains("damaged"), "{}", site.log());
-    assert_eq!(site.incidents().await, Vec::<Value>::new());
 }
