@@ -6,7 +6,7 @@
 //! Invariants: a page has at most one generation at a time; a generation runs in a task of its
 //! own, so that a reader who hangs up neither ends nor repeats it; whoever needs data read after
 //! an invalidation never gets the result of a generation that began before it; nothing made from
-//! data read before a purge is kept.
+//! data read before a purge is kept; a page is shown only while the route that made it has pages.
 
 mod backoff;
 mod flight;

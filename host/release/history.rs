@@ -13,7 +13,7 @@ use crate::route::Pattern;
 
 /// Releases that are remembered, with their modules: a day of busy work can be undone, and the
 /// disk holds each module at most this often.
-pub const KEPT: usize = 10;
+pub(super) const KEPT: usize = 10;
 
 /// The form on disk.
 const FORMAT: u32 = 1;

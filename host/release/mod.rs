@@ -40,7 +40,7 @@ mod trial;
 mod watch;
 
 pub use api::{ApiError, ApiRouted};
-pub use history::{Files, History, How, KEPT, Record};
+pub use history::{Files, History, How, Record};
 pub use listing::{Listing, Place};
 pub use releases::{Change, Config, Gone, Herald, Parts, Releases, ScanReport};
 pub use rollback::RollbackError;

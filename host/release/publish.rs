@@ -31,7 +31,10 @@ impl Releases {
         let hold = state.hold.clone().zip(held);
         // Until the folder changes; a refused file changes nothing.
         let hold = hold.filter(|(_, held)| *held == state.folder());
-        let how = match hold.is_none() && state.end_trials() {
+        if hold.is_none() {
+            state.end_trials();
+        }
+        let how = match state.has_returned {
             true => How::Returned,
             false => How::Folder,
         };
@@ -74,12 +77,8 @@ impl Releases {
         if hold.is_none() {
             state.pending.clear();
         }
-        let replaced = state
-            .hold
-            .take()
-            .map(|hold| hold.to_vec())
-            .unwrap_or_default();
         state.hold = hold;
+        state.has_returned = false;
         if is_served && current.refused == next.refused {
             return false;
         }
@@ -91,7 +90,7 @@ impl Releases {
         }
         tracing::info!(release, routes, how, "release");
         self.changed.send_replace(release);
-        let spare = replaced.into_iter().chain(current.all());
+        let spare = current.all();
         let spare = spare.map(|route| ((route.file().clone(), route.digest()), route));
         state.spare.extend(spare);
         self.tidy(state).await;

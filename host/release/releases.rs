@@ -83,16 +83,6 @@ pub enum Gone {
     AllBut(BTreeSet<Arc<str>>),
 }
 
-impl Gone {
-    /// Whether the pages of `route` go.
-    pub fn has(&self, route: &str) -> bool {
-        match self {
-            Gone::These(routes) => routes.contains(route),
-            Gone::AllBut(routes) => !routes.contains(route),
-        }
-    }
-}
-
 /// What a pass did.
 #[derive(Debug, Clone, Serialize)]
 pub struct ScanReport {

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) seated: BTreeSet<PathBuf>,
     /// While a rollback holds, the routes that are served in place of the folder's.
     pub(super) hold: Option<Arc<[Route]>>,
+    /// Whether a route is back from a fallen module that no release tells of yet.
+    pub(super) has_returned: bool,
     /// Changes of the folder from before the rollback that no pass had dealt with: the version of
     /// a file, or that it was gone.
     pub(super) pending: BTreeMap<PathBuf, Option<Mark>>,
@@ -103,9 +105,8 @@ impl State {
     }
 
     /// Returns routes from modules that did nothing but fail to those that they had before, and
-    /// lets go of those that are no longer needed for that. Whether any returned.
-    pub(super) fn end_trials(&mut self) -> bool {
-        let mut returned = false;
+    /// lets go of those that are no longer needed for that.
+    pub(super) fn end_trials(&mut self) {
         for (file, held) in &mut self.files {
             let Some(Route::Page(routed)) = &held.route else {
                 continue;
@@ -122,10 +123,9 @@ impl State {
                 self.news.push(refusal.clone());
                 // A newer version that was refused meanwhile is what lies in the folder.
                 held.refusal.get_or_insert(refusal);
-                returned = true;
+                self.has_returned = true;
             }
         }
-        returned
     }
 
     /// The routes of what lies in the folder, if all of them get a place.

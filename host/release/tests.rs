@@ -786,7 +786,9 @@ async fn a_damaged_history_begins_anew() {
 #[tokio::test]
 async fn modules_are_kept_as_long_as_a_release_needs_them() {
     let site = Site::new();
-    let names: Vec<String> = (1..=KEPT + 1).map(|number| number.to_string()).collect();
+    let names: Vec<String> = (1..=history::KEPT + 1)
+        .map(|number| number.to_string())
+        .collect();
     for listed in &names {
         site.drop_in("a.wasm", listed).await;
         succeed(&site.routed("/a"));
@@ -797,7 +799,7 @@ async fn modules_are_kept_as_long_as_a_release_needs_them() {
         .collect();
     assert_eq!((there[0], there[1..].contains(&false)), (false, false));
     let files = fs::read_dir(site.folder.path().join("state/modules")).unwrap();
-    assert_eq!(files.count(), KEPT);
+    assert_eq!(files.count(), history::KEPT);
 }
 
 #[tokio::test]
