@@ -15,7 +15,7 @@
 //! | 1 machines | [`store`] | where entries live, and what was invalidated | who makes entries |
 //! | 1 machines | [`guest`] | the sandbox: the only room that knows WebAssembly | the cache, the store |
 //! | 2 policy | [`isr`] | single flight, priorities, back-off, last good | WebAssembly, HTTP |
-//! | 2 policy | [`release`] | the folder of modules, loaded, watched, swapped | the cache, HTTP |
+//! | 2 policy | [`release`] | the folder of modules, loaded, watched, swapped, remembered | the cache, HTTP |
 //! | 3 doors | [`http`] | one request: route, serve, condition, encoding, response | modules, sandboxes |
 //! | 3 doors | [`admin`] | what operators ask | – |
 //! | 4 assembly | [`config`], [`app`], [`cli`] | text to settings, wiring, commands | – |

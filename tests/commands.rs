@@ -33,6 +33,8 @@ async fn help_is_complete() {
         "check",
         "routes",
         "revalidate",
+        "releases",
+        "rollback",
     ] {
         let listed = overview
             .stdout

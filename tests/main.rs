@@ -26,6 +26,7 @@ mod model;
 mod on_demand;
 mod publication;
 mod regeneration;
+mod releases;
 mod routing;
 mod sandbox;
 mod serving;

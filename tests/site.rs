@@ -365,6 +365,24 @@ impl Running {
         answer.unwrap_or_else(|error| panic!("admin {path}: {error}"))
     }
 
+    /// Where commands find the admin listener.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://{}", self.server().admin)
+    }
+
+    /// Posts to the admin listener.
+    pub(crate) async fn admin_post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        let answer = Client::new(self.server().admin)
+            .send("POST", path, headers, body)
+            .await;
+        answer.unwrap_or_else(|error| panic!("admin {path}: {error}"))
+    }
+
     /// Calls `/api/revalidate` with the token.
     pub(crate) async fn revalidate(&self, body: Value) -> Response {
         let headers = [

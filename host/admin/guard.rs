@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HOST, HeaderMap};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN};
 use http::{StatusCode, Uri};
 
 use crate::http::Secret;
+
+/// Where a browser says that a request comes from (Fetch Metadata Request Headers, section 2.3).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Lets callers in by a token; without one, by the address they call.
 #[derive(Debug)]
@@ -45,19 +48,60 @@ impl Guard {
         }
     }
 
-    fn is_ours(&self, uri: &Uri, headers: &HeaderMap) -> bool {
-        let host = match (uri.authority(), headers.get(HOST)) {
-            (_, Some(host)) => host.to_str().ok(),
-            (Some(authority), None) => Some(authority.as_str()),
-            (None, None) => None,
+    /// Whether an admitted request may change something: it must not be one that a page of another
+    /// site had a browser here make. Such a page cannot send this content type without being asked
+    /// first, nor hide where it is from.
+    ///
+    /// # Errors
+    /// The status and the reason of the refusal.
+    pub(super) fn may_change(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), (StatusCode, &'static str)> {
+        let kind = headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+        if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
+            let reason = "content-type: application/json is required";
+            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
+        }
+        let foreign = "requests that other sites make are refused";
+        let site = headers.get(SEC_FETCH_SITE).map(|site| site.as_bytes());
+        if site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")) {
+            return Err((StatusCode::FORBIDDEN, foreign));
+        }
+        let Some(origin) = headers.get(ORIGIN) else {
+            return Ok(());
         };
-        let Some(name) = host.and_then(name_of) else {
+        let origin = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"));
+        match (origin, called(uri, headers)) {
+            (Some((_, from)), Some(host)) if from.eq_ignore_ascii_case(host) => Ok(()),
+            _ => Err((StatusCode::FORBIDDEN, foreign)),
+        }
+    }
+
+    fn is_ours(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let Some(name) = called(uri, headers).and_then(name_of) else {
             return false;
         };
         match name.parse::<IpAddr>() {
             Ok(address) => address.is_loopback() || address == self.listen.ip(),
             Err(_) => name.eq_ignore_ascii_case("localhost"),
         }
+    }
+}
+
+/// The host that the request is for, with its port.
+fn called<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    match (uri.authority(), headers.get(HOST)) {
+        (_, Some(host)) => host.to_str().ok(),
+        (Some(authority), None) => Some(authority.as_str()),
+        (None, None) => None,
     }
 }
 
@@ -107,6 +151,39 @@ mod tests {
             assert_eq!(told(&guard, "/livez", headers), expected, "{host}");
         }
         assert_eq!(told(&guard, "/metrics", HeaderMap::new()), 421);
+    }
+
+    #[test]
+    fn what_another_site_asks_for_changes_nothing() {
+        let guard = Guard::new(None, "127.0.0.1:3001".parse().unwrap());
+        let json = ("content-type", "application/json; charset=utf-8");
+        let origin = |value| ("origin", value);
+        let site = |value| ("sec-fetch-site", value);
+        for (lines, expected) in [
+            (vec![json], 200),
+            (
+                vec![json, origin("http://127.0.0.1:3001"), site("same-origin")],
+                200,
+            ),
+            (vec![json, site("none")], 200),
+            (vec![], 415),
+            (vec![("content-type", "text/plain")], 415),
+            (vec![("content-type", "application/jsonp")], 415),
+            (vec![json, origin("http://127.0.0.1:3000")], 403),
+            (vec![json, origin("http://evil.example")], 403),
+            (vec![json, origin("null")], 403),
+            (vec![json, site("cross-site")], 403),
+            (vec![json, site("same-site")], 403),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("127.0.0.1:3001"));
+            for (name, value) in &lines {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            let told = guard.may_change(&"/".parse().unwrap(), &headers);
+            let status = told.map_or_else(|(status, _)| status.as_u16(), |()| 200);
+            assert_eq!(status, expected, "{lines:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `Admin`: the operators' door: probes, metrics, and what the server knows of itself.
 
 mod guard;
+mod releases;
 mod views;
 
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::http::{Answer, Body, Patience, Secret, Service, listen, pairs};
+use crate::http::{Answer, Body, Patience, Secret, Service, listen, pairs, upload};
 use crate::isr::Isr;
 use crate::release::Releases;
 use crate::telemetry::Incidents;
@@ -104,40 +105,59 @@ impl Admin {
         }
     }
 
-    async fn respond(&self, request: &request::Parts) -> Response<Body> {
-        if let Err((status, reason)) = self.guard.admit(&request.uri, &request.headers) {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        if let Err((status, reason)) = self.guard.admit(&head.uri, &head.headers) {
             return refusal(status, reason);
         }
-        if !matches!(request.method, Method::GET | Method::HEAD) {
-            return refusal(StatusCode::METHOD_NOT_ALLOWED, "use GET");
+        let Some(endpoint) = Endpoint::of(head.uri.path()) else {
+            let reason = "no such page: `/` lists what there is";
+            return refusal(StatusCode::NOT_FOUND, reason);
+        };
+        match (endpoint, head.method.clone()) {
+            (Endpoint::View(view), Method::GET | Method::HEAD) => {
+                let shown = self.show(view, head.uri.query().unwrap_or(""));
+                shown.await.unwrap_or_else(|refused| refused)
+            }
+            (Endpoint::View(_), _) => not_allowed("GET, HEAD"),
+            (Endpoint::Rollback, Method::POST) => self.roll_back(&head, body).await,
+            (Endpoint::Rollback, _) => not_allowed("POST"),
         }
-        let query = request.uri.query().unwrap_or("");
-        let releases = &self.parts.releases;
-        match request.uri.path() {
-            "/" => respond(StatusCode::OK, "text/html; charset=utf-8", self.index()),
-            "/livez" => respond(StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            "/readyz" => self.readiness(),
-            "/metrics" => respond(StatusCode::OK, OPEN_METRICS, self.parts.metrics.encode()),
-            "/api/routes" => list(views::routes(&releases.current())),
-            "/api/entries" => match limit(query) {
-                Ok(limit) => {
-                    let prefix = value(query, "prefix").unwrap_or_default();
-                    let release = releases.current();
-                    list(views::entries(&self.parts.isr, &release, &prefix, limit).await)
-                }
-                Err(response) => response,
-            },
-            "/api/incidents" => match limit(query) {
-                Ok(limit) => {
-                    let incidents = &self.parts.incidents;
-                    list(json!({"count": incidents.count(), "incidents": incidents.latest(limit)}))
-                }
-                Err(response) => response,
-            },
-            _ => refusal(
-                StatusCode::NOT_FOUND,
-                "no such page: `/` lists what there is",
-            ),
+    }
+
+    async fn show(&self, view: View, query: &str) -> Result<Response<Body>, Response<Body>> {
+        let parts = &self.parts;
+        Ok(match view {
+            View::Index => respond(StatusCode::OK, "text/html; charset=utf-8", self.index()),
+            View::Alive => respond(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            View::Ready => self.readiness(),
+            View::Metrics => respond(StatusCode::OK, OPEN_METRICS, parts.metrics.encode()),
+            View::Routes => list(views::routes(&parts.releases.current())),
+            View::Entries => {
+                let (limit, prefix) = (limit(query)?, value(query, "prefix"));
+                let release = parts.releases.current();
+                let prefix = prefix.unwrap_or_default();
+                list(views::entries(&parts.isr, &release, &prefix, limit).await)
+            }
+            View::Incidents => {
+                let incidents = &parts.incidents;
+                let latest = incidents.latest(limit(query)?);
+                list(json!({"count": incidents.count(), "incidents": latest}))
+            }
+            View::Releases => list(releases::history(&parts.releases)),
+        })
+    }
+
+    async fn roll_back(&self, head: &request::Parts, body: Incoming) -> Response<Body> {
+        if let Err((status, reason)) = self.guard.may_change(&head.uri, &head.headers) {
+            return refusal(status, reason);
+        }
+        match upload::read(body, releases::BODY_BYTES).await {
+            Ok(body) => {
+                let (status, told) = releases::roll_back(&self.parts.releases, &body).await;
+                json_response(status, &told)
+            }
+            Err(bad) => refusal(bad.status(), &bad.to_string()),
         }
     }
 
@@ -177,6 +197,7 @@ impl Admin {
              {incidents} incidents since the start.</p><ul>\
              <li><a href=\"/api/routes\">Routes</a></li>\
              <li><a href=\"/api/entries\">Entries</a> (<code>?prefix=/posts&amp;limit=100</code>)</li>\
+             <li><a href=\"/api/releases\">Releases</a></li>\
              <li><a href=\"/api/incidents\">Incidents</a> (<code>?limit=100</code>)</li>\
              <li><a href=\"/metrics\">Metrics</a></li><li><a href=\"/livez\">Alive?</a></li>\
              <li><a href=\"/readyz\">Ready?</a></li></ul></main></body></html>\n"
@@ -186,13 +207,50 @@ impl Admin {
 
 impl Service for Admin {
     fn answer(self: &Arc<Self>, request: Request<Incoming>, _: SocketAddr) -> Answer {
-        let (admin, request) = (self.clone(), request.into_parts().0);
+        let (admin, is_head) = (self.clone(), request.method() == Method::HEAD);
         Answer::Later(Box::pin(async move {
-            let mut response = admin.respond(&request).await;
-            if request.method == Method::HEAD {
+            let mut response = admin.respond(request).await;
+            if is_head {
                 *response.body_mut() = Body::Empty;
             }
             response
+        }))
+    }
+}
+
+/// What can be asked for.
+enum Endpoint {
+    /// To be shown something, by GET.
+    View(View),
+    /// To go back to an earlier release, by POST.
+    Rollback,
+}
+
+/// What can be shown.
+enum View {
+    Index,
+    Alive,
+    Ready,
+    Metrics,
+    Routes,
+    Entries,
+    Incidents,
+    Releases,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Option<Self> {
+        Some(Endpoint::View(match path {
+            "/" => View::Index,
+            "/livez" => View::Alive,
+            "/readyz" => View::Ready,
+            "/metrics" => View::Metrics,
+            "/api/routes" => View::Routes,
+            "/api/entries" => View::Entries,
+            "/api/incidents" => View::Incidents,
+            "/api/releases" => View::Releases,
+            "/api/releases/rollback" => return Some(Endpoint::Rollback),
+            _ => return None,
         }))
     }
 }
@@ -219,16 +277,19 @@ fn list(value: Value) -> Response<Body> {
 
 fn refusal(status: StatusCode, reason: &str) -> Response<Body> {
     let mut response = json_response(status, &json!({"message": reason}));
-    let headers = response.headers_mut();
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        }
-        _ => {}
+    if status == StatusCode::UNAUTHORIZED {
+        let bearer = HeaderValue::from_static("Bearer");
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, bearer);
     }
+    response
+}
+
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, &format!("use {methods}"));
+    let methods = HeaderValue::from_static(methods);
+    response.headers_mut().insert(header::ALLOW, methods);
     response
 }
 

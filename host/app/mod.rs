@@ -11,11 +11,11 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::guest::Engine;
-use crate::guest::outbound::Client;
+use crate::guest::outbound::{Client, ClientConfig};
 use crate::http::listen::Bound;
 use crate::http::{Overlay, Site};
 use crate::isr::{Isr, Parts};
-use crate::release::Releases;
+use crate::release::{self, Change, Gone, Herald, Releases};
 use crate::store::Tiers;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
@@ -54,15 +54,7 @@ impl App {
         let generations = GenerationThreads::start(config.generation_threads)?;
 
         let engine = Engine::new(config.engine)?;
-        let own_addresses = vec![site_port.addr(), admin_port.addr()];
-        let client = Client::new(crate::guest::outbound::ClientConfig {
-            own_addresses,
-            ..config.outbound
-        })?;
-        let releases = Releases::new(config.release, engine, client, clock, incidents.clone());
-        let releases = Arc::new(releases);
-        releases.scan().await;
-
+        let client = client(config.outbound, &[&site_port, &admin_port])?;
         let store = Tiers::open(config.store, metrics.clone()).context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)")?;
         let isr = Isr::new(
             config.isr,
@@ -74,6 +66,18 @@ impl App {
                 metrics: metrics.clone(),
             },
         );
+        let releases = Arc::new(Releases::new(
+            config.release,
+            release::Parts {
+                engine,
+                client,
+                clock,
+                incidents: incidents.clone(),
+                herald: herald(isr.clone()),
+            },
+        ));
+        releases.scan().await;
+
         let (ready, is_ready) = watch::channel(false);
         let warmer = Warmer {
             releases: releases.clone(),
@@ -157,4 +161,33 @@ impl App {
         }
         ends.0.and(ends.1).context("a serving thread died")
     }
+}
+
+/// What pages reach other servers with, which must not be this one.
+fn client(config: ClientConfig, ports: &[&Bound]) -> anyhow::Result<Client> {
+    let own_addresses = ports.iter().map(|port| port.addr()).collect();
+    Ok(Client::new(ClientConfig {
+        own_addresses,
+        ..config
+    })?)
+}
+
+/// Tells the cache of each release before it is served.
+fn herald(isr: Isr) -> Herald {
+    Arc::new(move |change: Change| {
+        let isr = isr.clone();
+        Box::pin(async move {
+            isr.serve_routes(change.served);
+            let Some(gone) = change.gone else {
+                return;
+            };
+            let pages = match gone {
+                Gone::These(routes) => isr.forget_routes(routes).await,
+                Gone::AllBut(routes) => isr.keep_routes(routes).await,
+            };
+            if pages > 0 {
+                tracing::info!(pages, "pages of routes that are gone were forgotten");
+            }
+        })
+    })
 }

@@ -1,7 +1,5 @@
-//! `Warmer`: after each new release, makes the pages that it lists and forgets those of routes
-//! that are gone.
+//! `Warmer`: after each new release, makes the pages that it lists.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -25,21 +23,10 @@ impl Warmer {
     /// Runs until dropped.
     pub(super) async fn keep_warm(self) {
         let mut changes = self.releases.subscribe();
-        let mut routes = BTreeSet::new();
         loop {
             changes.borrow_and_update();
             self.metrics.releases.inc();
             let release = self.releases.current();
-            let now = release
-                .table
-                .iter()
-                .map(|(_, routed)| routed.page.route.clone())
-                .collect();
-            for gone in routes.difference(&now) {
-                let pages = self.isr.remove_route(gone).await;
-                tracing::info!(route = %gone, pages, "route removed");
-            }
-            routes = now;
             let pass = async {
                 let late = prerender(&release, &self.isr).await;
                 self.ready.send_replace(true);

@@ -2,11 +2,15 @@
 //!
 //! Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
 
+pub mod admin;
 pub mod build;
+mod call;
 pub mod check;
 pub mod content;
 pub mod dev;
+pub mod releases;
 pub mod revalidate;
+pub mod rollback;
 pub mod routes;
 pub mod serve;
 mod terminal;
@@ -38,8 +42,9 @@ const LOG: &str = "wisr=info,warn,notify=error";
 
 const ENVIRONMENT: &str = "\
 Environment:
-  WISR_TOKEN  The token of the revalidate endpoint, for dev, serve and revalidate
-  WISR_LOG    What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn]";
+  WISR_TOKEN        The token of the revalidate endpoint, for dev, serve and revalidate
+  WISR_ADMIN_TOKEN  The token of the admin port, for releases and rollback
+  WISR_LOG          What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn]";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -50,6 +55,8 @@ enum Command {
     Check(check::CheckArgs),
     Routes(routes::RoutesArgs),
     Revalidate(revalidate::RevalidateArgs),
+    Releases(releases::ReleasesArgs),
+    Rollback(rollback::RollbackArgs),
 }
 
 impl Cli {
@@ -72,6 +79,8 @@ impl Cli {
                 Command::Check(args) => check::run(args).await,
                 Command::Routes(args) => routes::run(args).await,
                 Command::Revalidate(args) => revalidate::run(args).await,
+                Command::Releases(args) => releases::run(args).await,
+                Command::Rollback(args) => rollback::run(args).await,
             }
         });
         // Compilations cannot be interrupted: whoever stops does not wait for them.

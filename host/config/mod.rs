@@ -124,6 +124,8 @@ impl Config {
                 .map_or(Duration::from_secs(2), |poll| poll.0),
             settle: Duration::from_millis(100),
             routes: Arc::new(move |route: &str| routes.of(route)),
+            // To an author, yesterday's releases are as confusing as yesterday's pages.
+            state: (!overrides.dev).then(|| site.join(".wisr")),
         };
         Ok(Self {
             outbound: outbound::ClientConfig {

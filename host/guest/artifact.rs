@@ -4,6 +4,7 @@
 //! owner's alone, a name says which component and which exact compiler it was made from, a sum
 //! beside it says that it is whole, and a file is never written to once it has its name.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
@@ -54,8 +55,13 @@ pub(super) enum Compiled {
 impl Fingerprint {
     /// The fingerprint of what `engine` makes from `component`.
     pub(super) fn of(engine: &wasmtime::Engine, component: &[u8]) -> Self {
+        Self::of_digest(engine, Digest::of(component))
+    }
+
+    /// The fingerprint of what `engine` makes from the component of this digest.
+    pub(super) fn of_digest(engine: &wasmtime::Engine, component: Digest) -> Self {
         let mut hasher = Blake(blake3::Hasher::new());
-        hasher.0.update(blake3::hash(component).as_bytes());
+        hasher.0.update(component.as_bytes());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Self(Digest::from(*hasher.0.finalize().as_bytes()))
     }
@@ -99,37 +105,53 @@ impl Artifacts {
             0
         };
         let artifacts = Self { folder };
-        artifacts.tidy(budget)?;
+        // Half-written by an earlier process.
+        for (path, _) in artifacts.files("new")? {
+            remove_file(&path);
+        }
+        artifacts.tidy(budget, &HashSet::new())?;
         Ok(artifacts)
     }
 
-    /// Removes what an earlier process left half-written, and the artifacts that have gone unused
-    /// for longest, until the rest fit `budget` bytes.
-    fn tidy(&self, budget: u64) -> io::Result<()> {
+    /// Removes the artifacts that have gone unused for longest, until the rest fit the folder's
+    /// budget, but none that is needed. Returns how many went, and their bytes.
+    pub(super) fn keep_to_budget(&self, needed: impl Iterator<Item = Fingerprint>) -> (usize, u64) {
+        let needed = needed.map(|name| self.path(name)).collect();
+        // A folder that cannot be read is told of when something is to be kept in it.
+        self.tidy(FOLDER_BYTES, &needed).unwrap_or_default()
+    }
+
+    fn tidy(&self, budget: u64, needed: &HashSet<PathBuf>) -> io::Result<(usize, u64)> {
         let mut artifacts = Vec::new();
+        for (path, meta) in self.files("code")? {
+            artifacts.push((needed.contains(&path), meta.modified()?, meta.len(), path));
+        }
+        artifacts.sort();
+        let (mut held, mut count, mut removed) = (0_u64, 0, 0);
+        for (is_needed, _, size, path) in artifacts.into_iter().rev() {
+            held = held.saturating_add(size);
+            if held > budget && !is_needed {
+                remove(&path);
+                (count, removed) = (count + 1, removed + size);
+            }
+        }
+        Ok((count, removed))
+    }
+
+    /// The files with this extension. Another process may be tidying too: what is gone already is
+    /// no trouble.
+    fn files(&self, extension: &str) -> io::Result<Vec<(PathBuf, fs::Metadata)>> {
+        let mut found = Vec::new();
         for file in fs::read_dir(&self.folder)? {
             let file = file?;
             let path = file.path();
-            match path.extension().and_then(OsStr::to_str) {
-                // Another process may be tidying too: what is gone already is no trouble.
-                Some("new") => remove_file(&path),
-                Some("code") => {
-                    if let Ok(meta) = file.metadata() {
-                        artifacts.push((meta.modified()?, meta.len(), path));
-                    }
-                }
-                _ => {}
+            if path.extension().and_then(OsStr::to_str) == Some(extension)
+                && let Ok(meta) = file.metadata()
+            {
+                found.push((path, meta));
             }
         }
-        artifacts.sort();
-        let mut held = 0_u64;
-        for (_, size, path) in artifacts.into_iter().rev() {
-            held = held.saturating_add(size);
-            if held > budget {
-                remove(&path);
-            }
-        }
-        Ok(())
+        Ok(found)
     }
 
     /// The artifact of this name, if it is there and whole.
@@ -275,12 +297,18 @@ mod tests {
             file.set_modified(made - Duration::from_secs(age)).unwrap();
         }
         fs::write(folder.path().join("1-1.new"), "half").unwrap();
+        let artifacts = Artifacts::open(folder.path().to_owned()).unwrap();
         assert!(artifacts.find(names[0]).is_some());
-        artifacts.tidy(200).unwrap();
-        let left = names.map(|name| artifacts.find(name).is_some());
+        assert_eq!(artifacts.tidy(200, &HashSet::new()).unwrap(), (1, 100));
+        let left = names.map(|name| artifacts.path(name).exists());
         assert_eq!(left, [true, false, true]);
         // The two that are left, and their sums.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+        // What is needed stays, though it was used before the other, or takes too much.
+        let needed = [artifacts.path(names[2])].into();
+        assert_eq!(artifacts.tidy(100, &needed).unwrap(), (1, 100));
+        assert_eq!(artifacts.tidy(0, &needed).unwrap(), (0, 0));
+        assert!(artifacts.find(names[2]).is_some());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `Engine`: what all sandboxes of the process share: compiler, pool, linker, and the ticks that
 //! interrupt running guests.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-use super::artifact::Artifacts;
+use super::artifact::{Artifacts, Fingerprint};
 use super::bindings::wisr::page::{host, page_types};
 use super::limits::{
     BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, STACK_BYTES, TABLE_ELEMENTS,
     TABLES, TICK,
 };
 use super::sandbox::State;
+use crate::page::Digest;
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -117,6 +119,14 @@ impl Engine {
 
     pub(super) fn linker(&self) -> &Linker<State> {
         &self.0.linker
+    }
+
+    /// Keeps the folder of compiled modules to its budget, at the cost of those that are not of
+    /// `needed` modules. Returns how many went, and their bytes. Blocks on the disk.
+    pub fn tidy(&self, needed: &BTreeSet<Digest>) -> (usize, u64) {
+        let name = |digest: &Digest| Fingerprint::of_digest(self.runtime(), *digest);
+        let tidied = |artifacts: &Artifacts| artifacts.keep_to_budget(needed.iter().map(name));
+        self.artifacts().map(tidied).unwrap_or_default()
     }
 
     pub(super) fn artifacts(&self) -> Option<&Artifacts> {

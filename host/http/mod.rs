@@ -24,7 +24,7 @@ mod revalidate;
 mod service;
 mod showing;
 mod timed;
-mod upload;
+pub mod upload;
 
 pub use body::{Body, BodyError};
 pub use config::{Config, Secret};

@@ -12,7 +12,7 @@ const TIME: Duration = Duration::from_secs(10);
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadUpload {
+pub enum BadUpload {
     /// It is larger than this many KiB.
     #[error("The body is larger than {0} KiB")]
     TooLarge(u64),
@@ -25,7 +25,8 @@ pub(super) enum BadUpload {
 }
 
 impl BadUpload {
-    pub(super) fn status(self) -> StatusCode {
+    /// What it is answered with.
+    pub fn status(self) -> StatusCode {
         match self {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BrokeOff => StatusCode::BAD_REQUEST,
@@ -35,7 +36,10 @@ impl BadUpload {
 }
 
 /// Reads a body of at most `limit` bytes. One that says that it is larger is not read at all.
-pub(super) async fn read(body: Incoming, limit: usize) -> Result<Bytes, BadUpload> {
+///
+/// # Errors
+/// [`BadUpload`].
+pub async fn read(body: Incoming, limit: usize) -> Result<Bytes, BadUpload> {
     let too_large = BadUpload::TooLarge(limit as u64 / 1024);
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large);

@@ -64,7 +64,8 @@ impl Inner {
             return permit.land(|| Landing::Overloaded);
         };
         let sequence = permit.begin(|| self.parts.store.sequence());
-        let previous = self.parts.store.find(&ask.key).await;
+        let forgotten = self.routes.forgotten();
+        let previous = self.find(&ask).await;
         if let Some(fresh) = previous
             .as_ref()
             .filter(|entry| self.is_fresh(&ask.page, entry))
@@ -93,29 +94,28 @@ impl Inner {
             self.report(&ask, cause, failure);
         }
         let lifetime = previous.map(|entry| entry.stamp.revalidate);
-        permit.land(|| self.settle(&ask, sequence, lifetime, made));
+        permit.land(|| self.settle(&ask, (sequence, forgotten), lifetime, made));
         // Last: who sees the count also sees what came of the generation.
         self.parts.metrics.generations.get_or_create(&ending).inc();
     }
 
-    /// Stores what came out. Nobody can claim or purge the page meanwhile. `lifetime` is that of
-    /// the last good page.
+    /// Stores what came out. Nobody can claim or purge the page meanwhile. `began` is what was
+    /// invalidated and forgotten before; `lifetime` is that of the last good page.
     fn settle(
         &self,
         ask: &Ask,
-        sequence: u64,
+        began: (u64, u64),
         lifetime: Option<Revalidate>,
         made: Result<Arc<Entry>, Arc<Failure>>,
     ) -> Landing {
         match made {
             Ok(entry) => {
                 self.backoffs.forget(&ask.key);
-                // Held, so that a removal finds what is put here, or is found by it.
-                let removed = self.removed.read();
-                let number = removed.get(&ask.page.route).copied().unwrap_or(0);
-                if number <= sequence && !self.parts.store.purged_since(&ask.key, sequence) {
-                    self.parts.store.put(entry.clone());
-                }
+                self.routes.unless_forgotten(&ask.page.route, began.1, || {
+                    if !self.parts.store.purged_since(&ask.key, began.0) {
+                        self.parts.store.put(entry.clone());
+                    }
+                });
                 Landing::Stored(entry)
             }
             Err(failure) => {

@@ -60,6 +60,7 @@ async fn generate(
     let module = renderer.module();
     let before = previous
         .filter(|entry| ask.page.policy.render_on_change && entry.stamp.module == module)
+        .filter(|entry| entry.route == ask.page.route)
         .and_then(|entry| match &entry.content {
             Content::Document { props, .. } => Some((*props, &entry.content)),
             _ => None,

@@ -6,7 +6,7 @@
 //! Invariants: a page has at most one generation at a time; a generation runs in a task of its
 //! own, so that a reader who hangs up neither ends nor repeats it; whoever needs data read after
 //! an invalidation never gets the result of a generation that began before it; nothing made from
-//! data read before a purge, or before the route was removed, is kept.
+//! data read before a purge is kept; a page is shown only while the route that made it has pages.
 
 mod backoff;
 mod flight;
@@ -14,16 +14,16 @@ mod generation;
 mod make;
 mod queue;
 mod reader;
+mod routes;
 mod served;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -36,6 +36,7 @@ use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
 use flight::Flights;
 use queue::{Priority, Queue};
+use routes::Routes;
 
 /// How much is made at once.
 #[derive(Debug, Clone)]
@@ -86,9 +87,7 @@ struct Inner {
     flights: Arc<Flights>,
     queue: Arc<Queue>,
     backoffs: Backoffs,
-    /// Routes that were removed, each with the number of its last removal: what was read before
-    /// must not be kept.
-    removed: RwLock<HashMap<Arc<str>, u64>>,
+    routes: Routes,
     /// Pages being made ahead, of all routes together: they must not fill the queue.
     ahead: Semaphore,
     config: Config,
@@ -104,7 +103,7 @@ impl Isr {
             flights: Flights::new(),
             queue,
             backoffs,
-            removed: RwLock::default(),
+            routes: Routes::default(),
             ahead: Semaphore::new(config.ahead()),
             config,
         }))
@@ -118,6 +117,7 @@ impl Isr {
     /// A fresh entry, if there is one: the fast path, without waiting.
     pub fn hit(&self, page: &Page, key: &PageKey) -> Option<Served> {
         let entry = self.0.parts.store.get_hot(key)?;
+        // One of another route is not fresh, and may not be shown at all.
         let Freshness::Fresh(ttl) = self.0.judge(page, &entry) else {
             return None;
         };
@@ -149,7 +149,7 @@ impl Isr {
     /// generated page was to be renewed and this one never was.
     pub async fn revalidate(&self, ask: Ask, only_generated: bool) -> Result<Arc<Entry>, Refused> {
         let store = &self.0.parts.store;
-        if only_generated && store.find(&ask.key).await.is_none() {
+        if only_generated && self.0.find(&ask).await.is_none() {
             return Err(Refused::NeverGenerated);
         }
         let least = store.mark([Mark::Path(ask.key.clone())]);
@@ -188,13 +188,23 @@ impl Isr {
         was_there
     }
 
-    /// Forgets the pages of a route that is gone, and those that are still being made; how many
-    /// there were.
-    pub async fn remove_route(&self, route: &str) -> usize {
-        let store = &self.0.parts.store;
-        let number = store.mark([]);
-        self.0.removed.write().insert(Arc::from(route), number);
-        store.remove_route(route).await
+    /// Says which routes have pages from here on. Pages of others are not shown, though they are
+    /// kept: their routes may come back.
+    pub fn serve_routes(&self, routes: BTreeSet<Arc<str>>) {
+        self.0.routes.serve(routes);
+    }
+
+    /// Forgets the pages of these routes; how many there were.
+    pub async fn forget_routes(&self, routes: BTreeSet<Arc<str>>) -> usize {
+        self.0.routes.forget(&routes);
+        let is_gone = move |route: &str| routes.contains(route);
+        self.0.parts.store.remove_routes(is_gone).await
+    }
+
+    /// Forgets the pages of all routes but these; how many there were.
+    pub async fn keep_routes(&self, routes: BTreeSet<Arc<str>>) -> usize {
+        let is_gone = move |route: &str| !routes.contains(route);
+        self.0.parts.store.remove_routes(is_gone).await
     }
 
     /// Up to `limit` entries whose keys begin with `prefix`.
@@ -231,6 +241,8 @@ impl Isr {
 impl Inner {
     fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
         let mark = self.parts.store.why(&entry.key, &entry.stamp);
+        // The same module may serve both routes, and make another page for each.
+        let mark = mark.or_else(|| (entry.route != page.route).then_some(Why::Module));
         let (now, owner) = (self.parts.clock.now(), page.renderer.module());
         match judge(&entry.stamp, now, owner, page.policy.max_stale, mark) {
             Freshness::Stale(Why::Module) if self.config.await_module => {
@@ -238,6 +250,13 @@ impl Inner {
             }
             freshness => freshness,
         }
+    }
+
+    /// The entry that may be shown to who asks.
+    async fn find(&self, ask: &Ask) -> Option<Arc<Entry>> {
+        let entry = self.parts.store.find(&ask.key).await?;
+        let is_shown = entry.route == ask.page.route || self.routes.has(&entry.route);
+        is_shown.then_some(entry)
     }
 
     fn is_fresh(&self, page: &Page, entry: &Entry) -> bool {
@@ -248,7 +267,7 @@ impl Inner {
         let key = ask.key.clone();
         // Never closed, so always held.
         let _place = self.ahead.acquire().await;
-        let entry = self.parts.store.find(&key).await;
+        let entry = self.find(&ask).await;
         if entry.is_some_and(|entry| self.is_fresh(&ask.page, &entry)) {
             return (key, Ok(false));
         }

@@ -12,7 +12,7 @@ impl Inner {
         ask: Ask,
         patience: Patience,
     ) -> Result<Served, Refused> {
-        let Some(entry) = self.parts.store.find(&ask.key).await else {
+        let Some(entry) = self.find(&ask).await else {
             return match patience {
                 Patience::Wait => self.first(ask).await,
                 Patience::Shell => self.shell(ask).await,

@@ -635,3 +635,67 @@ async fn who_comes_too_late_for_a_generation_does_not_repeat_it() {
     );
     assert_eq!(fake.calls(), 1);
 }
+
+fn routes(names: &[&str]) -> BTreeSet<Arc<str>> {
+    names.iter().map(|name| Arc::from(*name)).collect()
+}
+
+/// The same page as `ask`, asked for through another route.
+fn through(route: &str, ask: &Ask) -> Ask {
+    let page = Page {
+        route: Arc::from(route),
+        renderer: ask.page.renderer.clone(),
+        policy: ask.page.policy.clone(),
+    };
+    Ask {
+        page: Arc::new(page),
+        ..ask.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_another_route_is_shown_while_that_has_pages_and_is_never_fresh() {
+    let steps = ["a", "a", "c"].map(|text| Step::Page(Lifetime::Never, text));
+    let fake = Fake::new(steps);
+    let policy = Policy {
+        render_on_change: true,
+        ..policy()
+    };
+    let (isr, by_id) = (isr(), ask_under(policy, &fake, "/posts/1"));
+    let by_slug = through("/posts/[slug]", &by_id);
+    isr.serve_routes(routes(&["/posts/[id]"]));
+    assert_eq!(get(&isr, &by_id).await, "miss a 1");
+    // Its module is the same, and so are the props; but it is a page of another route.
+    assert_eq!(isr.hit(&by_slug.page, &by_slug.key).map(|_| ()), None);
+    isr.serve_routes(routes(&["/posts/[id]", "/posts/[slug]"]));
+    let shown = get(&isr, &by_slug).await;
+    assert_eq!(shown, "stale a 1 module-changed Started");
+    seconds(0.2).await;
+    assert_eq!(get(&isr, &by_slug).await, "hit a 2");
+    // The route that made the page is gone: its page must not be shown, and may come back.
+    isr.serve_routes(routes(&["/posts/[id]"]));
+    assert_eq!(get(&isr, &by_id).await, "miss c 3");
+    assert_eq!(get(&isr, &by_id).await, "hit c 3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_a_route_that_is_gone_are_there_until_they_are_forgotten() {
+    let steps = ["a", "b"].map(|text| Step::Page(Lifetime::Never, text));
+    let fake = Fake::new(steps);
+    let (isr, ask) = (isr(), ask(&fake));
+    assert_eq!(get(&isr, &ask).await, "miss a 1");
+    isr.serve_routes(routes(&["/"]));
+    isr.serve_routes(routes(&["/", "/posts/[id]"]));
+    assert_eq!(get(&isr, &ask).await, "hit a 1");
+    assert_eq!(isr.keep_routes(routes(&["/posts/[id]"])).await, 0);
+    assert_eq!(isr.forget_routes(routes(&["/posts/[id]"])).await, 1);
+    // What was under way by then is not kept either.
+    let early = tokio::spawn({
+        let (isr, ask) = (isr.clone(), ask.clone());
+        async move { get(&isr, &ask).await }
+    });
+    seconds(0.05).await;
+    assert_eq!(isr.forget_routes(routes(&["/posts/[id]"])).await, 0);
+    assert_eq!(early.await.unwrap(), "miss b 2");
+    assert_eq!(isr.hit(&ask.page, &ask.key).map(|_| ()), None);
+}

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::guest::outbound;
@@ -14,6 +15,7 @@ use crate::route::Pattern;
 use crate::telemetry::{Clock, Incidents};
 
 use super::api::ApiRouted;
+use super::archive::{Archive, ModuleError, Unkept};
 use super::folder::{Found, MODULE_BYTES, Mark};
 use super::listing::Listing;
 use super::releases::Config;
@@ -29,6 +31,19 @@ pub(super) struct Loader {
     pub(super) incidents: Arc<Incidents>,
     /// Told of modules that do nothing but fail.
     pub(super) fallen: Arc<Notify>,
+    /// Where modules are kept; without one they are held in memory.
+    pub(super) archive: Option<Arc<Archive>>,
+    /// Why the latest module that could not be kept was not.
+    pub(super) unkept: Mutex<Option<Unkept>>,
+}
+
+/// What is known of a file before it is loaded.
+#[derive(Clone, Default)]
+pub(super) struct Before {
+    /// What it has been loaded as.
+    pub(super) route: Option<Route>,
+    /// The version of it that is not to be tried.
+    pub(super) fallen: Option<Digest>,
 }
 
 /// What became of a file.
@@ -37,10 +52,29 @@ pub(super) enum Loaded {
     New(Route),
     /// It is the module that the route has.
     Same,
+    /// It is the module that did nothing but fail.
+    Fallen,
     /// It changed or vanished while it was read.
     Moving,
     /// It is no module for this route.
     Refused { message: String, retry: Retry },
+}
+
+/// Why a module of an earlier release cannot serve again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    /// No state folder, and no longer in memory.
+    #[error("it was kept in memory only, and is not there any more")]
+    NotKept,
+    /// Its bytes are not there.
+    #[error(transparent)]
+    Bytes(#[from] ModuleError),
+    /// Its bytes are there, and this wisr cannot use them.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It is no module for its place.
+    #[error("{0}")]
+    Misplaced(&'static str),
 }
 
 /// Whether a refused file may pass though nobody changes it.
@@ -55,8 +89,8 @@ pub(super) enum Retry {
 }
 
 impl Loader {
-    /// Reads and loads a file, unless it is what `held` is made of.
-    pub(super) async fn load(&self, file: &Path, found: Found, held: Option<&Route>) -> Loaded {
+    /// Reads and loads a file, unless it is what it was `before`.
+    pub(super) async fn load(&self, file: &Path, found: Found, before: Before) -> Loaded {
         let path = self.config.pages.join(file);
         let reading = tokio::task::spawn_blocking(move || read(&path, &found.mark)).await;
         let bytes = match reading.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
@@ -69,29 +103,66 @@ impl Loader {
                 };
             }
         };
-        if held.is_some_and(|held| held.module().digest() == Digest::of(&bytes)) {
+        let digest = Digest::of(&bytes);
+        if before.fallen == Some(digest) {
+            return Loaded::Fallen;
+        }
+        if before.route.is_some_and(|held| held.digest() == digest) {
             return Loaded::Same;
         }
-        match self.engine.load(bytes).await {
-            Ok(module) => self.route(file, found.pattern, module),
-            Err(error) => Loaded::Refused {
-                retry: match error {
-                    LoadError::Compile(_) | LoadError::StartUp(_) => Retry::Later,
+        match self.make(file, found.pattern, bytes).await {
+            Ok(route) => Loaded::New(route),
+            Err(lost) => Loaded::Refused {
+                retry: match lost {
+                    Lost::Load(LoadError::Compile(_) | LoadError::StartUp(_)) => Retry::Later,
                     _ => Retry::Never,
                 },
-                message: error.to_string(),
+                message: lost.to_string(),
             },
         }
     }
 
+    /// Makes the route of `file` of a module that it once was.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub(super) async fn restore(&self, file: &Path, digest: Digest) -> Result<Route, Lost> {
+        // The table of that time gave it a place.
+        let pattern =
+            Pattern::of_file(file).map_err(|_| Lost::Misplaced("its name is no route"))?;
+        let (path, archive) = (self.config.pages.join(file), self.archive.clone());
+        let reading = move || {
+            let kept = archive.map_or(Err(Lost::NotKept), |archive| {
+                archive.module(digest).map_err(Lost::from)
+            });
+            // Its file may be as it was.
+            kept.or_else(|lost| reread(&path, digest).ok_or(lost))
+        };
+        let reading = tokio::task::spawn_blocking(reading).await;
+        let bytes = reading.unwrap_or(Err(Lost::NotKept))?;
+        self.make(file, pattern, bytes).await
+    }
+
+    /// Loads a module, keeps its bytes and makes a route of it.
+    async fn make(&self, file: &Path, pattern: Pattern, bytes: Vec<u8>) -> Result<Route, Lost> {
+        let kept = self.archive.clone().map(|archive| (archive, bytes.clone()));
+        let module = self.engine.load(bytes).await?;
+        let digest = module.digest();
+        let route = self.route(file, pattern, module)?;
+        if let Some((archive, bytes)) = kept {
+            let keeping = move || archive.keep_module(digest, &bytes);
+            // What is not kept is served all the same.
+            if let Ok(Err(unkept)) = tokio::task::spawn_blocking(keeping).await {
+                *self.unkept.lock() = Some(unkept);
+            }
+        }
+        Ok(route)
+    }
+
     /// Modules for pages and for API routes have places of their own, so that neither can take the
     /// other's and an address tells what answers there.
-    fn route(&self, file: &Path, pattern: Pattern, module: Arc<Module>) -> Loaded {
-        let misplaced = |message: &str| Loaded::Refused {
-            message: message.to_owned(),
-            retry: Retry::Never,
-        };
-        Loaded::New(match (module.role().clone(), pattern.is_api()) {
+    fn route(&self, file: &Path, pattern: Pattern, module: Arc<Module>) -> Result<Route, Lost> {
+        Ok(match (module.role().clone(), pattern.is_api()) {
             (Role::Page(exports), false) => {
                 Route::Page(Arc::new(self.page(file, pattern, module, exports)))
             }
@@ -109,16 +180,16 @@ impl Loader {
                 }))
             }
             (Role::Page(_), true) => {
-                return misplaced(
+                return Err(Lost::Misplaced(
                     "it is a page (it exports `wisr:page/page`), and `/api` is for API routes \
                      (which export `wasi:http/incoming-handler`): move it out of `api/`",
-                );
+                ));
             }
             (Role::Api(_), false) => {
-                return misplaced(
+                return Err(Lost::Misplaced(
                     "it is an API route (it exports `wasi:http/incoming-handler`), and these are \
                      served below `/api` only: move it into `api/`",
-                );
+                ));
             }
         })
     }
@@ -187,6 +258,13 @@ fn read(path: &Path, seen: &Mark) -> io::Result<Option<Vec<u8>>> {
         Err(error) if ErrorKind::NotFound == io::Error::kind(&error) => Ok(None),
         result => result,
     }
+}
+
+/// The file's bytes, if they are those of `digest`.
+fn reread(path: &Path, digest: Digest) -> Option<Vec<u8>> {
+    let seen = Mark::of(&fs::metadata(path).ok().filter(fs::Metadata::is_file)?);
+    let bytes = read(path, &seen).ok()??;
+    (Digest::of(&bytes) == digest).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -10,19 +10,29 @@
 //! | [`Listing`] | what `static-paths` said: who is a page and who is not |
 //! | [`Release`] | one immutable set of routes, and the [`Refusal`]s beside it |
 //! | `state` | what is held of each file between two passes |
-//! | [`Releases`] | the passes over the folder, and the swap |
+//! | [`Releases`] | the passes over the folder |
+//! | `publish` | what is held → the next release: recorded, then swapped in |
+//! | [`History`] | the latest releases, by file and digest |
+//! | `archive` | the history and its modules on disk |
+//! | `rollback` | modules of earlier releases serve again: on demand, and after a start |
 //! | `trial` | a new module that only fails gives its route back to the one before |
 //! | `watch` | when to make a pass |
 //!
 //! A pass changes a route only by a module that passed every check, or by the absence of its file,
-//! seen twice; and back, if the module does nothing but fail. Whatever else it meets becomes a [`Refusal`] and an incident.
+//! seen twice; and back, if the module does nothing but fail. Whatever else it meets becomes a
+//! [`Refusal`] and an incident. While a rollback holds, passes go on, and the folder's routes wait
+//! for its next change.
 
 mod api;
+mod archive;
 mod folder;
+mod history;
 mod listing;
 mod load;
 mod plan;
+mod publish;
 mod releases;
+mod rollback;
 mod routed;
 mod routes;
 mod state;
@@ -30,8 +40,10 @@ mod trial;
 mod watch;
 
 pub use api::{ApiError, ApiRouted};
+pub use history::{Files, History, How, Record};
 pub use listing::{Listing, Place};
-pub use releases::{Config, Releases, ScanReport};
+pub use releases::{Change, Config, Gone, Herald, Parts, Releases, ScanReport};
+pub use rollback::RollbackError;
 pub use routed::{Admission, RouteConfig, Routed};
 pub use routes::{Refusal, Release};
 

@@ -11,7 +11,7 @@ use super::folder::{Found, Mark, Snapshot};
 use super::routes::Refusal;
 
 /// What the last passes learnt of a file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Known {
     /// The version that was examined last, whether it passed or not.
     pub(super) mark: Option<Mark>,
@@ -103,7 +103,7 @@ pub(super) fn plan(
     plan
 }
 
-fn is_gone(file: &Path, seen: &Snapshot) -> bool {
+pub(super) fn is_gone(file: &Path, seen: &Snapshot) -> bool {
     !seen.files.contains_key(file) && !seen.is_blind_to(file)
 }
 

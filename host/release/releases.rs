@@ -1,7 +1,8 @@
 //! `Releases`: passes over the folder of modules, each of which may replace the release as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,21 +11,23 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use serde::Serialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use crate::guest::{Engine, outbound};
 use crate::route::Table;
 use crate::telemetry::{Clock, Incidents, Subject};
 
+use super::archive::Archive;
 use super::folder::{FolderError, Snapshot};
+use super::history::History;
 use super::load::{Loaded, Loader};
-use super::plan::{Known, Patience, Plan, needs_second_look, plan, seat};
+use super::plan::{Known, Patience, Plan, needs_second_look, plan};
 use super::routed::{Route, RouteConfig};
-use super::routes::{Refusal, Release};
+use super::routes::Release;
 use super::state::State;
 
 /// Modules read and loaded at once: enough to overlap disk and compiler.
-const LOADS: usize = 4;
+pub(super) const LOADS: usize = 4;
 
 /// How long a swap waits for the new modules to list their paths, so that a path that one of them
 /// dropped is 404 from the swap on. A listing that takes longer arrives after the swap.
@@ -41,6 +44,43 @@ pub struct Config {
     pub settle: Duration,
     /// What the site's configuration says of a route; asked once for each module.
     pub routes: Arc<dyn Fn(&str) -> RouteConfig + Send + Sync>,
+    /// The folder that the history and its modules are kept in; none keeps them in memory.
+    pub state: Option<PathBuf>,
+}
+
+/// What releases stand on.
+pub struct Parts {
+    /// What runs modules.
+    pub engine: Engine,
+    /// Outgoing HTTP.
+    pub client: outbound::Client,
+    /// The time.
+    pub clock: Clock,
+    /// Where failures are told.
+    pub incidents: Arc<Incidents>,
+    /// Who keeps the pages.
+    pub herald: Herald,
+}
+
+/// Is told of a release before it is served; what it returns ends when all of it is done.
+pub type Herald = Arc<dyn Fn(Change) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// What a release means for the pages that were made for those before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The routes that have pages.
+    pub served: BTreeSet<Arc<str>>,
+    /// The routes whose pages must not come back.
+    pub gone: Option<Gone>,
+}
+
+/// Routes whose pages are to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gone {
+    /// These.
+    These(BTreeSet<Arc<str>>),
+    /// All but these.
+    AllBut(BTreeSet<Arc<str>>),
 }
 
 /// What a pass did.
@@ -64,35 +104,40 @@ pub struct ScanReport {
 
 /// The current release, and what makes the next one.
 pub struct Releases {
-    loader: Loader,
-    current: ArcSwap<Release>,
+    pub(super) loader: Loader,
+    herald: Herald,
+    pub(super) current: ArcSwap<Release>,
+    pub(super) history: ArcSwap<History>,
     /// Held for a whole pass: passes are made one after another.
-    state: Mutex<State>,
-    changed: watch::Sender<u64>,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: watch::Sender<u64>,
+    /// Told when something goes before the pass in progress, which is then made anew.
+    pub(super) urgent: Notify,
 }
 
 impl Releases {
     /// No routes yet: [`Releases::scan`] reads the folder.
-    pub fn new(
-        config: Config,
-        engine: Engine,
-        client: outbound::Client,
-        clock: Clock,
-        incidents: Arc<Incidents>,
-    ) -> Self {
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let clock = parts.clock;
         let empty = Release::new(0, clock.now(), Table::new(), Table::new(), Vec::new());
+        let archive = config.state.clone().map(Archive::new);
         Self {
             loader: Loader {
                 config,
-                engine,
-                client,
+                engine: parts.engine,
+                client: parts.client,
                 clock,
-                incidents,
+                incidents: parts.incidents,
                 fallen: Arc::default(),
+                archive: archive.map(Arc::new),
+                unkept: Default::default(),
             },
+            herald: parts.herald,
             current: ArcSwap::from_pointee(empty),
+            history: ArcSwap::default(),
             state: Mutex::default(),
             changed: watch::Sender::new(0),
+            urgent: Notify::new(),
         }
     }
 
@@ -104,6 +149,11 @@ impl Releases {
     /// The current release, to look something up in: cheaper, and not to be held across an await.
     pub fn load(&self) -> Guard<Arc<Release>> {
         self.current.load()
+    }
+
+    /// The latest releases.
+    pub fn history(&self) -> Arc<History> {
+        self.history.load_full()
     }
 
     /// The id of the current release, and of each that follows.
@@ -123,7 +173,18 @@ impl Releases {
     /// Makes one pass over the folder: loads what changed, drops what is gone, and swaps the
     /// release if that changed its routes. A pass that is cancelled changes nothing.
     pub async fn scan(&self) -> ScanReport {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.urgent.notified() => {}
+                report = self.pass() => return report,
+            }
+        }
+    }
+
+    async fn pass(&self) -> ScanReport {
         let mut state = self.state.lock().await;
+        self.restore(&mut state).await;
         let known = state
             .files
             .iter()
@@ -144,10 +205,9 @@ impl Releases {
             waiting += usize::from(matches!(result, Loaded::Moving));
             state.note(file, found.mark, result, self.loader.clock.now());
         }
-        state.end_trials();
         state.problem = None;
-        let is_first = state.device.replace(seen.device).is_none();
-        let swapped = self.publish(&mut state, seen.refused, is_first);
+        state.device = Some(seen.device);
+        let swapped = self.settle(&mut state, seen.refused).await;
         let release = self.load();
         ScanReport {
             release: release.id,
@@ -178,7 +238,7 @@ impl Releases {
         Ok((plan(known, &first, &second, patience), second))
     }
 
-    async fn snapshot(&self, state: &State) -> Result<Snapshot, FolderError> {
+    pub(super) async fn snapshot(&self, state: &State) -> Result<Snapshot, FolderError> {
         let folder = self.loader.config.pages.clone();
         let looking = tokio::task::spawn_blocking(move || Snapshot::take(&folder)).await;
         let pages = || self.loader.config.pages.clone();
@@ -195,27 +255,36 @@ impl Releases {
     /// Loads what the plan says, in its order, and waits a little for listings.
     async fn load_all(&self, plan: &Plan, state: &State) -> Vec<Loaded> {
         let load = |(file, found): &(PathBuf, _)| {
-            let held = state.files.get(file).and_then(|held| held.route.clone());
+            let before = state.before(file);
             let (file, found) = (file.clone(), Clone::clone(found));
-            async move { self.loader.load(&file, found, held.as_ref()).await }
+            async move { self.loader.load(&file, found, before).await }
         };
         let loads: Vec<_> = plan.load.iter().map(load).collect();
         let results: Vec<Loaded> = stream::iter(loads).buffered(LOADS).collect().await;
-        let listings = results.iter().filter_map(|result| match result {
-            Loaded::New(Route::Page(routed)) => Some(routed.ready()),
+        listed(results.iter().filter_map(|result| match result {
+            Loaded::New(route) => Some(route),
             _ => None,
-        });
-        // Not an error: a route whose listing is not known yet makes every page that is asked for.
-        let _ = tokio::time::timeout(LISTING_PATIENCE, join_all(listings)).await;
+        }))
+        .await;
         results
+    }
+
+    /// Tells of what will be served, and has pages forgotten.
+    pub(super) async fn announce(&self, release: &Release, gone: Option<Gone>) {
+        let routes = release.table.iter().map(|(pattern, _)| pattern.route());
+        let served = routes.collect();
+        (self.herald)(Change { served, gone }).await;
+    }
+
+    pub(super) fn record(&self, kind: &'static str, subject: Subject, message: String) {
+        let (now, incidents) = (self.loader.clock.now(), &self.loader.incidents);
+        incidents.record(now, subject, kind, message, None);
     }
 
     /// The folder cannot be read: everything stays as it is, and that is said once.
     fn stay(&self, state: &mut State, problem: String) -> ScanReport {
         if state.problem.as_ref() != Some(&problem) {
-            let now = self.loader.clock.now();
-            let incidents = &self.loader.incidents;
-            incidents.record(now, Subject::Server, "folder", problem.clone(), None);
+            self.record("folder", Subject::Server, problem.clone());
             state.problem = Some(problem.clone());
         }
         let release = self.load();
@@ -229,46 +298,14 @@ impl Releases {
             problem: Some(problem),
         }
     }
+}
 
-    /// Makes the next release of what is held and swaps it in. Whether the routes changed.
-    fn publish(&self, state: &mut State, mut refused: Vec<Refusal>, is_first: bool) -> bool {
-        let now = self.loader.clock.now();
-        let (table, conflicts) = seat(state.pages());
-        refused.extend(conflicts);
-        let (apis, conflicts) = seat(state.apis());
-        refused.extend(conflicts);
-        refused.extend(state.files.values().filter_map(|held| held.refusal.clone()));
-        refused.sort_unstable();
-        let current = self.current();
-        for refusal in refused
-            .iter()
-            .filter(|refusal| !current.refused.contains(refusal))
-        {
-            let file = refusal.file.display().to_string();
-            let (kind, message) = (refusal.kind, refusal.message.clone());
-            let subject = Subject::Module { file };
-            self.loader
-                .incidents
-                .record(now, subject, kind, message, None);
-        }
-        let is_same = !is_first && current.has_routes_of(&table, &apis);
-        if is_same && refused == current.refused {
-            return false;
-        }
-        let pages = table.iter().map(|(_, routed)| &routed.file);
-        let files = pages.chain(apis.iter().map(|(_, routed)| &routed.file));
-        state.seated = files.cloned().collect();
-        let (id, at) = if is_same {
-            (current.id, current.at)
-        } else {
-            (current.id + 1, now)
-        };
-        let release = Release::new(id, at, table, apis, refused);
-        tracing::info!(release = id, routes = release.len(), "release");
-        self.current.store(Arc::new(release));
-        if !is_same {
-            self.changed.send_replace(id);
-        }
-        !is_same
-    }
+/// Waits a little until modules have listed their paths.
+pub(super) async fn listed(routes: impl Iterator<Item = &Route>) {
+    let listings = routes.filter_map(|route| match route {
+        Route::Page(routed) => Some(routed.ready()),
+        Route::Api(_) => None,
+    });
+    // Not an error: a route whose listing is not known yet makes every page that is asked for.
+    let _ = tokio::time::timeout(LISTING_PATIENCE, join_all(listings)).await;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::guest::outbound;
 use crate::guest::{Limits, Module};
-use crate::page::{Fallback, Page, Param, Policy};
+use crate::page::{Digest, Fallback, Page, Param, Policy};
 use crate::route::{Path, Pattern};
 
 use super::api::ApiRouted;
@@ -104,10 +104,17 @@ impl Routed {
 }
 
 impl Route {
-    pub(super) fn module(&self) -> &Module {
+    pub(super) fn digest(&self) -> Digest {
         match self {
-            Route::Page(routed) => &routed.module,
-            Route::Api(routed) => &routed.module,
+            Route::Page(routed) => routed.module.digest(),
+            Route::Api(routed) => routed.module.digest(),
+        }
+    }
+
+    pub(super) fn file(&self) -> &PathBuf {
+        match self {
+            Route::Page(routed) => &routed.file,
+            Route::Api(routed) => &routed.file,
         }
     }
 }

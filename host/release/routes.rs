@@ -10,11 +10,12 @@ use crate::page::Timestamp;
 use crate::route::Table;
 
 use super::api::ApiRouted;
-use super::routed::Routed;
+use super::history::Files;
+use super::routed::{Route, Routed};
 
 /// One immutable set of routes.
 pub struct Release {
-    /// Counts the changes of routes since the start; 0 before the folder was read.
+    /// Counts the changes of routes, over restarts too; 0 before the folder was read.
     pub id: u64,
     /// When it took over.
     pub at: Timestamp,
@@ -93,6 +94,26 @@ impl Release {
         }
     }
 
+    /// All routes, of both kinds.
+    pub(super) fn all(&self) -> impl Iterator<Item = Route> {
+        let pages = self
+            .table
+            .iter()
+            .map(|(_, routed)| Route::Page(Arc::clone(routed)));
+        let apis = self
+            .apis
+            .iter()
+            .map(|(_, routed)| Route::Api(Arc::clone(routed)));
+        pages.chain(apis)
+    }
+
+    /// What the routes come from.
+    pub(super) fn files(&self) -> Files {
+        self.all()
+            .map(|route| (route.file().clone(), route.digest()))
+            .collect()
+    }
+
     /// How many routes there are, of both kinds.
     pub fn len(&self) -> usize {
         self.table.len() + self.apis.len()
@@ -104,12 +125,8 @@ impl Release {
     }
 
     /// Whether the routes are these very ones: the same modules under the same rules.
-    pub(super) fn has_routes_of(
-        &self,
-        table: &Table<Arc<Routed>>,
-        apis: &Table<Arc<ApiRouted>>,
-    ) -> bool {
-        holds_same(&self.table, table) && holds_same(&self.apis, apis)
+    pub(super) fn has_routes_of(&self, other: &Self) -> bool {
+        holds_same(&self.table, &other.table) && holds_same(&self.apis, &other.apis)
     }
 }
 

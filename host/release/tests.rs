@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use wit_component::StringEncoding;
 
 use super::*;
@@ -97,30 +98,63 @@ fn of_route(_: &str) -> RouteConfig {
 }
 
 struct Site {
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     incidents: Arc<Incidents>,
     releases: Arc<Releases>,
+    /// The routes whose pages were forgotten, one line for each time.
+    gone: Arc<Mutex<Vec<String>>>,
 }
 
 impl Site {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("pages")).unwrap();
+        let state = folder.path().join("state");
+        Self::on(Arc::new(folder), Some(state))
+    }
+
+    /// Another process on the same folders, after this one.
+    fn restarted(&self) -> Self {
+        Self::on(
+            Arc::clone(&self.folder),
+            Some(self.folder.path().join("state")),
+        )
+    }
+
+    fn on(folder: Arc<tempfile::TempDir>, state: Option<PathBuf>) -> Self {
         let incidents = Arc::new(Incidents::default());
         let config = Config {
             pages: folder.path().join("pages"),
             poll: Duration::from_millis(200),
             settle: Duration::from_millis(20),
             routes: Arc::new(of_route),
+            state,
         };
-        let client = outbound::Client::new(outbound::ClientConfig::default()).unwrap();
-        // A clock of another age than the files': only looking twice tells that they are whole.
-        let clock = Clock::starting_at(Timestamp::from_millis(1_000));
-        let releases = Releases::new(config, engine(), client, clock, Arc::clone(&incidents));
+        let gone = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&gone);
+        let herald: Herald = Arc::new(move |change: Change| {
+            let (word, routes) = match change.gone {
+                None => return Box::pin(std::future::ready(())),
+                Some(Gone::These(routes)) => ("", routes),
+                Some(Gone::AllBut(routes)) => ("all but ", routes),
+            };
+            let routes: Vec<_> = routes.iter().map(|route| route.to_string()).collect();
+            told.lock().push(format!("{word}{}", routes.join(" ")));
+            Box::pin(std::future::ready(()))
+        });
+        let parts = Parts {
+            engine: engine(),
+            client: outbound::Client::new(outbound::ClientConfig::default()).unwrap(),
+            // A clock of another age than the files': only looking twice tells that they are whole.
+            clock: Clock::starting_at(Timestamp::from_millis(1_000)),
+            incidents: Arc::clone(&incidents),
+            herald,
+        };
         Self {
             folder,
             incidents,
-            releases: Arc::new(releases),
+            releases: Arc::new(Releases::new(config, parts)),
+            gone,
         }
     }
 
@@ -425,4 +459,417 @@ async fn a_module_that_only_failed_is_nothing_to_return_to() {
     fail(&site, 5).await;
     assert!(!site.releases.scan().await.swapped);
     assert!(Arc::ptr_eq(&site.routed("/a"), &newer));
+}
+
+impl Site {
+    /// Drops the module in and makes the next release of it.
+    async fn drop_in(&self, file: &str, listed: &str) -> ScanReport {
+        self.put(file, &module(listed));
+        self.releases.scan().await
+    }
+
+    /// The digest behind each route, by what its module lists.
+    fn serves(&self, file: &str, listed: &str) -> bool {
+        let digest = crate::page::Digest::of(&module(listed));
+        self.releases.current().files().get(Path::new(file)) == Some(&digest)
+    }
+
+    fn history(&self) -> Vec<(u64, How)> {
+        let history = self.releases.history();
+        history
+            .releases()
+            .map(|record| (record.id, record.how))
+            .collect()
+    }
+
+    fn archived(&self, listed: &str) -> PathBuf {
+        let digest = crate::page::Digest::of(&module(listed));
+        self.folder
+            .path()
+            .join(format!("state/modules/{digest}.wasm"))
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_holds_until_the_folder_changes_also_over_a_restart() {
+    let site = Site::new();
+    site.put("b.wasm", &module("b"));
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    assert_eq!(site.releases.rollback(None).await.unwrap(), 3);
+    assert!(site.serves("a.wasm", "one") && site.serves("b.wasm", "b"));
+    // The same bytes at another time, and a file that is refused, are no change.
+    site.put("a.wasm", &module("two"));
+    site.put("c.wasm", b"junk");
+    assert!(!site.releases.scan().await.swapped);
+    assert!(site.serves("a.wasm", "one"));
+    assert_eq!(site.refused(), [("c.wasm".into(), "module")]);
+
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (3, false, 0)
+    );
+    assert!(site.serves("a.wasm", "one"));
+    assert_eq!(site.refused(), [("c.wasm".into(), "module")]);
+    assert!(site.releases.history().held().is_some());
+
+    let report = site.drop_in("c.wasm", "c").await;
+    assert_eq!((report.release, report.swapped), (4, true));
+    assert!(site.serves("a.wasm", "two") && site.serves("c.wasm", "c"));
+    assert!(site.releases.history().held().is_none());
+    let expected = [
+        How::Folder,
+        How::Folder,
+        How::Rollback { of: 1 },
+        How::Folder,
+    ];
+    assert_eq!(site.history(), (1..).zip(expected).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_folder_that_changed_while_nobody_served_ends_a_rollback() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    site.releases.rollback(Some(1)).await.unwrap();
+    site.put("a.wasm", &module("three"));
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!((report.release, report.swapped), (4, true));
+    assert!(site.serves("a.wasm", "three"));
+}
+
+#[tokio::test]
+async fn two_rollbacks_in_a_row_are_there_and_back() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    let newest = site.routed("/a");
+    site.releases.rollback(None).await.unwrap();
+    assert_eq!(site.releases.rollback(None).await.unwrap(), 4);
+    // It was in memory all the time.
+    assert!(Arc::ptr_eq(&site.routed("/a"), &newest));
+    let refused = site.releases.rollback(Some(2)).await.unwrap_err();
+    assert!(
+        matches!(refused, RollbackError::Already { id: 2, current: 4 }),
+        "{refused}"
+    );
+    let refused = site.releases.rollback(Some(9)).await.unwrap_err();
+    assert!(matches!(refused, RollbackError::Unknown(9)), "{refused}");
+    let nothing = Site::new();
+    nothing.drop_in("a.wasm", "one").await;
+    let refused = nothing.releases.rollback(None).await.unwrap_err();
+    assert!(matches!(refused, RollbackError::NothingBefore), "{refused}");
+}
+
+#[tokio::test]
+async fn what_lay_in_the_folder_before_the_rollback_waits_with_the_rest() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    site.put("b.wasm", &module("b"));
+    site.drop_in("a.wasm", "two").await;
+    // No pass has seen these yet: to whoever goes back they are there already.
+    site.put("a.wasm", &module("three"));
+    site.put("c.wasm", &module("c"));
+    fs::remove_file(site.path("b.wasm")).unwrap();
+    site.releases.rollback(Some(1)).await.unwrap();
+    for _ in 0..2 {
+        assert!(!site.releases.scan().await.swapped);
+        assert_eq!(site.routes(), ["/a"]);
+        assert!(site.serves("a.wasm", "one"));
+    }
+    site.drop_in("a.wasm", "four").await;
+    assert_eq!(site.routes(), ["/a", "/c"]);
+}
+
+#[tokio::test]
+async fn a_rollback_does_not_wait_for_the_pass_in_progress() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    site.put("a.wasm", &module("three"));
+    let releases = Arc::clone(&site.releases);
+    let scanning = tokio::spawn(async move { releases.scan().await });
+    // The pass is in its second look, which it takes since the file is young.
+    while site.releases.state.try_lock().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(site.releases.rollback(None).await.unwrap(), 3);
+    assert!(site.serves("a.wasm", "one"));
+    let report = scanning.await.unwrap();
+    assert_eq!((report.release, report.swapped), (3, false));
+}
+
+#[tokio::test]
+async fn a_lost_module_keeps_a_release_from_serving_and_changes_nothing() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    for listed in ["two", "three"] {
+        site.drop_in("a.wasm", listed).await;
+        succeed(&site.routed("/a"));
+        site.releases.scan().await;
+    }
+    fs::write(site.archived("one"), b"damaged").unwrap();
+    let refused = site
+        .releases
+        .rollback(Some(1))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("`a.wasm`") && refused.contains("damaged"),
+        "{refused}"
+    );
+    assert_eq!(site.releases.load().id, 3);
+    assert!(site.releases.history().held().is_none());
+    site.releases.rollback(Some(2)).await.unwrap();
+    assert!(site.serves("a.wasm", "two"));
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_with_the_release_that_served() {
+    let site = Site::new();
+    site.put("b.wasm", &module("b"));
+    site.drop_in("a.wasm", "one").await;
+    site.put("b.wasm", b"junk");
+    site.put("api/x.wasm", &module("no api route"));
+    site.drop_in("a.wasm", "two").await;
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    // A file that is refused keeps the module that it had.
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (2, false, 0)
+    );
+    assert!(site.serves("a.wasm", "two") && site.serves("b.wasm", "b"));
+    assert_eq!(
+        site.refused(),
+        [("api/x.wasm".into(), "module"), ("b.wasm".into(), "module")]
+    );
+
+    // What happens while nobody serves is one release.
+    site.put("c.wasm", &module("c"));
+    fs::remove_file(site.path("a.wasm")).unwrap();
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!(
+        (report.release, report.swapped, report.removed),
+        (3, true, 1)
+    );
+    assert_eq!(site.routes(), ["/b", "/c"]);
+    assert_eq!(*site.gone.lock(), Vec::<String>::new());
+
+    // A folder that is not there is no reason not to serve.
+    fs::rename(site.path(""), site.folder.path().join("away")).unwrap();
+    let site = site.restarted();
+    assert!(site.releases.scan().await.problem.is_some());
+    assert_eq!((site.releases.load().id, site.routes().len()), (3, 2));
+    site.put("a.wasm", &module("two"));
+    site.releases.scan().await;
+    assert_eq!(*site.gone.lock(), ["/a"]);
+}
+
+#[tokio::test]
+async fn a_fallen_module_stays_down_over_a_restart() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "good").await;
+    site.drop_in("a.wasm", "bad").await;
+    fail(&site, 5).await;
+    site.releases.scan().await;
+    assert_eq!(site.history().last(), Some(&(3, How::Returned)));
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!(
+        (report.release, report.swapped, report.loaded),
+        (3, false, 0)
+    );
+    assert!(site.serves("a.wasm", "good"));
+    assert_eq!(site.refused(), [("a.wasm".into(), "returned")]);
+    // The module in place has nothing to return to.
+    fail(&site, 5).await;
+    assert!(!site.releases.scan().await.swapped);
+    let report = site.drop_in("a.wasm", "better").await;
+    assert_eq!((report.loaded, site.refused()), (1, vec![]));
+    assert!(site.serves("a.wasm", "better"));
+}
+
+#[tokio::test]
+async fn a_trial_goes_on_over_a_restart_and_ends_with_a_page() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "good").await;
+    succeed(&site.routed("/a"));
+    site.drop_in("a.wasm", "bad").await;
+    let site = site.restarted();
+    site.releases.scan().await;
+    fail(&site, 5).await;
+    assert!(site.releases.scan().await.swapped);
+    assert!(site.serves("a.wasm", "good"));
+
+    site.drop_in("a.wasm", "next").await;
+    succeed(&site.routed("/a"));
+    site.releases.scan().await;
+    let site = site.restarted();
+    site.releases.scan().await;
+    fail(&site, 5).await;
+    assert!(!site.releases.scan().await.swapped);
+    assert!(site.serves("a.wasm", "next"));
+}
+
+#[tokio::test]
+async fn a_broken_file_in_the_pass_of_a_fall_is_told_beside_it() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "good").await;
+    site.drop_in("a.wasm", "bad").await;
+    fail(&site, 5).await;
+    site.put("a.wasm", b"junk");
+    assert!(site.releases.scan().await.swapped);
+    assert!(site.serves("a.wasm", "good"));
+    assert_eq!(site.refused(), [("a.wasm".into(), "module")]);
+    let told = || -> Vec<_> {
+        let incidents = site.incidents.latest(9);
+        incidents.iter().map(|incident| incident.kind).collect()
+    };
+    assert_eq!(told(), ["returned", "module"]);
+    // Other junk is another incident.
+    site.put("a.wasm", b"more junk");
+    site.releases.scan().await;
+    assert_eq!(told(), ["module", "returned", "module"]);
+}
+
+#[tokio::test]
+async fn without_a_folder_to_keep_them_in_modules_stay_in_memory() {
+    let kept = Site::new();
+    let in_memory = Site::on(Arc::clone(&kept.folder), None);
+    let unwritable = {
+        let site = Site::new();
+        fs::write(site.folder.path().join("state"), b"a file").unwrap();
+        site
+    };
+    for (site, incidents) in [(in_memory, 0), (unwritable, 1)] {
+        for listed in ["one", "two", "three"] {
+            site.drop_in("a.wasm", listed).await;
+            succeed(&site.routed("/a"));
+            site.releases.scan().await;
+        }
+        assert_eq!(site.releases.rollback(Some(1)).await.unwrap(), 4);
+        assert!(site.serves("a.wasm", "one"));
+        assert_eq!(site.incidents.count(), incidents);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_history_begins_anew() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    let file = site.folder.path().join("state/releases.json");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!((report.release, report.swapped), (1, true));
+    assert!(site.serves("a.wasm", "two"));
+    assert!(
+        site.incidents.latest(1)[0]
+            .message
+            .contains("releases.damaged.json")
+    );
+    // Which routes there were is not known, so what others left behind goes.
+    assert_eq!(*site.gone.lock(), ["all but /a"]);
+    assert!(!site.archived("one").exists() && site.archived("two").exists());
+}
+
+#[tokio::test]
+async fn modules_are_kept_as_long_as_a_release_needs_them() {
+    let site = Site::new();
+    let names: Vec<String> = (1..=history::KEPT + 1)
+        .map(|number| number.to_string())
+        .collect();
+    for listed in &names {
+        site.drop_in("a.wasm", listed).await;
+        succeed(&site.routed("/a"));
+    }
+    let there: Vec<bool> = names
+        .iter()
+        .map(|name| site.archived(name).exists())
+        .collect();
+    assert_eq!((there[0], there[1..].contains(&false)), (false, false));
+    let files = fs::read_dir(site.folder.path().join("state/modules")).unwrap();
+    assert_eq!(files.count(), history::KEPT);
+}
+
+#[tokio::test]
+async fn a_conflict_is_settled_for_what_is_served() {
+    let site = Site::new();
+    site.drop_in("x.wasm", "x").await;
+    fs::remove_file(site.path("x.wasm")).unwrap();
+    site.drop_in("x/index.wasm", "other").await;
+    assert_eq!(site.routed("/x").file, Path::new("x/index.wasm"));
+    site.releases.rollback(None).await.unwrap();
+    assert_eq!(site.routed("/x").file, Path::new("x.wasm"));
+    assert_eq!(site.refused(), []);
+    // Both are there: the one that serves keeps its place.
+    site.drop_in("x.wasm", "x").await;
+    assert_eq!(site.routed("/x").file, Path::new("x.wasm"));
+    assert_eq!(site.refused(), [("x/index.wasm".into(), "conflict")]);
+    let site = site.restarted();
+    site.releases.scan().await;
+    assert_eq!(site.routed("/x").file, Path::new("x.wasm"));
+}
+
+#[tokio::test]
+async fn a_rollback_whose_module_is_lost_is_over_with_the_next_start() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    site.releases.rollback(None).await.unwrap();
+    fs::remove_file(site.archived("one")).unwrap();
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!((report.release, report.swapped), (4, true));
+    assert!(site.serves("a.wasm", "two"));
+    let told = site.incidents.latest(9);
+    assert_eq!((told.len(), told[0].kind), (1, "rollback"));
+}
+
+#[tokio::test]
+async fn a_module_that_is_lost_is_taken_from_the_folder() {
+    let site = Site::new();
+    site.put("b.wasm", &module("b"));
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    site.releases.rollback(None).await.unwrap();
+    fs::remove_dir_all(site.folder.path().join("state/modules")).unwrap();
+    site.put("a.wasm", &module("one"));
+    let site = site.restarted();
+    let report = site.releases.scan().await;
+    assert_eq!((report.release, site.routes().len()), (3, 2));
+    assert!(site.serves("a.wasm", "one"));
+    assert_eq!(site.incidents.count(), 0);
+    assert!(site.archived("one").exists() && site.archived("b").exists());
+}
+
+#[tokio::test]
+async fn refused_files_stay_reported_over_a_rollback() {
+    let site = Site::new();
+    site.put("a.wasm", b"junk");
+    site.put("b.wasm", &module("b"));
+    site.releases.scan().await;
+    assert_eq!(site.refused(), [("a.wasm".into(), "module")]);
+    site.releases.rollback(None).await.unwrap_err();
+    site.drop_in("b.wasm", "b again").await;
+    site.put("_wisr/x.wasm", b"");
+    site.releases.scan().await;
+    let refused = [("_wisr".into(), "module"), ("a.wasm".into(), "module")];
+    assert_eq!(site.refused(), refused);
+    let told = site.incidents.count();
+    site.releases.rollback(None).await.unwrap();
+    assert_eq!(
+        (site.refused(), site.incidents.count()),
+        (refused.to_vec(), told)
+    );
 }

@@ -137,13 +137,13 @@ impl Store for Memory {
         removed.is_some()
     }
 
-    fn remove_route(&self, route: &str) -> usize {
+    fn remove_routes(&self, is_gone: &dyn Fn(&str) -> bool) -> usize {
         let mut removed = 0;
         for shard in &self.shards {
             let keys: Vec<PageKey> = {
                 let shard = shard.lock();
                 let of_route = |(key, held): (&PageKey, &Held)| {
-                    (&*held.entry.route == route).then(|| key.clone())
+                    is_gone(&held.entry.route).then(|| key.clone())
                 };
                 shard
                     .probation
@@ -287,7 +287,7 @@ mod tests {
         memory.get(&PageKey::new("/00001", &[])).unwrap();
         memory.put(entry("/00001")).unwrap();
         memory.put(entry("/00002")).unwrap();
-        assert_eq!(memory.remove_route("/[id]"), 2);
+        assert_eq!(memory.remove_routes(&|route| route == "/[id]"), 2);
         assert_eq!(memory.bytes.load(Ordering::Relaxed), 0);
         assert!(!memory.remove(&PageKey::new("/00001", &[])));
         assert_eq!(memory.metrics.memory_entries.get(), 0);

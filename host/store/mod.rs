@@ -38,8 +38,8 @@ trait Store: Send + Sync {
     /// Forgets a page; whether there was an entry.
     fn remove(&self, key: &PageKey) -> bool;
 
-    /// Forgets all pages of a route; how many there were.
-    fn remove_route(&self, route: &str) -> usize;
+    /// Forgets all pages of the routes that are gone; how many there were.
+    fn remove_routes(&self, is_gone: &dyn Fn(&str) -> bool) -> usize;
 
     /// Up to `limit` entries whose keys begin with `prefix`, in the order of their keys.
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>>;

@@ -162,9 +162,9 @@ impl Store for Durable {
         was_there
     }
 
-    fn remove_route(&self, route: &str) -> usize {
+    fn remove_routes(&self, is_gone: &dyn Fn(&str) -> bool) -> usize {
         let mut keys = Vec::new();
-        let of_route = |entry: &Entry| &*entry.route == route;
+        let of_route = |entry: &Entry| is_gone(&entry.route);
         self.behind.look(|queue| {
             let pending = queue.changes().filter_map(|(key, change)| {
                 change.entry().filter(|entry| of_route(entry)).map(|_| key)
@@ -172,12 +172,12 @@ impl Store for Durable {
             keys.extend(pending.cloned());
         });
         let stored = self.database.census(|meta, _| {
-            if &*meta.route == route {
+            if is_gone(&meta.route) {
                 keys.push(meta.key);
             }
         });
         if let Err(error) = stored {
-            self.unreadable(route, &error);
+            self.unreadable("", &error);
         }
         keys.sort_unstable();
         keys.dedup();

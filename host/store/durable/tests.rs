@@ -87,7 +87,7 @@ async fn a_deleted_page_never_comes_back() {
     assert!(durable.get(&key("/posts/0001")).is_none());
     assert!(durable.get(&key("/posts/0002")).is_some());
     assert_eq!(durable.database.bodies(), 1);
-    assert_eq!(durable.remove_route("/posts/[id]"), 2);
+    assert_eq!(durable.remove_routes(&|route| route == "/posts/[id]"), 2);
     durable.synced().await.unwrap();
     drop(durable);
     let (durable, _) = open(folder.path());

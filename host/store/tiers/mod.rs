@@ -185,14 +185,17 @@ impl Tiers {
         }
     }
 
-    /// Forgets all pages of a route; how many there were.
-    pub async fn remove_route(self: &Arc<Self>, route: &str) -> usize {
-        let (tiers, route) = (self.clone(), route.to_owned());
+    /// Forgets all pages of the routes that are gone; how many there were.
+    pub async fn remove_routes(
+        self: &Arc<Self>,
+        is_gone: impl Fn(&str) -> bool + Send + 'static,
+    ) -> usize {
+        let tiers = self.clone();
         let removed = self.blocking(move |durable| {
-            let on_disk = durable.map_or(0, |durable| durable.remove_route(&route));
+            let on_disk = durable.map_or(0, |durable| durable.remove_routes(&is_gone));
             let mut readings = tiers.reading.lock();
             readings.clear();
-            tiers.memory.remove_route(&route).max(on_disk)
+            tiers.memory.remove_routes(&is_gone).max(on_disk)
         });
         let removed = removed.await.unwrap_or(0);
         let _ = self.synced().await;

@@ -87,7 +87,7 @@ async fn a_slow_read_never_brings_back_what_was_changed_meanwhile() {
     assert!(tiers.get_hot(&key("/a")).is_none());
     assert!(tiers.find(&key("/a")).await.is_none());
     let tell = begin();
-    tiers.remove_route("/posts/[id]").await;
+    tiers.remove_routes(|route| route == "/posts/[id]").await;
     tiers.arrived(&key("/a"), Some(old), &tell);
     assert!(tiers.find(&key("/a")).await.is_none());
 }
@@ -179,7 +179,8 @@ async fn without_a_folder_everything_is_in_memory() {
     tiers.synced().await.unwrap();
     assert!(tiers.find(&key("/a")).await.is_some());
     assert_eq!(tiers.list("", 9).await.len(), 1);
-    assert_eq!(tiers.remove_route("/posts/[id]").await, 1);
+    let removed = tiers.remove_routes(|route| route == "/posts/[id]").await;
+    assert_eq!(removed, 1);
     assert!(tiers.find(&key("/a")).await.is_none());
 }
 

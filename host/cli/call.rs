@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use http::{Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -18,15 +18,24 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// The largest answer, in bytes: a result for each of many thousand paths.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Posts to the server's revalidate endpoint.
+/// What is asked of a server.
+pub(super) struct Call<'a> {
+    /// Its address; a path in it comes before `path`.
+    pub(super) server: &'a Uri,
+    /// The endpoint.
+    pub(super) path: &'a str,
+    /// What the server must be shown, if anything.
+    pub(super) token: Option<&'a str>,
+    /// What is posted; none gets.
+    pub(super) body: Option<&'a Value>,
+}
+
+/// Calls the server.
 ///
 /// # Errors
 /// No server there, a connection that breaks, or an address that is no web address.
-pub(super) async fn post(
-    server: &Uri,
-    token: &str,
-    body: &Value,
-) -> anyhow::Result<(StatusCode, Bytes)> {
+pub(super) async fn call(call: Call<'_>) -> anyhow::Result<(StatusCode, Bytes)> {
+    let server = call.server;
     let (Some(host), Some(scheme)) = (server.host(), server.scheme_str()) else {
         bail!("`{server}` is no address of a server: write http://host:port");
     };
@@ -36,7 +45,7 @@ pub(super) async fn post(
         other => bail!("`{other}` is neither http nor https"),
     };
     let port = server.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let request = request(server, token, body)?;
+    let request = request(&call)?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((bare, port)).await?;
     if tls {
@@ -48,17 +57,28 @@ pub(super) async fn post(
     }
 }
 
-fn request(server: &Uri, token: &str, body: &Value) -> anyhow::Result<Request<Full<Bytes>>> {
-    let authority = server.authority().map_or("", http::uri::Authority::as_str);
-    let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
-        .context("the token has characters that HTTP does not allow")?;
-    bearer.set_sensitive(true);
-    let prefix = server.path().trim_end_matches('/');
-    Ok(Request::post(format!("{prefix}/api/revalidate"))
-        .header(HOST, authority)
-        .header(AUTHORIZATION, bearer)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))?)
+fn request(call: &Call<'_>) -> anyhow::Result<Request<Full<Bytes>>> {
+    let authority = call
+        .server
+        .authority()
+        .map_or("", http::uri::Authority::as_str);
+    let prefix = call.server.path().trim_end_matches('/');
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = format!("{prefix}{}", call.path).parse()?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, HeaderValue::try_from(authority)?);
+    if let Some(token) = call.token {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
+            .context("the token has characters that HTTP does not allow")?;
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+    }
+    if let Some(body) = call.body {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.method_mut() = Method::POST;
+        *request.body_mut() = Full::new(Bytes::from(body.to_string()));
+    }
+    Ok(request)
 }
 
 async fn send(

@@ -1,7 +1,5 @@
 //! `wisr revalidate`: the on-demand call from the shell.
 
-mod call;
-
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +8,7 @@ use clap::{Args, ValueEnum};
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 
+use super::call::{Call, call};
 use super::terminal;
 use crate::config::TOKEN_VARIABLE;
 
@@ -80,7 +79,12 @@ const NOTHING_TRIED: u8 = 2;
 pub async fn run(args: RevalidateArgs) -> anyhow::Result<ExitCode> {
     let limit = Duration::from_secs(args.timeout);
     let body = body(&args);
-    let asked = call::post(&args.url, &args.token, &body);
+    let asked = call(Call {
+        server: &args.url,
+        path: "/api/revalidate",
+        token: Some(&args.token),
+        body: Some(&body),
+    });
     let answer = match tokio::time::timeout(limit, asked).await {
         Ok(answer) => answer,
         Err(_) => Err(anyhow::anyhow!(
