@@ -235,8 +235,7 @@ impl Author<'_> {
         self.get("/p/0", "identity").await.map(drop)
     }
 
-    /// Removes the module of [`DOOR`] or puts it back, and waits until readers see that. A removal
-    /// is acknowledged by a list without its pages, and what is acknowledged after that.
+    /// Removes the module of [`DOOR`] or puts it back, and waits until readers see that.
     async fn slam(&mut self) -> Alive<()> {
         if !self.ledger.is_door_open(self.site) {
             self.site.swap("door/[id]", modules::puppet());
@@ -246,10 +245,6 @@ impl Author<'_> {
         }
         self.site.remove("door/[id]");
         self.until_door(404).await?;
-        let mut operator = self.site.operator();
-        let list = "/api/entries?prefix=/door";
-        while operator.send("GET", list, &[], "").await?.json()["entries"] != json!([]) {}
-        self.call(json!({ "tags": ["barrier"] })).await?;
         self.ledger.door_closed.set(self.answers(DOOR));
         Ok(())
     }
@@ -461,7 +456,6 @@ async fn pages_of_a_removed_module_do_not_come_back_with_it() {
     site.remove("door/[id]");
     site.until("/door/kept", |answer| answer.status == 404)
         .await;
-    site.until_none_kept("/door/").await;
     site.origin.release("/door/made");
     reader.await.unwrap();
     site.swap("door/[id]", modules::puppet());

@@ -550,7 +550,6 @@ impl Play {
         }
         self.site.remove(MODULE);
         until_routes(&self.site, |routes| !routes.contains(MODULE)).await;
-        self.site.until_none_kept("").await;
         for page in &mut self.world.pages {
             page.forget();
         }

@@ -331,11 +331,6 @@ impl Running {
         Client::new(self.site())
     }
 
-    /// An operator with a connection of its own.
-    pub(crate) fn operator(&self) -> Client {
-        Client::new(self.server().admin)
-    }
-
     pub(crate) async fn get(&self, path: &str) -> Response {
         self.get_with(path, &[]).await
     }
@@ -361,7 +356,9 @@ impl Running {
 
     /// Asks the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Response {
-        let answer = self.operator().send("GET", path, &[], "").await;
+        let answer = Client::new(self.server().admin)
+            .send("GET", path, &[], "")
+            .await;
         answer.unwrap_or_else(|error| panic!("admin {path}: {error}"))
     }
 
@@ -424,20 +421,6 @@ impl Running {
             },
         )
         .await
-    }
-
-    /// Waits until no page is kept whose path begins with `prefix`.
-    pub(crate) async fn until_none_kept(&self, prefix: &str) {
-        let path = format!("/api/entries?prefix={prefix}");
-        wait_for(&format!("no entries of {prefix}"), async || {
-            let entries = self.admin(&path).await.json()["entries"].take();
-            if entries == json!([]) {
-                Ok(())
-            } else {
-                Err(entries.to_string())
-            }
-        })
-        .await;
     }
 
     /// Waits until the server has logged `words`.
