@@ -310,8 +310,9 @@ impl Clocked {
         };
         // The server before it ended; its last threads may hold the folder a little longer.
         let app = wait_for("the folder", async || {
-            let config = Config::load(folder, &overrides).unwrap();
-            let built = App::build(config, None, Clock::starting_at(now)).await;
+            let mut config = Config::load(folder, &overrides).unwrap();
+            config.clock = Clock::starting_at(now);
+            let built = App::build(config, None).await;
             built.map_err(|error| format!("{error:#}"))
         })
         .await;

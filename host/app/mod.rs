@@ -17,8 +17,8 @@ use crate::http::{Overlay, Site};
 use crate::isr::{Isr, Parts};
 use crate::release::{self, Change, Gone, Herald, Releases};
 use crate::store::Tiers;
+use crate::telemetry::Incidents;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{Clock, Incidents};
 use crate::{admin, http};
 use threads::GenerationThreads;
 use warm::Warmer;
@@ -35,18 +35,15 @@ pub struct App {
 
 impl App {
     /// Binds the ports, starts the sandbox and loads the first release. Readers who connect
-    /// meanwhile wait; none is refused. Everything is judged by `clock`.
+    /// meanwhile wait; none is refused.
     ///
     /// # Errors
     /// When a port cannot be had, or the machine cannot run the sandbox. A module that cannot be
     /// loaded is an incident, not an error.
-    pub async fn build(
-        config: Config,
-        overlay: Option<Arc<Overlay>>,
-        clock: Clock,
-    ) -> anyhow::Result<Self> {
+    pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
+        let clock = config.clock;
         let site_port = Bound::bind(config.http.listener(&metrics))
             .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
         let admin_port = Bound::bind(config.admin.listener())

@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{source_tree, terminal};
 use crate::app::App;
 use crate::config::{Config, Overrides, TOKEN_VARIABLE};
-use crate::telemetry::Clock;
 
 /// Serve a site: the folder that `wisr build` makes, or any folder with `pages/*.wasm`.
 ///
@@ -54,8 +53,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         token: args.token,
         ..Overrides::default()
     };
-    let config = Config::load(&args.site, &overrides)?;
-    let app = App::build(config, None, Clock::system()).await?;
+    let app = App::build(Config::load(&args.site, &overrides)?, None).await?;
     announce(&app);
     let pages = args.site.join("pages");
     if !pages.is_dir() {

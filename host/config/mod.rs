@@ -20,6 +20,7 @@ use crate::guest::{EngineConfig, Limits};
 use crate::page::{Policy, Revalidate};
 use crate::release::RouteConfig;
 use crate::route::Pattern;
+use crate::telemetry::Clock;
 use crate::{admin, http, isr, release, store};
 use file::{File, RenderWhen, Route};
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub release: release::Config,
     /// Threads that generate pages.
     pub generation_threads: usize,
+    /// What tells the server the time.
+    pub clock: Clock,
     /// For `wisr dev`.
     pub dev: Dev,
 }
@@ -147,6 +150,7 @@ impl Config {
             engine,
             release,
             generation_threads: cores,
+            clock: Clock::system(),
             dev: dev(&file),
         })
     }

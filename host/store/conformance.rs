@@ -170,8 +170,10 @@ impl Store for Together {
         was_there
     }
 
-    fn remove_route(&self, route: &str) -> usize {
-        self.1.block_on(self.0.remove_route(route))
+    fn remove_routes(&self, is_gone: &dyn Fn(&str) -> bool) -> usize {
+        let routes = ["/posts/[id]", "/posts/9"].map(|route| (route, is_gone(route)));
+        let is_gone = move |route: &str| routes.contains(&(route, true));
+        self.1.block_on(self.0.remove_routes(is_gone))
     }
 
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {

@@ -21,7 +21,6 @@ use super::{serve, terminal};
 use crate::app::App;
 use crate::config::{Config, Overrides, TOKEN_VARIABLE};
 use crate::http::{DevState, Overlay, Secret};
-use crate::telemetry::Clock;
 use session::Session;
 use watch::Watch;
 
@@ -98,7 +97,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     };
     let watch = Watch::new(&src, content.clone(), &plan.beside)?;
     let (state, seen) = state::channel(DevState::default());
-    let app = App::build(config, Some(Arc::new(Overlay::new(seen))), Clock::system()).await?;
+    let app = App::build(config, Some(Arc::new(Overlay::new(seen)))).await?;
     let (stopping, stopped) = state::channel(());
     let api_address = api
         .as_ref()
