@@ -130,7 +130,7 @@ impl Inner {
             route: ask.page.route.clone(),
             path: ask.key.to_string(),
             module: ask.page.renderer.module().short(),
-            cause: cause.as_str(),
+            cause: cause.as_str().into(),
         };
         let (kind, message) = (failure.kind.as_str(), failure.to_string());
         let now = self.parts.clock.now();

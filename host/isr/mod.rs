@@ -90,10 +90,10 @@ struct Inner {
 }
 
 impl Isr {
-    /// A cache over `parts`.
+    /// A cache over `parts`. [`Isr::recall`] tells it what failed earlier.
     pub fn new(config: Config, parts: Parts) -> Self {
         let queue = Queue::new(config.concurrency, config.queue, parts.metrics.clone());
-        let backoffs = Backoffs::new();
+        let backoffs = Backoffs::new(parts.store.clone());
         Self(Arc::new(Inner {
             parts,
             flights: Flights::new(),
@@ -102,6 +102,15 @@ impl Isr {
             ahead: Semaphore::new(config.ahead()),
             config,
         }))
+    }
+
+    /// Recalls the pages that failed in earlier runs and must not be asked for yet.
+    pub async fn recall(&self) {
+        let inner = self.0.clone();
+        let recalled = move || inner.backoffs.recall(inner.parts.clock.now());
+        if let Err(error) = tokio::task::spawn_blocking(recalled).await {
+            tracing::error!("pages that failed earlier are tried again: {error}");
+        }
     }
 
     /// The time by which entries are judged.

@@ -290,7 +290,7 @@ async fn a_failure_keeps_the_last_good_page_and_backs_off() {
         .incidents
         .latest(9)
         .iter()
-        .map(|incident| incident.kind)
+        .map(|incident| incident.kind.clone())
         .collect();
     assert_eq!(kinds, ["host", "error"]);
 }

@@ -9,6 +9,7 @@
 //! | `b` + page key | body record, kept apart from the tree |
 //! | `p`, `x`, `t` + page key, page key, tag | number of its last path mark, purge, tag mark |
 //! | `s` | sequence and floor of the site |
+//! | `i` + number, `f` + page key | note of an incident, of a page in back-off |
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use super::queue::{Change, Round};
 use crate::page::{Entry, PageKey, Tag};
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Mark, Saved, Site};
+use crate::store::notes::{Note, Notes};
 
 /// Blocks and bodies read lately. Measured: the process holds about twice as much for it.
 const MAX_CACHE: usize = 64 << 20;
@@ -66,6 +68,8 @@ const PATH: u8 = b'p';
 const PURGE: u8 = b'x';
 const TAG: u8 = b't';
 const SITE: [u8; 1] = *b"s";
+const INCIDENT: u8 = b'i';
+const BACKOFF: u8 = b'f';
 
 /// The database of one folder.
 pub(super) struct Database {
@@ -240,6 +244,24 @@ impl Database {
         })
     }
 
+    /// Shows the record of every note of a kind to `visit`.
+    pub(super) fn notes(
+        &self,
+        notes: Notes,
+        mut visit: impl FnMut(&[u8]),
+    ) -> Result<(), ReadError> {
+        let kind = match notes {
+            Notes::Incidents => INCIDENT,
+            Notes::Backoffs => BACKOFF,
+        };
+        self.snapshot(|snapshot, keyspace| {
+            for guard in snapshot.prefix(keyspace, [kind]) {
+                visit(&guard.into_inner()?.1);
+            }
+            Ok(())
+        })
+    }
+
     fn saved(&self) -> Result<Saved, ReadError> {
         self.snapshot(|snapshot, keyspace| {
             let mut saved = Saved::default();
@@ -364,6 +386,19 @@ impl Commits<'_> {
                 self.commit()?;
             }
         }
+        for (note, record) in &round.notes {
+            let key = note_key(note);
+            match record {
+                Some(record) => {
+                    self.unwritten += record.len();
+                    self.batch.insert(keyspace, key, record.as_ref());
+                }
+                None => self.batch.remove(keyspace, key),
+            }
+            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
+                self.commit()?;
+            }
+        }
         self.commit()
     }
 
@@ -428,6 +463,14 @@ fn mark_key(mark: &Mark) -> Vec<u8> {
         Mark::Path(key) => text_key(PATH, key.as_str()),
         Mark::Purge(key) => text_key(PURGE, key.as_str()),
         Mark::Tag(tag) => text_key(TAG, tag.as_str()),
+    }
+}
+
+fn note_key(note: &Note) -> Vec<u8> {
+    match note {
+        // Big-endian, so that they are listed in their order.
+        Note::Incident(slot) => [&[INCIDENT][..], &(*slot as u64).to_be_bytes()].concat(),
+        Note::Backoff(key) => text_key(BACKOFF, key.as_str()),
     }
 }
 

@@ -12,10 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::marks::{Mark, Marks};
+use super::notes::{Note, Notes};
 use super::{Memory, Store};
 use crate::page::{Entry, PageKey, Stamp, Why};
 use crate::telemetry::metrics::Metrics;
@@ -262,6 +265,23 @@ impl Tiers {
         let sequence = self.mark(marks);
         let _ = self.synced().await;
         sequence
+    }
+
+    // === notes ===
+
+    /// Keeps a note in place of the one of its name; without a value, forgets that. It reaches
+    /// the disk behind everything else, and not at all while too many wait.
+    pub fn note(&self, note: Note, value: Option<&impl Serialize>) {
+        if let Some(durable) = &self.durable {
+            durable.note(note, value);
+        }
+    }
+
+    /// All notes of a kind that earlier runs left and that can be read as `T`. Reads the disk:
+    /// not for threads that serve.
+    pub fn notes<T: DeserializeOwned>(&self, kind: Notes) -> Vec<T> {
+        let read = |durable: &Arc<Durable>| durable.notes(kind);
+        self.durable.as_ref().map_or_else(Vec::new, read)
     }
 
     // === the disk ===

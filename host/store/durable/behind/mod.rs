@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
@@ -16,6 +17,7 @@ use super::health::{Degraded, Need, Progress, StoreHealth};
 use super::queue::{Change, Queue, Round};
 use crate::page::PageKey;
 use crate::store::marks::Raised;
+use crate::store::notes::Note;
 use crate::telemetry::metrics::Metrics;
 
 /// Where rounds are written.
@@ -160,6 +162,16 @@ impl Behind {
     pub(super) fn raise(&self, raised: Raised) {
         self.shared.state.lock().queue.raise(raised);
         self.shared.work.notify_one();
+    }
+
+    /// Queues a note, or the removal of one, where there is room for it.
+    pub(super) fn note(&self, note: Note, record: Option<Bytes>) {
+        let accepted = self.shared.state.lock().queue.note(note, record);
+        if accepted {
+            self.shared.work.notify_one();
+        } else {
+            self.shared.metrics.store_notes_dropped.inc();
+        }
     }
 
     /// Looks at the queue.
