@@ -8,6 +8,7 @@
 //! an invalidation never gets the result of a generation that began before it; nothing made from
 //! data read before a purge is kept.
 
+mod ahead;
 mod backoff;
 mod flight;
 mod generation;
@@ -21,11 +22,11 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
+pub use ahead::{Count, Retry, Tally};
+pub use served::{Ask, Patience, Refused, Renewal, Served};
 
 use crate::page::{Cause, Entry, Freshness, Page, PageKey, Tag, Timestamp, Why, judge};
 use crate::store::{Mark, StoreHealth, Tiers};
@@ -210,24 +211,13 @@ impl Isr {
     pub fn freshness(&self, page: &Page, entry: &Entry) -> Freshness {
         self.0.judge(page, entry)
     }
-
-    /// Makes those pages that are missing or stale, behind everybody who waits for one.
-    pub async fn prerender(&self, asks: impl IntoIterator<Item = Ask>) -> Prerendered {
-        let results = stream::iter(asks).map(|ask| self.0.prerender(ask));
-        let mut results = results.buffer_unordered(self.0.config.ahead());
-        let mut report = Prerendered::default();
-        while let Some((key, result)) = results.next().await {
-            match result {
-                Ok(true) => report.made += 1,
-                Ok(false) => report.fresh += 1,
-                Err(refused) => report.failed.push((key, refused)),
-            }
-        }
-        report
-    }
 }
 
 impl Inner {
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
     fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
         let mark = self.parts.store.why(&entry.key, &entry.stamp);
         let (now, owner) = (self.parts.clock.now(), page.renderer.module());
@@ -241,18 +231,5 @@ impl Inner {
 
     fn is_fresh(&self, page: &Page, entry: &Entry) -> bool {
         matches!(self.judge(page, entry), Freshness::Fresh(_))
-    }
-
-    async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {
-        let key = ask.key.clone();
-        // Never closed, so always held.
-        let _place = self.ahead.acquire().await;
-        let entry = self.parts.store.find(&key).await;
-        if entry.is_some_and(|entry| self.is_fresh(&ask.page, &entry)) {
-            return (key, Ok(false));
-        }
-        let least = self.parts.store.path_mark(&key);
-        let (wait, _) = self.launch(ask, least, Priority::Background, Cause::Build);
-        (key, self.landed(wait, Duration::MAX).await.map(|_| true))
     }
 }

@@ -279,7 +279,8 @@ async fn a_dropped_path_is_gone_from_the_swap_on() {
         (admits("/posts/one"), admits("/posts/two")),
         (Admission::Page, Admission::No)
     );
-    let listed = site.routed("/posts/one").paths();
+    let routed = site.routed("/posts/one");
+    let listed: Vec<_> = routed.paths().collect();
     assert_eq!(listed[0].0.as_str(), "/posts/one");
     assert_eq!(listed[0].1[0].values, ["one"]);
     site.put("posts/[id].wasm", &module("two"));

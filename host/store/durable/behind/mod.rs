@@ -191,6 +191,18 @@ impl Behind {
         true
     }
 
+    /// Waits until half of the room for pages is free, or the disk fails, which frees none.
+    pub(super) async fn room(&self) {
+        let mut progress = self.shared.progress.subscribe();
+        loop {
+            // One after the other: who changes the progress may hold the queue.
+            let failing = progress.borrow_and_update().failing.is_some();
+            if failing || !self.look(Queue::is_busy) || progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until all that is queued now is as safe as `need` says.
     ///
     /// # Errors
