@@ -28,6 +28,7 @@ async fn help_is_complete() {
     for command in [
         "dev",
         "build",
+        "prerender",
         "serve",
         "content",
         "check",

@@ -17,10 +17,12 @@ mod origin;
 mod site;
 
 // The promises.
+mod after_restart;
 mod api;
 mod commands;
 mod doors;
 mod on_demand;
+mod prerender;
 mod publication;
 mod regeneration;
 mod routing;

@@ -121,6 +121,11 @@ impl Site {
     }
 
     async fn start_on(self, origin: Origin) -> Running {
+        Running::on(self.lay_out(&origin), origin).await
+    }
+
+    /// The site's folder, which nobody serves yet.
+    pub(crate) fn lay_out(self, origin: &Origin) -> TempDir {
         for (path, answer) in self.scripts {
             origin.script(&path, answer);
         }
@@ -137,7 +142,7 @@ impl Site {
             .to_string()
             .replace(ORIGIN_PORT, &origin.port().to_string());
         std::fs::write(folder.path().join("wisr.toml"), text).unwrap();
-        Running::on(folder, origin).await
+        folder
     }
 }
 
