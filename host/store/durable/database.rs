@@ -23,10 +23,10 @@ use parking_lot::RwLock;
 use super::lock::Lock;
 use super::open::{OpenError, prepare};
 use super::queue::{Change, Round};
+use super::shelf;
 use crate::page::{Entry, PageKey, Tag};
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Mark, Saved, Site};
-use crate::store::notes::{Note, Notes};
 
 /// Blocks and bodies read lately. Measured: the process holds about twice as much for it.
 const MAX_CACHE: usize = 64 << 20;
@@ -68,8 +68,6 @@ const PATH: u8 = b'p';
 const PURGE: u8 = b'x';
 const TAG: u8 = b't';
 const SITE: [u8; 1] = *b"s";
-const INCIDENT: u8 = b'i';
-const BACKOFF: u8 = b'f';
 
 /// The database of one folder.
 pub(super) struct Database {
@@ -244,24 +242,6 @@ impl Database {
         })
     }
 
-    /// Shows the record of every note of a kind to `visit`.
-    pub(super) fn notes(
-        &self,
-        notes: Notes,
-        mut visit: impl FnMut(&[u8]),
-    ) -> Result<(), ReadError> {
-        let kind = match notes {
-            Notes::Incidents => INCIDENT,
-            Notes::Backoffs => BACKOFF,
-        };
-        self.snapshot(|snapshot, keyspace| {
-            for guard in snapshot.prefix(keyspace, [kind]) {
-                visit(&guard.into_inner()?.1);
-            }
-            Ok(())
-        })
-    }
-
     fn saved(&self) -> Result<Saved, ReadError> {
         self.snapshot(|snapshot, keyspace| {
             let mut saved = Saved::default();
@@ -283,7 +263,7 @@ impl Database {
         })
     }
 
-    fn snapshot<T>(
+    pub(super) fn snapshot<T>(
         &self,
         read: impl FnOnce(&Snapshot, &fjall::Keyspace) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
@@ -387,7 +367,7 @@ impl Commits<'_> {
             }
         }
         for (note, record) in &round.notes {
-            let key = note_key(note);
+            let key = shelf::key(note);
             match record {
                 Some(record) => {
                     self.unwritten += record.len();
@@ -451,7 +431,7 @@ impl Commits<'_> {
 
 // === keys ===
 
-fn text_key(kind: u8, text: &str) -> Vec<u8> {
+pub(super) fn text_key(kind: u8, text: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + text.len());
     key.push(kind);
     key.extend_from_slice(text.as_bytes());
@@ -463,14 +443,6 @@ fn mark_key(mark: &Mark) -> Vec<u8> {
         Mark::Path(key) => text_key(PATH, key.as_str()),
         Mark::Purge(key) => text_key(PURGE, key.as_str()),
         Mark::Tag(tag) => text_key(TAG, tag.as_str()),
-    }
-}
-
-fn note_key(note: &Note) -> Vec<u8> {
-    match note {
-        // Big-endian, so that they are listed in their order.
-        Note::Incident(slot) => [&[INCIDENT][..], &(*slot as u64).to_be_bytes()].concat(),
-        Note::Backoff(key) => text_key(BACKOFF, key.as_str()),
     }
 }
 

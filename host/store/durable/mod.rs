@@ -12,6 +12,7 @@ mod lock;
 mod open;
 mod queue;
 mod quota;
+mod shelf;
 
 use std::collections::BTreeMap;
 use std::path::Path;
