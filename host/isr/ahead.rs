@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 
+use super::generation::Before;
 use super::queue::Priority;
 use super::{Ask, Inner, Isr, Refused};
-use crate::page::{Cause, Failure, PageKey};
+use crate::page::{Cause, Failure, Freshness, PageKey, Stamp};
 
 /// Failures that a tally keeps: as many as there are incidents that tell more of them.
 const FAILURES: usize = 1_000;
@@ -17,6 +18,9 @@ const FAILURES: usize = 1_000;
 /// The pause after a page was pushed out of the queue by readers: their generations are over
 /// within moments, or they are so many that a page more or less at once does not matter.
 const PUSHED_OUT: Duration = Duration::from_millis(100);
+
+/// Pages that are looked up at once: reading a record costs less than asking for it.
+const LOOKED_UP: usize = 64;
 
 /// When a page is asked for again that failed a moment ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,25 +124,44 @@ impl Isr {
         retry: Retry,
         tally: &Tally,
     ) {
-        let making = stream::iter(asks).map(async |ask: Ask| {
+        let known = stream::iter(asks)
+            .chunks(LOOKED_UP)
+            .then(|asks| self.0.clone().look_up(asks))
+            .map(stream::iter)
+            .flatten();
+        let make = async |(ask, stamp): (Ask, Option<Stamp>)| {
             let key = ask.key.clone();
-            let ahead = self.0.prerender(ask, retry).await;
+            let ahead = self.0.prerender(ask, stamp, retry).await;
             tally.note(key, ahead);
-        });
-        let mut making = making.buffer_unordered(self.0.config.ahead());
-        while making.next().await.is_some() {}
+        };
+        let places = self.0.config.ahead();
+        known.for_each_concurrent(places, make).await;
     }
 }
 
 impl Inner {
-    async fn prerender(self: &Arc<Self>, ask: Ask, retry: Retry) -> Ahead {
+    async fn look_up(self: Arc<Self>, asks: Vec<Ask>) -> Vec<(Ask, Option<Stamp>)> {
+        let keys = asks.iter().map(|ask| ask.key.clone()).collect();
+        let stamps = self.parts.store.stamps(keys).await;
+        // Of a store that fails, nothing is known.
+        let stamps = stamps.into_iter().chain(std::iter::repeat(None));
+        asks.into_iter().zip(stamps).collect()
+    }
+
+    async fn prerender(self: &Arc<Self>, ask: Ask, stamp: Option<Stamp>, retry: Retry) -> Ahead {
         let store = &self.parts.store;
         // Never closed, so always held.
         let _place = self.ahead.acquire().await;
-        let entry = store.find(&ask.key).await;
-        if entry.is_some_and(|entry| self.is_fresh(&ask.page, &entry)) {
+        let judged = stamp
+            .as_ref()
+            .map(|stamp| self.judge_stamp(&ask.page, &ask.key, stamp));
+        if matches!(judged, Some(Freshness::Fresh(_))) {
             return Ahead::Fresh;
         }
+        let before = match stamp {
+            Some(_) => Before::Unknown,
+            None => Before::Nothing,
+        };
         let module = ask.page.renderer.module();
         let held = || self.backoffs.holds(&ask.key, module, self.now());
         if retry == Retry::WhenDue
@@ -150,7 +173,8 @@ impl Inner {
         store.room().await;
         loop {
             let least = store.path_mark(&ask.key);
-            let (wait, _) = self.launch(ask.clone(), least, Priority::Background, Cause::Build);
+            let (priority, cause) = (Priority::Background, Cause::Build);
+            let (wait, _) = self.launch_after(before, ask.clone(), least, priority, cause);
             match self.landed(wait, Duration::MAX).await {
                 Ok(_) => return Ahead::Made,
                 Err(Refused::Failed(failure)) => return Ahead::Failed(failure),

@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 pub use ahead::{Count, Retry, Tally};
 pub use served::{Ask, Patience, Refused, Renewal, Served};
 
-use crate::page::{Cause, Entry, Freshness, Page, PageKey, Tag, Timestamp, Why, judge};
+use crate::page::{Cause, Entry, Freshness, Page, PageKey, Stamp, Tag, Timestamp, Why, judge};
 use crate::store::{Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
@@ -219,9 +219,13 @@ impl Inner {
     }
 
     fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
-        let mark = self.parts.store.why(&entry.key, &entry.stamp);
+        self.judge_stamp(page, &entry.key, &entry.stamp)
+    }
+
+    fn judge_stamp(&self, page: &Page, key: &PageKey, stamp: &Stamp) -> Freshness {
+        let mark = self.parts.store.why(key, stamp);
         let (now, owner) = (self.parts.clock.now(), page.renderer.module());
-        match judge(&entry.stamp, now, owner, page.policy.max_stale, mark) {
+        match judge(stamp, now, owner, page.policy.max_stale, mark) {
             Freshness::Stale(Why::Module) if self.config.await_module => {
                 Freshness::Expired(Why::Module)
             }

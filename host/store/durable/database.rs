@@ -24,7 +24,7 @@ use super::lock::Lock;
 use super::open::{OpenError, prepare};
 use super::queue::{Change, Round};
 use super::shelf;
-use crate::page::{Entry, PageKey, Tag};
+use crate::page::{Entry, PageKey, Stamp, Tag};
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Mark, Saved, Site};
 
@@ -197,6 +197,18 @@ impl Database {
                 return Err(DecodeError::Malformed("key").into());
             }
             complete(snapshot, keyspace, meta, sequence).map(Some)
+        })
+    }
+
+    /// The stamp of a page's entry; its bodies are not looked at.
+    pub(super) fn stamp(&self, key: &PageKey, sequence: u64) -> Result<Option<Stamp>, ReadError> {
+        self.snapshot(|snapshot, keyspace| {
+            let meta = snapshot.get(keyspace, text_key(META, key.as_str()))?;
+            let meta = meta.map(|meta| codec::decode_meta(&meta)).transpose()?;
+            Ok(meta.filter(|meta| meta.key == *key).map(|mut meta| {
+                meta.distrust_after(sequence);
+                meta.stamp
+            }))
         })
     }
 

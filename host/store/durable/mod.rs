@@ -28,7 +28,7 @@ pub use open::OpenError;
 use super::marks::{Raised, Saved};
 use super::notes::{self, Note, Notes};
 use super::{Store, Unkept};
-use crate::page::{Entry, PageKey};
+use crate::page::{Entry, PageKey, Stamp};
 use crate::telemetry::metrics::Metrics;
 use behind::{Behind, Limits, Sink};
 pub(super) use database::MAX_KEY;
@@ -157,6 +157,18 @@ impl Durable {
     /// How the tier is.
     pub(super) fn health(&self) -> StoreHealth {
         self.behind.health()
+    }
+
+    /// The stamp of a page's entry.
+    pub(super) fn stamp(&self, key: &PageKey) -> Option<Stamp> {
+        if let Some(pending) = self.pending(key) {
+            return pending.map(|entry| entry.stamp.clone());
+        }
+        self.database
+            .stamp(key, self.sequence())
+            .inspect_err(|error| self.unreadable(key.as_str(), error))
+            .ok()
+            .flatten()
     }
 
     /// The latest word on a page that is not on disk yet: an entry, or that there is none.

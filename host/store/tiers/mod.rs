@@ -122,6 +122,18 @@ impl Tiers {
         }
     }
 
+    /// The stamps of pages' entries, in the order of `keys`: for who looks at many pages and shows
+    /// none. What is on disk only stays there.
+    pub async fn stamps(self: &Arc<Self>, keys: Vec<PageKey>) -> Vec<Option<Stamp>> {
+        let tiers = self.clone();
+        let read = self.blocking(move |durable| {
+            let hot = |key| tiers.get_hot(key).map(|entry| entry.stamp.clone());
+            let stamp = |key| hot(key).or_else(|| durable?.stamp(key));
+            keys.iter().map(stamp).collect()
+        });
+        read.await.unwrap_or_default()
+    }
+
     /// Joins or starts the read of a page; none without a disk.
     fn read(self: &Arc<Self>, key: &PageKey) -> Option<Reading> {
         let durable = self.durable.clone()?;
