@@ -1,6 +1,6 @@
 //! `App`: the one place where the rooms are wired together.
 //!
-//! A [`Workshop`] is what pages are made with; an [`App`] puts doors to it, a [`Prerender`] makes
+//! A `Workshop` is what pages are made with; an [`App`] puts doors to it, a [`Prerender`] makes
 //! what is listed and ends.
 
 mod pass;

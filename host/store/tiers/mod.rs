@@ -303,7 +303,8 @@ impl Tiers {
     /// does not fit the queue is not kept.
     pub async fn room(&self) {
         if let Some(durable) = &self.durable {
-            let _ = patiently(async { Ok(durable.room().await) }).await;
+            // Out of patience, it may as well be full.
+            let _ = tokio::time::timeout(PATIENCE, durable.room()).await;
         }
     }
 
