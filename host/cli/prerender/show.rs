@@ -96,7 +96,7 @@ struct Bar(ProgressBar);
 impl Bar {
     fn new() -> Self {
         let style = ProgressStyle::with_template(
-            "{elapsed:>4} [{bar:30}] {pos} of {len} pages, {per_sec:.0}, {eta} left{msg}",
+            "{elapsed:>4} [{bar:30}] {pos} of {len} pages, {eta} left{msg}",
         );
         let style = style.expect("the template is a literal");
         Self(terminal::bar(style.progress_chars("=> ")))
