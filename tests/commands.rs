@@ -28,6 +28,7 @@ async fn help_is_complete() {
     for command in [
         "dev",
         "build",
+        "prerender",
         "serve",
         "content",
         "check",
@@ -325,12 +326,17 @@ fn source(broken: bool) -> TempDir {
     here
 }
 
-/// `build` makes a site of a source tree: modules, public files, configuration.
+/// `build` makes a site of a source tree: modules, public files, configuration, and pages if asked to.
 #[tokio::test]
 async fn build_makes_a_site_of_a_source_tree() {
     let here = source(false);
-    let done = wisr(here.path(), &["build", "src", "-o", "site"]).await;
+    let build = ["build", "src", "-o", "site", "--prerender"];
+    let done = wisr(here.path(), &build).await;
     assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.stderr.contains("1 made, 0 were fresh, 0 failed"),
+        "{done:?}"
+    );
     for file in [
         "pages/index.wasm",
         "pages/posts/[id].wasm",

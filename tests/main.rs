@@ -17,6 +17,7 @@ mod origin;
 mod site;
 
 // The promises.
+mod after_restart;
 mod api;
 mod commands;
 mod crash;
@@ -24,6 +25,7 @@ mod doors;
 mod faults;
 mod model;
 mod on_demand;
+mod prerender;
 mod publication;
 mod regeneration;
 mod releases;

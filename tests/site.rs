@@ -139,7 +139,7 @@ impl Site {
         running
     }
 
-    /// The site's folder, with no server on it.
+    /// The site's folder, which nobody serves yet.
     pub(crate) fn lay_out(self, origin: &Origin) -> TempDir {
         for (path, answer) in self.scripts {
             origin.script(&path, answer);

@@ -1,7 +1,13 @@
 //! `App`: the one place where the rooms are wired together.
+//!
+//! A `Workshop` is what pages are made with; an [`App`] puts doors to it, a [`Prerender`] makes
+//! what is listed and ends.
 
+mod pass;
+mod prerender;
 mod threads;
 mod warm;
+mod workshop;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,28 +15,25 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::watch;
 
+pub use pass::Pass;
+pub use prerender::{Prerender, Report};
+
 use crate::config::Config;
-use crate::guest::Engine;
-use crate::guest::outbound::{Client, ClientConfig};
 use crate::http::listen::Bound;
 use crate::http::{Overlay, Site};
-use crate::isr::{Isr, Parts};
-use crate::release::{self, Change, Gone, Herald, Releases};
-use crate::store::Tiers;
-use crate::telemetry::Incidents;
+use crate::release::Releases;
+use crate::store::OpenError;
 use crate::telemetry::metrics::Metrics;
 use crate::{admin, http};
-use threads::GenerationThreads;
 use warm::Warmer;
+use workshop::Workshop;
 
 /// A server, bound to its ports and ready to run.
 pub struct App {
     site: (Bound, Arc<Site>),
     admin: (Bound, Arc<admin::Admin>),
-    releases: Arc<Releases>,
     warmer: Warmer,
-    store: Arc<Tiers>,
-    generations: GenerationThreads,
+    workshop: Workshop,
 }
 
 impl App {
@@ -38,74 +41,53 @@ impl App {
     /// meanwhile wait; none is refused.
     ///
     /// # Errors
-    /// When a port cannot be had, or the machine cannot run the sandbox. A module that cannot be
-    /// loaded is an incident, not an error.
+    /// When a port cannot be had, the store cannot be opened, or the machine cannot run the
+    /// sandbox. A module that cannot be loaded is an incident, not an error.
     pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
-        let clock = config.clock;
         let site_port = Bound::bind(config.http.listener(&metrics))
             .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
         let admin_port = Bound::bind(config.admin.listener())
             .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
-        let generations = GenerationThreads::start(config.generation_threads)?;
-
-        let engine = Engine::new(config.engine)?;
-        let client = client(config.outbound, &[&site_port, &admin_port])?;
-        let store = Tiers::open(config.store, metrics.clone()).context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)")?;
-        let isr = Isr::new(
-            config.isr,
-            Parts {
-                store: store.clone(),
-                clock,
-                runtime: generations.handle(),
-                incidents: incidents.clone(),
-                metrics: metrics.clone(),
-            },
-        );
-        let releases = Arc::new(Releases::new(
-            config.release,
-            release::Parts {
-                engine,
-                client,
-                clock,
-                incidents: incidents.clone(),
-                herald: herald(isr.clone()),
-            },
-        ));
-        releases.scan().await;
+        let own_addresses = vec![site_port.addr(), admin_port.addr()];
+        let doors = (config.http.clone(), config.admin.clone());
+        let workshop = Workshop::open(config, own_addresses, metrics).await;
+        let workshop = workshop.map_err(|error| match error.downcast_ref::<OpenError>() {
+            Some(_) => error.context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)"),
+            None => error,
+        })?;
+        workshop.releases.scan().await;
 
         let (ready, is_ready) = watch::channel(false);
         let warmer = Warmer {
-            releases: releases.clone(),
-            isr: isr.clone(),
-            metrics: metrics.clone(),
+            releases: workshop.releases.clone(),
+            isr: workshop.isr.clone(),
+            metrics: workshop.metrics.clone(),
             ready,
+            passes: watch::Sender::new(None),
         };
         let site = Site::new(
-            config.http,
-            releases.clone(),
-            isr.clone(),
-            generations.handle(),
+            doors.0,
+            workshop.releases.clone(),
+            workshop.isr.clone(),
+            workshop.generations.handle(),
             overlay,
         );
         let admin = admin::Admin::new(
-            config.admin,
+            doors.1,
             admin::Parts {
-                releases: releases.clone(),
-                isr: isr.clone(),
-                incidents,
-                metrics,
+                releases: workshop.releases.clone(),
+                isr: workshop.isr.clone(),
+                incidents: workshop.incidents.clone(),
+                metrics: workshop.metrics.clone(),
                 is_ready,
             },
         );
         Ok(Self {
             site: (site_port, Arc::new(site)),
             admin: (admin_port, Arc::new(admin)),
-            releases,
             warmer,
-            store,
-            generations,
+            workshop,
         })
     }
 
@@ -121,12 +103,17 @@ impl App {
 
     /// The releases that are served.
     pub fn releases(&self) -> &Arc<Releases> {
-        &self.releases
+        &self.workshop.releases
     }
 
     /// Becomes true once the pages that the first release lists are made, as `/readyz` does.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.warmer.ready.subscribe()
+    }
+
+    /// The pages that are being made ahead of their readers, release by release.
+    pub fn passes(&self) -> watch::Receiver<Option<Arc<Pass>>> {
+        self.warmer.passes.subscribe()
     }
 
     /// Serves until `stop`, then finishes what is in flight.
@@ -141,7 +128,7 @@ impl App {
         let admin = admin_port.serve(admin, stopped.clone());
         let ended = http::listen::stopped(stopped.clone());
         let watcher = tokio::spawn({
-            let releases = self.releases.clone();
+            let releases = self.workshop.releases.clone();
             async move { releases.watch(ended).await }
         });
         let warmer = tokio::spawn(self.warmer.keep_warm());
@@ -152,39 +139,9 @@ impl App {
         let ends = (site.join().await, admin.join().await);
         // The watcher ends with the stop signal, unless a module is compiling, which nothing waits for.
         watcher.abort();
-        drop(self.generations);
-        if let Err(degraded) = self.store.synced().await {
+        if let Err(degraded) = self.workshop.close().await {
             tracing::error!("the latest pages are not on disk: {}", degraded.as_str());
         }
         ends.0.and(ends.1).context("a serving thread died")
     }
-}
-
-/// What pages reach other servers with, which must not be this one.
-fn client(config: ClientConfig, ports: &[&Bound]) -> anyhow::Result<Client> {
-    let own_addresses = ports.iter().map(|port| port.addr()).collect();
-    Ok(Client::new(ClientConfig {
-        own_addresses,
-        ..config
-    })?)
-}
-
-/// Tells the cache of each release before it is served.
-fn herald(isr: Isr) -> Herald {
-    Arc::new(move |change: Change| {
-        let isr = isr.clone();
-        Box::pin(async move {
-            isr.serve_routes(change.served);
-            let Some(gone) = change.gone else {
-                return;
-            };
-            let pages = match gone {
-                Gone::These(routes) => isr.forget_routes(routes).await,
-                Gone::AllBut(routes) => isr.keep_routes(routes).await,
-            };
-            if pages > 0 {
-                tracing::info!(pages, "pages of routes that are gone were forgotten");
-            }
-        })
-    })
 }

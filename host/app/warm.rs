@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::isr::{Ask, Isr, Prerendered};
-use crate::release::{Release, Releases, Routed};
-use crate::route::Path;
+use super::pass::Pass;
+use crate::isr::{Isr, Retry};
+use crate::release::Releases;
 use crate::telemetry::metrics::Metrics;
 
 /// Keeps the pages of the current release made.
@@ -17,79 +16,35 @@ pub(super) struct Warmer {
     pub(super) metrics: Arc<Metrics>,
     /// Becomes true once the first release's pages were made, as far as modules could list them.
     pub(super) ready: watch::Sender<bool>,
+    /// What is being made, or was made last.
+    pub(super) passes: watch::Sender<Option<Arc<Pass>>>,
 }
 
 impl Warmer {
     /// Runs until dropped.
     pub(super) async fn keep_warm(self) {
+        // Readers do not wait for it, but what is made ahead would otherwise be asked for early.
+        self.isr.recall().await;
         let mut changes = self.releases.subscribe();
         loop {
             changes.borrow_and_update();
             self.metrics.releases.inc();
             let release = self.releases.current();
-            let pass = async {
-                let late = prerender(&release, &self.isr).await;
-                self.ready.send_replace(true);
-                let passes = late.into_iter().map(async |routed| {
-                    routed.ready().await;
-                    prerender_route(&release, routed, &self.isr).await
-                });
-                join_all(passes).await;
-                std::future::pending::<()>().await;
-            };
+            let pass = Arc::new(Pass::over(release));
+            self.passes.send_replace(Some(pass.clone()));
             // A newer release overtakes the pass: what it still had to make may be gone by now.
             tokio::select! {
-                () = pass => {}
+                () = self.make(&pass) => {}
                 changed = changes.changed() => if changed.is_err() { return },
             }
         }
     }
-}
 
-/// Makes what is listed. Returns the routes whose module could not list its paths when it was
-/// asked first: one that never can must not keep the others from being called ready.
-async fn prerender<'a>(release: &'a Release, isr: &Isr) -> Vec<&'a Arc<Routed>> {
-    let routes = release.table.iter().map(|(_, routed)| routed);
-    let passes = routes.map(async |routed| {
-        routed.tried().await;
-        match routed.is_listed() {
-            true => Ok(prerender_route(release, routed, isr).await),
-            false => Err(routed),
-        }
-    });
-    let mut total = Prerendered::default();
-    let mut late = Vec::new();
-    for report in join_all(passes).await {
-        match report {
-            Ok(report) => {
-                total.made += report.made;
-                total.fresh += report.fresh;
-                total.failed.extend(report.failed);
-            }
-            Err(routed) => late.push(routed),
-        }
+    /// Makes what the release lists; never ends.
+    async fn make(&self, pass: &Pass) {
+        let late = pass.make(&self.isr, Retry::WhenDue).await;
+        self.ready.send_replace(true);
+        pass.make_late(late, &self.isr).await;
+        std::future::pending().await
     }
-    let (made, fresh, failed) = (total.made, total.fresh, total.failed.len());
-    let late_routes = late.len();
-    tracing::info!(
-        release = release.id,
-        made,
-        fresh,
-        failed,
-        late_routes,
-        "prerendered"
-    );
-    late
-}
-
-async fn prerender_route(release: &Release, routed: &Arc<Routed>, isr: &Isr) -> Prerendered {
-    // `/posts/[id]` may list `new` while `/posts/new` is a page of its own.
-    let owns = |path: &Path| {
-        let owner = release.table.matches(path).next();
-        owner.is_some_and(|owner| Arc::ptr_eq(owner.value, routed))
-    };
-    let paths = routed.paths().into_iter().filter(|(path, _)| owns(path));
-    let asks = paths
-        .map(|(path, params)| Ask::new(routed.page.clone(), path.as_str(), params, Vec::new()));
-    isr.prerender(asks).await
 }

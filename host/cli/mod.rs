@@ -1,6 +1,7 @@
 //! `Cli`: the commands, their help, and how they end.
 //!
-//! Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
+//! Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong; 3 and 130 are
+//! those of `wisr prerender`.
 
 pub mod admin;
 pub mod build;
@@ -8,6 +9,7 @@ mod call;
 pub mod check;
 pub mod content;
 pub mod dev;
+pub mod prerender;
 pub mod releases;
 pub mod revalidate;
 pub mod rollback;
@@ -23,7 +25,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Serve pages compiled to WebAssembly with Incremental Static Regeneration.
 ///
-/// Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong.
+/// Exit codes: 0 all went well, 1 something failed, 2 the command line was wrong. Of prerender: 3
+/// some pages could not be made, 130 stopped by a signal.
 #[derive(Debug, Parser)]
 #[command(
     name = "wisr",
@@ -37,6 +40,9 @@ pub struct Cli {
     command: Command,
 }
 
+/// What is logged where the failures are listed at the end, not each as it happens.
+const QUIET_LOG: &str = "error";
+
 /// What is logged by default: `notify` warns of what the folder's poll makes up for.
 const LOG: &str = "wisr=info,warn,notify=error";
 
@@ -44,12 +50,14 @@ const ENVIRONMENT: &str = "\
 Environment:
   WISR_TOKEN        The token of the revalidate endpoint, for dev, serve and revalidate
   WISR_ADMIN_TOKEN  The token of the admin port, for releases and rollback
-  WISR_LOG          What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn]";
+  WISR_LOG          What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn;
+                    of prerender: error]";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Dev(dev::DevArgs),
     Build(build::BuildArgs),
+    Prerender(prerender::PrerenderArgs),
     Serve(serve::ServeArgs),
     Content(content::ContentArgs),
     Check(check::CheckArgs),
@@ -59,10 +67,23 @@ enum Command {
     Rollback(rollback::RollbackArgs),
 }
 
+impl Command {
+    /// What it logs by default.
+    fn log(&self) -> &'static str {
+        match self {
+            Command::Prerender(_)
+            | Command::Build(build::BuildArgs {
+                prerender: true, ..
+            }) => QUIET_LOG,
+            _ => LOG,
+        }
+    }
+}
+
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
-        init_logging();
+        init_logging(self.command.log());
         let runtime = match tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -74,6 +95,7 @@ impl Cli {
             match self.command {
                 Command::Dev(args) => dev::run(args).await,
                 Command::Build(args) => build::run(args).await,
+                Command::Prerender(args) => prerender::run(args).await,
                 Command::Serve(args) => serve::run(args).await,
                 Command::Content(args) => content::run(args).await,
                 Command::Check(args) => check::run(args).await,
@@ -101,16 +123,16 @@ fn source_tree(folder: &Path) -> Option<String> {
 }
 
 /// Logs go to stderr, as `WISR_LOG` says; the default shows what needs attention.
-fn init_logging() {
+fn init_logging(default: &str) {
     let asked = std::env::var("WISR_LOG").ok();
-    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(LOG)).unwrap_or_else(|error| {
+    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
         terminal::say(format!("warning: WISR_LOG is not used: {error}"));
-        EnvFilter::new(LOG)
+        EnvFilter::new(default)
     });
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| terminal::Talk)
         .with_ansi(terminal)
         .with_target(false);
     if terminal {

@@ -8,7 +8,7 @@ use anyhow::ensure;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{source_tree, terminal};
+use super::{prerender, source_tree, terminal};
 use crate::app::App;
 use crate::config::{Config, Overrides, TOKEN_VARIABLE};
 
@@ -59,7 +59,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if !pages.is_dir() {
         terminal::say(waiting(&args.site, &pages));
     }
+    let shown = tokio::spawn(prerender::follow_all(app.passes()));
     app.run(stop_signal()?).await?;
+    shown.abort();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,7 +2,27 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// What moves below the talk. All talk goes past it, lest the two write over each other.
+static MOVING: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Stderr for the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Talk;
+
+impl Write for Talk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        MOVING.suspend(|| io::stderr().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}
 
 /// Writes a line of data to stdout. A reader that went away (`wisr routes | head`) is no error.
 pub(super) fn data(line: impl Display) {
@@ -11,7 +31,12 @@ pub(super) fn data(line: impl Display) {
 
 /// Writes a line of talk to stderr.
 pub(super) fn say(line: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = Talk.write_all(format!("{line}\n").as_bytes());
+}
+
+/// A moving line where talk goes.
+pub(super) fn bar(style: ProgressStyle) -> ProgressBar {
+    MOVING.add(ProgressBar::new(0).with_style(style))
 }
 
 /// Whether a person watches the talk.

@@ -78,8 +78,9 @@ pub(super) const RANDOM_BYTES: u64 = 64 << 10;
 /// Bytes that one call may hand over beside its page or props: headers, tags, messages.
 pub(super) const CALL_BYTES: u64 = 1 << 20;
 
-/// Bytes of the host's copy of what `static-paths` lists: some 400,000 paths.
-pub(super) const LISTING_BYTES: u64 = 64 << 20;
+/// Bytes of the host's copy of what `static-paths` lists: some 1,100,000 paths of one parameter.
+/// Held for the moment in which they become paths, of which each takes half as much.
+pub(super) const LISTING_BYTES: u64 = 160 << 20;
 
 /// Bytes of stdout, stderr and messages that one generation may put into the log.
 pub(super) const LOG_BYTES: usize = 64 << 10;

@@ -112,7 +112,7 @@ impl Run<'_> {
                 let (kind, message) = stop.explain(self.order.limits, self.order.bound, &stderr);
                 Err(Box::new(Failure {
                     kind,
-                    call: self.call,
+                    call: self.call.into(),
                     message: brief(&message),
                     stderr,
                     frames,

@@ -10,11 +10,32 @@ use crate::page::{Cause, Entry, Failure, Revalidate};
 use crate::telemetry::Subject;
 use crate::telemetry::metrics::Ending;
 
+/// What is known of the entry before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It is to be looked for.
+    Unknown,
+    /// It was looked for, and there was none: one that was made since is still in memory.
+    Nothing,
+}
+
 impl Inner {
     /// Joins or starts a generation that reads its data after the invalidation `least`; whether
     /// it was started.
     pub(super) fn launch(
         self: &Arc<Self>,
+        ask: Ask,
+        least: u64,
+        priority: Priority,
+        cause: Cause,
+    ) -> (Wait, bool) {
+        self.launch_after(Before::Unknown, ask, least, priority, cause)
+    }
+
+    /// The same by who has looked for the entry.
+    pub(super) fn launch_after(
+        self: &Arc<Self>,
+        before: Before,
         ask: Ask,
         least: u64,
         priority: Priority,
@@ -26,7 +47,7 @@ impl Inner {
                 let wait = permit.wait();
                 self.parts
                     .runtime
-                    .spawn(self.clone().fly(permit, ask, cause));
+                    .spawn(self.clone().fly(permit, ask, cause, before));
                 (wait, true)
             }
         }
@@ -53,7 +74,7 @@ impl Inner {
     }
 
     /// One generation, from its turn to its landing.
-    async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause) {
+    async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause, before: Before) {
         permit.turn().await;
         let places = ask.page.policy.concurrency;
         let entered = self
@@ -65,7 +86,10 @@ impl Inner {
         };
         let sequence = permit.begin(|| self.parts.store.sequence());
         let forgotten = self.routes.forgotten();
-        let previous = self.find(&ask).await;
+        let previous = match before {
+            Before::Unknown => self.find(&ask).await,
+            Before::Nothing => self.parts.store.get_hot(&ask.key),
+        };
         if let Some(fresh) = previous
             .as_ref()
             .filter(|entry| self.is_fresh(&ask.page, entry))
@@ -134,7 +158,7 @@ impl Inner {
             route: ask.page.route.clone(),
             path: ask.key.to_string(),
             module: ask.page.renderer.module().short(),
-            cause: cause.as_str(),
+            cause: cause.as_str().into(),
         };
         let (kind, message) = (failure.kind.as_str(), failure.to_string());
         let now = self.parts.clock.now();

@@ -14,6 +14,11 @@ use crate::page::{
 };
 use crate::telemetry::Clock;
 
+/// Bytes below which a page and its props are compressed where the generation runs: moving them
+/// to another thread would take longer. Larger ones take up to milliseconds, which other
+/// generations on the thread must not wait for.
+const SMALL: usize = 2 << 10;
+
 /// Makes the page that was asked for. `previous` is what readers get now; `sequence` the
 /// invalidation number read before.
 pub(super) async fn make(
@@ -137,20 +142,20 @@ async fn encode(props: Props, document: Document, cost: &mut Cost) -> Result<Con
     let json = props.json;
     let digest = Digest::of(&json);
     let started = Instant::now();
-    // Milliseconds of pure computation: not on a thread that polls other generations.
-    let encoded = tokio::task::spawn_blocking(move || {
-        (
-            Payload::encode(body, content_type.as_ref()),
-            encode_json(json),
-        )
-    });
-    let (body, data) = encoded.await.map_err(|error| {
-        Failure::new(
-            FailureKind::Host,
-            "encode",
-            format!("compressing failed: {error}"),
-        )
-    })?;
+    let size = body.len() + json.len();
+    let encode = move || {
+        let body = Payload::encode(body, content_type.as_ref());
+        (body, encode_json(json))
+    };
+    let (body, data) = if size < SMALL {
+        encode()
+    } else {
+        let encoded = tokio::task::spawn_blocking(encode).await;
+        encoded.map_err(|error| {
+            let message = format!("compressing failed: {error}");
+            Failure::new(FailureKind::Host, "encode", message)
+        })?
+    };
     cost.encode = started.elapsed();
     Ok(Content::Document {
         status,

@@ -8,6 +8,7 @@
 //! an invalidation never gets the result of a generation that began before it; nothing made from
 //! data read before a purge is kept; a page is shown only while the route that made it has pages.
 
+mod ahead;
 mod backoff;
 mod flight;
 mod generation;
@@ -23,13 +24,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
+pub use ahead::{Count, Retry, Tally};
+pub use served::{Ask, Patience, Refused, Renewal, Served};
 
-use crate::page::{Cause, Entry, Freshness, Page, PageKey, Tag, Timestamp, Why, judge};
+use crate::page::{Cause, Entry, Freshness, Page, PageKey, Stamp, Tag, Timestamp, Why, judge};
 use crate::store::{Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
@@ -94,10 +95,10 @@ struct Inner {
 }
 
 impl Isr {
-    /// A cache over `parts`.
+    /// A cache over `parts`. [`Isr::recall`] tells it what failed earlier.
     pub fn new(config: Config, parts: Parts) -> Self {
         let queue = Queue::new(config.concurrency, config.queue, parts.metrics.clone());
-        let backoffs = Backoffs::new();
+        let backoffs = Backoffs::new(parts.store.clone());
         Self(Arc::new(Inner {
             parts,
             flights: Flights::new(),
@@ -107,6 +108,15 @@ impl Isr {
             ahead: Semaphore::new(config.ahead()),
             config,
         }))
+    }
+
+    /// Recalls the pages that failed in earlier runs and must not be asked for yet.
+    pub async fn recall(&self) {
+        let inner = self.0.clone();
+        let recalled = move || inner.backoffs.recall(inner.parts.clock.now());
+        if let Err(error) = tokio::task::spawn_blocking(recalled).await {
+            tracing::error!("pages that failed earlier are tried again: {error}");
+        }
     }
 
     /// The time by which entries are judged.
@@ -221,30 +231,23 @@ impl Isr {
     pub fn freshness(&self, page: &Page, entry: &Entry) -> Freshness {
         self.0.judge(page, entry)
     }
-
-    /// Makes those pages that are missing or stale, behind everybody who waits for one.
-    pub async fn prerender(&self, asks: impl IntoIterator<Item = Ask>) -> Prerendered {
-        let results = stream::iter(asks).map(|ask| self.0.prerender(ask));
-        let mut results = results.buffer_unordered(self.0.config.ahead());
-        let mut report = Prerendered::default();
-        while let Some((key, result)) = results.next().await {
-            match result {
-                Ok(true) => report.made += 1,
-                Ok(false) => report.fresh += 1,
-                Err(refused) => report.failed.push((key, refused)),
-            }
-        }
-        report
-    }
 }
 
 impl Inner {
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
     fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
-        let mark = self.parts.store.why(&entry.key, &entry.stamp);
+        self.judge_stamp(page, &entry.key, &entry.route, &entry.stamp)
+    }
+
+    fn judge_stamp(&self, page: &Page, key: &PageKey, route: &str, stamp: &Stamp) -> Freshness {
+        let mark = self.parts.store.why(key, stamp);
         // The same module may serve both routes, and make another page for each.
-        let mark = mark.or_else(|| (entry.route != page.route).then_some(Why::Module));
+        let mark = mark.or_else(|| (*route != *page.route).then_some(Why::Module));
         let (now, owner) = (self.parts.clock.now(), page.renderer.module());
-        match judge(&entry.stamp, now, owner, page.policy.max_stale, mark) {
+        match judge(stamp, now, owner, page.policy.max_stale, mark) {
             Freshness::Stale(Why::Module) if self.config.await_module => {
                 Freshness::Expired(Why::Module)
             }
@@ -261,18 +264,5 @@ impl Inner {
 
     fn is_fresh(&self, page: &Page, entry: &Entry) -> bool {
         matches!(self.judge(page, entry), Freshness::Fresh(_))
-    }
-
-    async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {
-        let key = ask.key.clone();
-        // Never closed, so always held.
-        let _place = self.ahead.acquire().await;
-        let entry = self.find(&ask).await;
-        if entry.is_some_and(|entry| self.is_fresh(&ask.page, &entry)) {
-            return (key, Ok(false));
-        }
-        let least = self.parts.store.path_mark(&key);
-        let (wait, _) = self.launch(ask, least, Priority::Background, Cause::Build);
-        (key, self.landed(wait, Duration::MAX).await.map(|_| true))
     }
 }

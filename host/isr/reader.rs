@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::generation::Before;
 use super::queue::{Full, Priority, Slot, Ticket};
 use super::{Ask, Inner, Patience, Refused, Renewal, Served, make};
 use crate::page::{Cause, Entry, Freshness, Why};
@@ -28,7 +29,8 @@ impl Inner {
     /// There is no entry: the reader waits for one.
     async fn first(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
         let least = self.parts.store.path_mark(&ask.key);
-        let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::FirstRequest);
+        let (priority, cause) = (Priority::Reader, Cause::FirstRequest);
+        let (wait, led) = self.launch_after(Before::Nothing, ask.clone(), least, priority, cause);
         let entry = self.landed(wait, self.config.wait).await?;
         Ok(self.rendered(ask, entry, !led))
     }

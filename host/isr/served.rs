@@ -135,14 +135,3 @@ impl Refused {
         }
     }
 }
-
-/// What prerendering did.
-#[derive(Debug, Default)]
-pub struct Prerendered {
-    /// Pages made.
-    pub made: usize,
-    /// Pages that were fresh already.
-    pub fresh: usize,
-    /// Pages that could not be made, and why.
-    pub failed: Vec<(PageKey, Refused)>,
-}

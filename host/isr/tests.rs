@@ -290,7 +290,7 @@ async fn a_failure_keeps_the_last_good_page_and_backs_off() {
         .incidents
         .latest(9)
         .iter()
-        .map(|incident| incident.kind)
+        .map(|incident| incident.kind.clone())
         .collect();
     assert_eq!(kinds, ["host", "error"]);
 }
@@ -504,13 +504,28 @@ async fn prerendering_makes_what_is_missing_and_tells_what_failed() {
             .map(|path| ask_under(policy(), &fake, path))
             .collect()
     };
-    let first = isr.prerender(asks(&["/posts/1", "/posts/2"])).await;
-    assert_eq!((first.made, first.fresh, first.failed.len()), (2, 0, 0));
-    let second = isr
-        .prerender(asks(&["/posts/1", "/posts/2", "/posts/3"]))
-        .await;
-    assert_eq!((second.made, second.fresh, second.failed.len()), (0, 2, 1));
-    assert_eq!(second.failed[0].0.as_str(), "/posts/3");
+    let make = async |paths: &[&str], retry| {
+        let tally = Tally::default();
+        isr.prerender(asks(paths), retry, &tally).await;
+        let Count {
+            made,
+            fresh,
+            failed,
+            ..
+        } = tally.count();
+        ((made, fresh, failed), tally.failures())
+    };
+    let first = make(&["/posts/1", "/posts/2"], Retry::WhenDue).await;
+    assert_eq!(first.0, (2, 0, 0));
+    let all = ["/posts/1", "/posts/2", "/posts/3"];
+    let (counts, failures) = make(&all, Retry::WhenDue).await;
+    assert_eq!(counts, (0, 2, 1));
+    assert_eq!(failures[0].0.as_str(), "/posts/3");
+    // In its back-off it is not asked for again, except by a person.
+    assert_eq!(make(&all, Retry::WhenDue).await.0, (0, 2, 1));
+    assert_eq!(fake.calls(), 3);
+    assert_eq!(make(&all, Retry::AtOnce).await.0, (0, 2, 1));
+    assert_eq!(fake.calls(), 4);
     assert!(
         fake.causes
             .lock()
@@ -606,13 +621,49 @@ async fn pages_made_ahead_for_many_routes_at_once_do_not_crowd_each_other_out() 
     };
     let isr = isr_with(config);
     let fake = Fake::new((0..50).map(|_| Step::Page(Lifetime::Never, "a")));
+    let tally = Tally::default();
     let routes = (0..50).map(|number| {
         let ask = ask_under(policy(), &fake, &format!("/{number}"));
-        isr.prerender([ask])
+        isr.prerender([ask], Retry::WhenDue, &tally)
     });
-    let made = futures_util::future::join_all(routes).await;
-    let made: usize = made.iter().map(|report| report.made).sum();
-    assert_eq!(made, 50);
+    futures_util::future::join_all(routes).await;
+    assert_eq!((tally.count().made, tally.count().failed), (50, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_made_ahead_that_readers_push_out_of_the_queue_is_made_later() {
+    let isr = isr_with(Config {
+        concurrency: 1,
+        queue: 1,
+        ..Config::few()
+    });
+    let slow = Fake::slow(
+        Duration::from_secs(1),
+        (0..3).map(|_| Step::Page(Lifetime::Never, "a")),
+    );
+    let read = |path: &str| {
+        let (isr, ask) = (isr.clone(), ask_under(policy(), &slow, path));
+        tokio::spawn(async move { get(&isr, &ask).await })
+    };
+    let tally = Arc::new(Tally::default());
+    let first = read("/running");
+    seconds(0.1).await;
+    let ahead = tokio::spawn({
+        let (isr, tally, ask) = (
+            isr.clone(),
+            tally.clone(),
+            ask_under(policy(), &slow, "/ahead"),
+        );
+        async move { isr.prerender([ask], Retry::WhenDue, &tally).await }
+    });
+    seconds(0.1).await;
+    let second = read("/urgent");
+    for reader in [first, second] {
+        assert!(reader.await.unwrap().starts_with("miss a"));
+    }
+    assert_eq!(tally.count().done(), 0);
+    ahead.await.unwrap();
+    assert_eq!((tally.count().made, tally.count().failed), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

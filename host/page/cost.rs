@@ -2,28 +2,28 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// What a generation used of its limits.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// CPU time of guest code.
-    #[serde(serialize_with = "as_micros", rename = "cpu_us")]
+    #[serde(with = "micros", rename = "cpu_us")]
     pub cpu: Duration,
     /// Wall time, waiting for the host included.
-    #[serde(serialize_with = "as_micros", rename = "wall_us")]
+    #[serde(with = "micros", rename = "wall_us")]
     pub wall: Duration,
     /// Time to make the sandbox and instantiate the module in it.
-    #[serde(serialize_with = "as_micros", rename = "instantiate_us")]
+    #[serde(with = "micros", rename = "instantiate_us")]
     pub instantiate: Duration,
     /// Wall time of `static-props`.
-    #[serde(serialize_with = "as_micros", rename = "static_props_us")]
+    #[serde(with = "micros", rename = "static_props_us")]
     pub static_props: Duration,
     /// Wall time of `render`.
-    #[serde(serialize_with = "as_micros", rename = "render_us")]
+    #[serde(with = "micros", rename = "render_us")]
     pub render: Duration,
     /// Time to compress the page and its props.
-    #[serde(serialize_with = "as_micros", rename = "encode_us")]
+    #[serde(with = "micros", rename = "encode_us")]
     pub encode: Duration,
     /// The most linear memory held at once, in bytes.
     pub memory: u64,
@@ -32,7 +32,7 @@ pub struct Cost {
 }
 
 /// One outgoing request of a guest.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fetch {
     /// The method.
     pub method: String,
@@ -41,12 +41,28 @@ pub struct Fetch {
     /// The response's status, or why there was none.
     pub result: Result<u16, String>,
     /// Time to the response head.
-    #[serde(serialize_with = "as_micros", rename = "duration_us")]
+    #[serde(with = "micros", rename = "duration_us")]
     pub duration: Duration,
     /// Bytes of the response body that the guest read.
     pub bytes: u64,
 }
 
-fn as_micros<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+/// Spans as whole microseconds.
+mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        span: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_micros)
+    }
 }

@@ -62,7 +62,15 @@ impl Content {
 /// What an entry costs beside its bodies: the structures, the hash table's slot, allocator slack.
 const OVERHEAD: usize = 1024;
 
+/// An entry's route and what its freshness depends on.
+pub type Stamped = (Arc<str>, Stamp);
+
 impl Entry {
+    /// What tells whether it may be shown.
+    pub fn stamped(&self) -> Stamped {
+        (self.route.clone(), self.stamp.clone())
+    }
+
     /// The bytes it holds in memory, for budgets.
     pub fn weight(&self) -> usize {
         let content = match &self.content {

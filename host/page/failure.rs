@@ -1,11 +1,13 @@
 //! `Failure`: how a generation ended without a page, and everything needed to act on it.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::Cost;
 
 /// How a generation failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
     /// The page returned an error.
@@ -52,7 +54,7 @@ impl FailureKind {
 }
 
 /// One frame of a guest's backtrace.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Frame {
     /// The demangled function, or its index where the module has no names.
     pub function: String,
@@ -61,12 +63,12 @@ pub struct Frame {
 }
 
 /// A failed generation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failure {
     /// How it ended.
     pub kind: FailureKind,
     /// What was being called: `instantiate`, `static-props`, `render`, `static-paths`, `shell`, `handle`.
-    pub call: &'static str,
+    pub call: Cow<'static, str>,
     /// One sentence that a page author can act on, the limit named where one was hit.
     pub message: String,
     /// The end of what the guest wrote to stderr: its panic message.
@@ -79,10 +81,14 @@ pub struct Failure {
 
 impl Failure {
     /// A failure with nothing but its reason.
-    pub fn new(kind: FailureKind, call: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(
+        kind: FailureKind,
+        call: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             kind,
-            call,
+            call: call.into(),
             message: message.into(),
             stderr: String::new(),
             frames: Vec::new(),

@@ -19,7 +19,7 @@ pub use cost::{Cost, Fetch};
 pub use digest::Digest;
 pub use document::{Document, Rejected, check_redirect};
 pub use encoding::{Coding, Payload, Variant};
-pub use entry::{Content, Entry};
+pub use entry::{Content, Entry, Stamped};
 pub use failure::{Failure, FailureKind, Frame};
 pub use freshness::{Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge};
 pub use head::Head;

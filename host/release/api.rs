@@ -60,7 +60,7 @@ impl ApiRouted {
             route: self.pattern.route(),
             path,
             module: self.module.digest().short(),
-            cause: "api",
+            cause: "api".into(),
         };
         let (kind, message) = (failure.kind.as_str(), failure.message.clone());
         let account = Some(Arc::clone(&failure));

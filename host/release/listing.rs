@@ -149,7 +149,7 @@ impl Asking {
             let answer = self.renderer.static_paths().await;
             match answer
                 .map_err(|failure| Trouble::Failed(Arc::new(failure)))
-                .and_then(|list| self.read(&list))
+                .and_then(|list| self.read(list))
             {
                 Ok(known) => {
                     // Nobody else sets it: each listing has one asking.
@@ -166,11 +166,12 @@ impl Asking {
         }
     }
 
-    fn read(&self, list: &PathList) -> Result<Known, Trouble> {
-        let path_of = |params: &Vec<Param>| self.pattern.path_of(params);
+    fn read(&self, list: PathList) -> Result<Known, Trouble> {
+        let path_of = |params: Vec<Param>| self.pattern.path_of(&params);
+        // Each is given up as it is read: there may be a million.
         let mut paths: Vec<Path> = list
             .paths
-            .iter()
+            .into_iter()
             .map(path_of)
             .collect::<Result<_, _>>()
             .map_err(Trouble::Unfit)?;

@@ -77,13 +77,19 @@ impl Routed {
 
     /// The paths to make ahead of time, with their parameters: the one of a static route, or those
     /// listed so far (see [`Routed::ready`]).
-    pub fn paths(&self) -> Vec<(Path, Vec<Param>)> {
-        if self.pattern.is_dynamic() {
-            let with_params = |path: &Path| (path.clone(), self.pattern.params_of(path));
-            return self.listing.paths().iter().map(with_params).collect();
-        }
-        let path = self.pattern.path_of(&[]);
-        path.into_iter().map(|path| (path, Vec::new())).collect()
+    pub fn paths(&self) -> impl ExactSizeIterator<Item = (Path, Vec<Param>)> {
+        let alone = match self.pattern.is_dynamic() {
+            true => None,
+            false => self.pattern.path_of(&[]).ok(),
+        };
+        // One after the other: with their parameters, a million would take some 400 MB.
+        let count = self.listing.paths().len() + usize::from(alone.is_some());
+        (0..count).map(move |place| {
+            let path = alone
+                .as_ref()
+                .unwrap_or_else(|| &self.listing.paths()[place]);
+            (path.clone(), self.pattern.params_of(path))
+        })
     }
 
     /// Waits until the module was asked once for its paths, whatever came of it.

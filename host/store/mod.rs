@@ -9,6 +9,7 @@ mod conformance;
 mod durable;
 mod marks;
 mod memory;
+mod notes;
 mod tiers;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::page::{Entry, PageKey};
 
 pub use durable::{Degraded, OpenError, StoreHealth};
 pub use marks::Mark;
+pub use notes::{Note, Notes};
 pub use tiers::{Config, Tiers};
 
 use memory::Memory;

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub store_healthy: Gauge,
     /// Entries that were not kept on disk because it was full, failing or too slow.
     pub store_dropped: Counter,
+    /// Notes (incidents, back-offs) that were not kept on disk because too many waited.
+    pub store_notes_dropped: Counter,
     /// Records on disk that could not be read: each was a miss.
     pub store_unreadable: Counter,
     /// Entries given up to stay within the disk budget.
@@ -81,6 +83,7 @@ impl Metrics {
             evictions: Counter::default(),
             store_healthy: Gauge::default(),
             store_dropped: Counter::default(),
+            store_notes_dropped: Counter::default(),
             store_unreadable: Counter::default(),
             store_evictions: Counter::default(),
             connections: Gauge::default(),
@@ -158,6 +161,11 @@ impl Metrics {
             "store_dropped",
             "Entries not kept on disk",
             self.store_dropped.clone(),
+        );
+        registry.register(
+            "store_notes_dropped",
+            "Incidents and back-offs not kept on disk",
+            self.store_notes_dropped.clone(),
         );
         registry.register(
             "store_unreadable",

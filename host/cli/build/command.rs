@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::{BuildReport, Built, Native, Plan, Profile, Progress, Site, build, copy_files};
-use crate::cli::terminal;
+use crate::cli::{prerender, terminal};
 use crate::config::{Config, Overrides};
 use crate::guest::Engine;
 
@@ -19,7 +19,8 @@ use crate::guest::Engine;
 /// does not compile, or that a server would refuse, leaves its module of the last build in place. Modules are
 /// compiled to machine code here, so that the server starts at once.
 ///
-/// Exit codes: 0 everything was built, 1 a page failed, 2 usage.
+/// Exit codes: 0 everything was built, 1 a module failed, 2 usage; with --prerender also those of
+/// `wisr prerender`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     /// The source tree.
@@ -28,6 +29,9 @@ pub struct BuildArgs {
     /// The site's folder, made when it is not there.
     #[arg(short, long, value_name = "SITE")]
     pub out: PathBuf,
+    /// Then make the pages that the site lists, as `wisr prerender SITE` does.
+    #[arg(long)]
+    pub prerender: bool,
 }
 
 /// Runs `wisr build`.
@@ -69,6 +73,14 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
         terminal::span(began.elapsed()),
         plan.site.out.display()
     ));
+    if args.prerender {
+        // The sandbox is set up anew, and two would hold memory twice.
+        drop(engine);
+        let made = prerender::make(&plan.site.out, false).await?;
+        if report.failed.is_empty() {
+            return Ok(made);
+        }
+    }
     Ok(ExitCode::from(u8::from(!report.failed.is_empty())))
 }
 

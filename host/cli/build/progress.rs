@@ -21,7 +21,7 @@ impl Progress {
         let line = terminal::watched().then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed:>4}  {msg}")
                 .expect("the template is a literal");
-            let line = ProgressBar::new_spinner().with_style(style);
+            let line = terminal::bar(style);
             line.enable_steady_tick(TURN);
             line
         });
@@ -45,10 +45,7 @@ impl Progress {
 
     /// Says something that stays.
     pub fn say(&self, text: &str) {
-        match &self.line {
-            Some(line) => line.suspend(|| terminal::say(text)),
-            None => terminal::say(text),
-        }
+        terminal::say(text);
     }
 }
 

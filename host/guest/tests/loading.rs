@@ -160,7 +160,7 @@ async fn modules_that_do_not_start_are_refused_with_a_reason() {
         match refusal(&component(core)).await {
             LoadError::StartUp(failure) => {
                 assert_eq!(
-                    (failure.kind, failure.call),
+                    (failure.kind, &*failure.call),
                     (kind, "instantiate"),
                     "{failure}"
                 );
@@ -227,7 +227,7 @@ async fn an_api_route_of_any_compatible_version_is_one() {
         match guest.answer(Arc::from("/api/x"), request).await {
             Err(Unanswered::Failed(failure)) => {
                 assert_eq!(
-                    (failure.kind, failure.call),
+                    (failure.kind, &*failure.call),
                     (FailureKind::Invalid, "handle")
                 );
             }

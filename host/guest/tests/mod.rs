@@ -127,7 +127,7 @@ async fn props_of(how: &str) -> String {
 async fn ends(limits: Limits, how: &str, kind: FailureKind, call: &str, words: &str) -> Failure {
     let failure = generate(limits, how).await.expect_err(how);
     assert_eq!(
-        (failure.kind, failure.call),
+        (failure.kind, &*failure.call),
         (kind, call),
         "{how}: {failure}"
     );

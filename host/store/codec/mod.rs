@@ -54,7 +54,7 @@ pub(super) struct Meta {
     pub(super) generated: Timestamp,
     /// The bytes of its body record.
     pub(super) body_size: usize,
-    stamp: Stamp,
+    pub(super) stamp: Stamp,
     cost: Cost,
     outline: Outline,
 }

@@ -9,6 +9,7 @@
 //! | `b` + page key | body record, kept apart from the tree |
 //! | `p`, `x`, `t` + page key, page key, tag | number of its last path mark, purge, tag mark |
 //! | `s` | sequence and floor of the site |
+//! | `i` + number, `f` + page key | note of an incident, of a page in back-off |
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ use parking_lot::RwLock;
 use super::lock::Lock;
 use super::open::{OpenError, prepare};
 use super::queue::{Change, Round};
-use crate::page::{Entry, PageKey, Tag};
+use super::shelf;
+use crate::page::{Entry, PageKey, Stamped, Tag};
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Mark, Saved, Site};
 
@@ -198,6 +200,18 @@ impl Database {
         })
     }
 
+    /// The route and the stamp of a page's entry; its bodies are not looked at.
+    pub(super) fn stamp(&self, key: &PageKey, sequence: u64) -> Result<Option<Stamped>, ReadError> {
+        self.snapshot(|snapshot, keyspace| {
+            let meta = snapshot.get(keyspace, text_key(META, key.as_str()))?;
+            let meta = meta.map(|meta| codec::decode_meta(&meta)).transpose()?;
+            Ok(meta.filter(|meta| meta.key == *key).map(|mut meta| {
+                meta.distrust_after(sequence);
+                (meta.route, meta.stamp)
+            }))
+        })
+    }
+
     /// Up to `limit` entries whose keys begin with `prefix`, in their order. What cannot be read
     /// is passed to `unreadable`.
     pub(super) fn list(
@@ -261,7 +275,7 @@ impl Database {
         })
     }
 
-    fn snapshot<T>(
+    pub(super) fn snapshot<T>(
         &self,
         read: impl FnOnce(&Snapshot, &fjall::Keyspace) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
@@ -364,6 +378,19 @@ impl Commits<'_> {
                 self.commit()?;
             }
         }
+        for (note, record) in &round.notes {
+            let key = shelf::key(note);
+            match record {
+                Some(record) => {
+                    self.unwritten += record.len();
+                    self.batch.insert(keyspace, key, record.as_ref());
+                }
+                None => self.batch.remove(keyspace, key),
+            }
+            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
+                self.commit()?;
+            }
+        }
         self.commit()
     }
 
@@ -416,7 +443,7 @@ impl Commits<'_> {
 
 // === keys ===
 
-fn text_key(kind: u8, text: &str) -> Vec<u8> {
+pub(super) fn text_key(kind: u8, text: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + text.len());
     key.push(kind);
     key.extend_from_slice(text.as_bytes());

@@ -12,18 +12,23 @@ mod lock;
 mod open;
 mod queue;
 mod quota;
+mod shelf;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 pub use health::{Degraded, StoreHealth};
 pub use open::OpenError;
 
 use super::marks::{Raised, Saved};
+use super::notes::{self, Note, Notes};
 use super::{Store, Unkept};
-use crate::page::{Entry, PageKey};
+use crate::page::{Entry, PageKey, Stamped};
 use crate::telemetry::metrics::Metrics;
 use behind::{Behind, Limits, Sink};
 pub(super) use database::MAX_KEY;
@@ -94,6 +99,40 @@ impl Durable {
         self.behind.change(key, Change::Remove);
     }
 
+    /// Queues a note in place of the one of its name; without a value, its removal.
+    pub(super) fn note(&self, note: Note, value: Option<&impl Serialize>) {
+        let fits = match &note {
+            Note::Incident(_) => true,
+            Note::Backoff(key) => key.as_str().len() <= MAX_KEY,
+        };
+        match value.map(notes::encode).transpose() {
+            Ok(record) if fits => self.behind.note(note, record),
+            _ => drop(self.metrics.store_notes_dropped.inc()),
+        }
+    }
+
+    /// All notes of a kind that can be read.
+    pub(super) fn notes<T: DeserializeOwned>(&self, kind: Notes) -> Vec<T> {
+        let (mut found, mut broken) = (Vec::new(), 0);
+        let read = self
+            .database
+            .notes(kind, |record| match notes::decode(record) {
+                Ok(note) => found.push(note),
+                Err(error) => {
+                    broken += 1;
+                    tracing::debug!("a note on disk counts as missing: {error}");
+                }
+            });
+        if broken > 0 {
+            self.metrics.store_unreadable.inc_by(broken);
+            tracing::error!("{broken} notes on disk count as missing: {kind:?}");
+        }
+        if let Err(error) = read {
+            tracing::error!("notes on disk count as missing: {kind:?}: {error}");
+        }
+        found
+    }
+
     /// Waits until everything so far survives `kill -9`.
     ///
     /// # Errors
@@ -110,9 +149,26 @@ impl Durable {
         self.behind.settled(Need::Synced).await
     }
 
+    /// Waits until there is room for many pages, unless the disk fails.
+    pub(super) async fn room(&self) {
+        self.behind.room().await;
+    }
+
     /// How the tier is.
     pub(super) fn health(&self) -> StoreHealth {
         self.behind.health()
+    }
+
+    /// The route and the stamp of a page's entry.
+    pub(super) fn stamp(&self, key: &PageKey) -> Option<Stamped> {
+        if let Some(pending) = self.pending(key) {
+            return pending.map(|entry| entry.stamped());
+        }
+        self.database
+            .stamp(key, self.sequence())
+            .inspect_err(|error| self.unreadable(key.as_str(), error))
+            .ok()
+            .flatten()
     }
 
     /// The latest word on a page that is not on disk yet: an entry, or that there is none.

@@ -5,8 +5,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::page::{Content, Entry, PageKey};
 use crate::store::marks::{MAX_MARKS, Mark, Raised, Site};
+use crate::store::notes::Note;
 
 /// What becomes of a page's records.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub(super) struct Round {
     pub(super) marks: HashMap<Mark, Option<u64>>,
     /// Pages.
     pub(super) changes: HashMap<PageKey, Change>,
+    /// The record of each note; none for one that is forgotten.
+    pub(super) notes: HashMap<Note, Option<Bytes>>,
     /// Whether somebody waits for it to be on disk, not only with the operating system.
     pub(super) urgent: bool,
 }
@@ -37,9 +42,14 @@ pub(super) struct Queue {
     writing: Option<Arc<Round>>,
     /// Of both.
     bytes: usize,
+    /// Bytes of notes, of both.
+    note_bytes: usize,
     limit: usize,
     ticket: u64,
 }
+
+/// Bytes of notes that wait: the thousand incidents that are kept, and as much again.
+const NOTES: usize = 8 << 20;
 
 /// Bytes of a removal beside its key: the table's slot and the reference count.
 const REMOVAL: usize = 128;
@@ -79,7 +89,7 @@ impl Change {
 
 impl Round {
     fn is_empty(&self) -> bool {
-        self.site.is_none() && self.changes.is_empty() && !self.urgent
+        self.site.is_none() && self.changes.is_empty() && self.notes.is_empty() && !self.urgent
     }
 }
 
@@ -90,6 +100,7 @@ impl Queue {
             waiting: Round::default(),
             writing: None,
             bytes: 0,
+            note_bytes: 0,
             limit,
             ticket: 0,
         }
@@ -116,6 +127,20 @@ impl Queue {
         self.waiting.urgent |= matches!(change, Change::Remove);
         self.bytes = self.bytes - freed + weight;
         self.waiting.changes.insert(key.clone(), change);
+        self.ticket += 1;
+        true
+    }
+
+    /// Adds a note, or the removal of one; false when it is refused for want of room.
+    pub(super) fn note(&mut self, note: Note, record: Option<Bytes>) -> bool {
+        let weight = note_weight(&note, record.as_ref());
+        let before = self.waiting.notes.get(&note);
+        let freed = before.map_or(0, |before| note_weight(&note, before.as_ref()));
+        if self.note_bytes - freed + weight > NOTES {
+            return false;
+        }
+        self.note_bytes = self.note_bytes - freed + weight;
+        self.waiting.notes.insert(note, record);
         self.ticket += 1;
         true
     }
@@ -177,6 +202,7 @@ impl Queue {
         if let Some(round) = self.writing.take() {
             let weights = round.changes.iter();
             self.bytes -= weights.map(|(key, c)| c.weight(key)).sum::<usize>();
+            self.note_bytes -= weight_of_notes(&round);
         }
     }
 
@@ -192,6 +218,13 @@ impl Queue {
                 self.waiting.changes.insert(key.clone(), change.clone());
             }
         }
+        self.note_bytes -= weight_of_notes(&round);
+        for (note, record) in &round.notes {
+            if !self.waiting.notes.contains_key(note) {
+                self.note_bytes += note_weight(note, record.as_ref());
+                self.waiting.notes.insert(note.clone(), record.clone());
+            }
+        }
         for (mark, sequence) in &round.marks {
             self.waiting.marks.entry(mark.clone()).or_insert(*sequence);
         }
@@ -204,6 +237,21 @@ impl Queue {
         };
         self.waiting.urgent |= round.urgent;
     }
+}
+
+fn note_weight(note: &Note, record: Option<&Bytes>) -> usize {
+    let name = match note {
+        Note::Incident(_) => 0,
+        Note::Backoff(key) => key.as_str().len(),
+    };
+    REMOVAL + name + record.map_or(0, Bytes::len)
+}
+
+fn weight_of_notes(round: &Round) -> usize {
+    let notes = round.notes.iter();
+    notes
+        .map(|(note, record)| note_weight(note, record.as_ref()))
+        .sum()
 }
 
 #[cfg(test)]
@@ -252,5 +300,27 @@ mod tests {
         assert!(refused.is_some());
         assert!(queue.bytes <= 10_000 * UNFORGETTABLE);
         assert!(queue.change(&PageKey::new("/a", &[]), Change::Remove));
+    }
+
+    #[test]
+    fn notes_are_bounded_and_the_latest_of_each_counts() {
+        let mut queue = Queue::new(0);
+        let record = |byte: u8| Some(Bytes::from(vec![byte; 1 << 20]));
+        let refused = (0..9).filter(|slot| !queue.note(Note::Incident(*slot), record(1)));
+        assert_eq!(refused.collect::<Vec<_>>(), [7, 8]);
+        let round = queue.begin().unwrap();
+        assert_eq!(round.notes.len(), 7);
+        // What is being written counts as well.
+        assert!(!queue.note(Note::Incident(1), record(2)));
+        assert!(queue.note(Note::Incident(0), None));
+        queue.put_back();
+        assert!(queue.note(Note::Incident(1), record(3)));
+        let round = queue.begin().unwrap();
+        assert_eq!(round.notes.len(), 7);
+        assert_eq!(round.notes[&Note::Incident(0)], None);
+        assert_eq!(round.notes[&Note::Incident(1)], record(3));
+        queue.done();
+        assert_eq!((queue.note_bytes, queue.bytes), (0, 0));
+        assert!(queue.begin().is_none());
     }
 }

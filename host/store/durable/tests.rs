@@ -341,3 +341,37 @@ async fn the_oldest_pages_make_room_within_the_quota() {
     let evicted = durable.metrics.store_evictions.get();
     assert_eq!(evicted, oldest);
 }
+
+#[tokio::test]
+async fn notes_come_back_and_a_broken_one_costs_itself_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    for slot in [300, 2, 1] {
+        durable.note(Note::Incident(slot), Some(&format!("incident {slot}")));
+    }
+    for path in ["/a", "/b", "/c"] {
+        durable.note(Note::Backoff(key(path)), Some(&path));
+    }
+    durable.put(Arc::new(page(1))).unwrap();
+    durable.note(Note::Incident(2), Some(&"a later one"));
+    durable.note(Note::Backoff(key("/a")), None::<&()>);
+    let long = key(&"x".repeat(MAX_KEY + 1));
+    durable.note(Note::Backoff(long), Some(&"x"));
+    durable.committed().await.unwrap();
+    durable.note(Note::Backoff(key("/b")), None::<&()>);
+    durable.committed().await.unwrap();
+    drop(durable);
+    let metrics = Arc::new(Metrics::new());
+    let (durable, _) = Durable::open(folder.path(), 1 << 20, None, metrics.clone()).unwrap();
+    let incidents = durable.notes::<String>(Notes::Incidents);
+    assert_eq!(incidents, ["incident 1", "a later one", "incident 300"]);
+    assert_eq!(durable.notes::<String>(Notes::Backoffs), ["/c"]);
+    assert_eq!(durable.list("", 9).len(), 1);
+    assert_eq!(metrics.store_unreadable.get(), 0);
+    durable
+        .database
+        .tamper(b'f', &key("/c"), |record| record[2] ^= 1);
+    assert!(durable.notes::<String>(Notes::Backoffs).is_empty());
+    assert_eq!(metrics.store_unreadable.get(), 1);
+    assert_eq!(durable.notes::<String>(Notes::Incidents).len(), 3);
+}

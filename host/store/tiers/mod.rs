@@ -12,12 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::marks::{Mark, Marks};
+use super::notes::{Note, Notes};
 use super::{Memory, Store};
-use crate::page::{Entry, PageKey, Stamp, Why};
+use crate::page::{Entry, PageKey, Stamp, Stamped, Why};
 use crate::telemetry::metrics::Metrics;
 
 /// How much is kept, and where.
@@ -117,6 +120,18 @@ impl Tiers {
                 None => return None,
             }
         }
+    }
+
+    /// The routes and stamps of pages' entries, in the order of `keys`: for who looks at many pages
+    /// and shows none. What is on disk only stays there.
+    pub async fn stamps(self: &Arc<Self>, keys: Vec<PageKey>) -> Vec<Option<Stamped>> {
+        let tiers = self.clone();
+        let read = self.blocking(move |durable| {
+            let hot = |key| tiers.get_hot(key).map(|entry| entry.stamped());
+            let stamp = |key| hot(key).or_else(|| durable?.stamp(key));
+            keys.iter().map(stamp).collect()
+        });
+        read.await.unwrap_or_default()
     }
 
     /// Joins or starts the read of a page; none without a disk.
@@ -267,7 +282,34 @@ impl Tiers {
         sequence
     }
 
+    // === notes ===
+
+    /// Keeps a note in place of the one of its name; without a value, forgets that. It reaches
+    /// the disk behind everything else, and not at all while too many wait.
+    pub fn note(&self, note: Note, value: Option<&impl Serialize>) {
+        if let Some(durable) = &self.durable {
+            durable.note(note, value);
+        }
+    }
+
+    /// All notes of a kind that earlier runs left and that can be read as `T`. Reads the disk:
+    /// not for threads that serve.
+    pub fn notes<T: DeserializeOwned>(&self, kind: Notes) -> Vec<T> {
+        let read = |durable: &Arc<Durable>| durable.notes(kind);
+        self.durable.as_ref().map_or_else(Vec::new, read)
+    }
+
     // === the disk ===
+
+    /// Waits until the disk has taken most of what was put, or fails. Who makes many pages that
+    /// nobody waits for asks before each: the disk may be slower than they are made, and what
+    /// does not fit the queue is not kept.
+    pub async fn room(&self) {
+        if let Some(durable) = &self.durable {
+            // Out of patience, it may as well be full.
+            let _ = tokio::time::timeout(PATIENCE, durable.room()).await;
+        }
+    }
 
     /// Waits until all that was put so far survives `kill -9`.
     ///

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
@@ -16,6 +17,7 @@ use super::health::{Degraded, Need, Progress, StoreHealth};
 use super::queue::{Change, Queue, Round};
 use crate::page::PageKey;
 use crate::store::marks::Raised;
+use crate::store::notes::Note;
 use crate::telemetry::metrics::Metrics;
 
 /// Where rounds are written.
@@ -162,6 +164,16 @@ impl Behind {
         self.shared.work.notify_one();
     }
 
+    /// Queues a note, or the removal of one, where there is room for it.
+    pub(super) fn note(&self, note: Note, record: Option<Bytes>) {
+        let accepted = self.shared.state.lock().queue.note(note, record);
+        if accepted {
+            self.shared.work.notify_one();
+        } else {
+            self.shared.metrics.store_notes_dropped.inc();
+        }
+    }
+
     /// Looks at the queue.
     pub(super) fn look<T>(&self, at: impl FnOnce(&Queue) -> T) -> T {
         at(&self.shared.state.lock().queue)
@@ -177,6 +189,18 @@ impl Behind {
             self.shared.room.wait(&mut state);
         }
         true
+    }
+
+    /// Waits until half of the room for pages is free, or the disk fails, which frees none.
+    pub(super) async fn room(&self) {
+        let mut progress = self.shared.progress.subscribe();
+        loop {
+            // One after the other: who changes the progress may hold the queue.
+            let failing = progress.borrow_and_update().failing.is_some();
+            if failing || !self.look(Queue::is_busy) || progress.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Waits until all that is queued now is as safe as `need` says.

@@ -1,0 +1,122 @@
+//! `Workshop`: everything that pages are made with, and no door: the modules, the cache, the
+//! store, and the threads that make.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::threads::GenerationThreads;
+use crate::config::Config;
+use crate::guest::Engine;
+use crate::guest::outbound::{Client, ClientConfig};
+use crate::isr::{Isr, Parts};
+use crate::release::{self, Change, Gone, Herald, Releases};
+use crate::store::{Degraded, Note, Notes, Tiers};
+use crate::telemetry::Incidents;
+use crate::telemetry::metrics::Metrics;
+
+/// What pages are made with.
+pub(super) struct Workshop {
+    pub(super) releases: Arc<Releases>,
+    pub(super) isr: Isr,
+    pub(super) store: Arc<Tiers>,
+    pub(super) incidents: Arc<Incidents>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) generations: GenerationThreads,
+}
+
+impl Workshop {
+    /// Opens the store and starts the sandbox; no module is loaded yet. Pages cannot reach
+    /// `own_addresses`.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or the machine cannot run the sandbox.
+    pub(super) async fn open(
+        config: Config,
+        own_addresses: Vec<SocketAddr>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let clock = config.clock;
+        let generations = GenerationThreads::start(config.generation_threads)?;
+        let store = Tiers::open(config.store, metrics.clone())?;
+        // Before the first look at the folder, so that what it finds wrong is kept as well.
+        let incidents = Arc::new(recall(&store, &metrics).await);
+        let engine = Engine::new(config.engine)?;
+        let client = Client::new(ClientConfig {
+            own_addresses,
+            ..config.outbound
+        })?;
+        let isr = Isr::new(
+            config.isr,
+            Parts {
+                store: store.clone(),
+                clock,
+                runtime: generations.handle(),
+                incidents: incidents.clone(),
+                metrics: metrics.clone(),
+            },
+        );
+        let releases = Arc::new(Releases::new(
+            config.release,
+            release::Parts {
+                engine,
+                client,
+                clock,
+                incidents: incidents.clone(),
+                herald: herald(isr.clone()),
+            },
+        ));
+        Ok(Self {
+            releases,
+            isr,
+            store,
+            incidents,
+            metrics,
+            generations,
+        })
+    }
+
+    /// Ends what is being made, and waits until what was made is on disk.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs.
+    pub(super) async fn close(self) -> Result<(), Degraded> {
+        drop(self.generations);
+        self.store.synced().await
+    }
+}
+
+/// The incidents of earlier runs, and the store as the keeper of those to come.
+async fn recall(store: &Arc<Tiers>, metrics: &Metrics) -> Incidents {
+    let read = {
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || store.notes(Notes::Incidents))
+    };
+    let earlier = read.await.unwrap_or_else(|error| {
+        tracing::error!("the incidents of earlier runs are not shown: {error}");
+        Vec::new()
+    });
+    let store = store.clone();
+    Incidents::new(metrics.incidents.clone()).kept_by(earlier, move |slot, incident| {
+        store.note(Note::Incident(slot), Some(incident));
+    })
+}
+
+/// Tells the cache of each release before it is served.
+fn herald(isr: Isr) -> Herald {
+    Arc::new(move |change: Change| {
+        let isr = isr.clone();
+        Box::pin(async move {
+            isr.serve_routes(change.served);
+            let Some(gone) = change.gone else {
+                return;
+            };
+            let pages = match gone {
+                Gone::These(routes) => isr.forget_routes(routes).await,
+                Gone::AllBut(routes) => isr.keep_routes(routes).await,
+            };
+            if pages > 0 {
+                tracing::info!(pages, "pages of routes that are gone were forgotten");
+            }
+        })
+    })
+}
