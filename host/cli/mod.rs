@@ -4,6 +4,7 @@
 
 pub mod build;
 pub mod check;
+mod compile;
 pub mod content;
 pub mod dev;
 pub mod revalidate;
@@ -16,6 +17,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use crate::guest::Compiler;
 
 /// Serve pages compiled to WebAssembly with Incremental Static Regeneration.
 ///
@@ -43,6 +46,15 @@ Environment:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Asked(Asked),
+    #[command(name = Compiler::COMMAND, hide = true)]
+    Compile(compile::CompileArgs),
+}
+
+/// What a person may ask for.
+#[derive(Debug, Subcommand)]
+enum Asked {
     Dev(dev::DevArgs),
     Build(build::BuildArgs),
     Serve(serve::ServeArgs),
@@ -55,6 +67,11 @@ enum Command {
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
+        let asked = match self.command {
+            // Before a thread is started that would share its limits.
+            Command::Compile(args) => return compile::run(&args),
+            Command::Asked(asked) => asked,
+        };
         init_logging();
         let runtime = match tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -64,17 +81,17 @@ impl Cli {
             Err(error) => return fail(&anyhow::anyhow!(error).context("cannot start threads")),
         };
         let ended = runtime.block_on(async {
-            match self.command {
-                Command::Dev(args) => dev::run(args).await,
-                Command::Build(args) => build::run(args).await,
-                Command::Serve(args) => serve::run(args).await,
-                Command::Content(args) => content::run(args).await,
-                Command::Check(args) => check::run(args).await,
-                Command::Routes(args) => routes::run(args).await,
-                Command::Revalidate(args) => revalidate::run(args).await,
+            match asked {
+                Asked::Dev(args) => dev::run(args).await,
+                Asked::Build(args) => build::run(args).await,
+                Asked::Serve(args) => serve::run(args).await,
+                Asked::Content(args) => content::run(args).await,
+                Asked::Check(args) => check::run(args).await,
+                Asked::Routes(args) => routes::run(args).await,
+                Asked::Revalidate(args) => revalidate::run(args).await,
             }
         });
-        // Compilations cannot be interrupted: whoever stops does not wait for them.
+        // Reading a folder or looking up a name cannot be interrupted: whoever stops does not wait.
         runtime.shutdown_background();
         ended.unwrap_or_else(|error| fail(&error))
     }

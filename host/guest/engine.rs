@@ -1,5 +1,5 @@
-//! `Engine`: what all sandboxes of the process share: compiler, pool, linker, and the ticks that
-//! interrupt running guests.
+//! `Engine`: what all sandboxes of the process share: pool, linker, and the ticks that interrupt
+//! running guests.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,10 +17,12 @@ use wasmtime::{
 
 use super::artifact::Artifacts;
 use super::bindings::wisr::page::{host, page_types};
+use super::compile::{CompileLimits, Compiler, Job};
 use super::limits::{
     BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, STACK_BYTES, TABLE_ELEMENTS,
     TABLES, TICK,
 };
+use super::module::LoadError;
 use super::sandbox::State;
 
 /// How an engine is set up.
@@ -32,9 +34,13 @@ pub struct EngineConfig {
     pub instances: u32,
     /// The largest memory limit of any route, in bytes.
     pub max_memory: u64,
+    /// Where modules are compiled.
+    pub compiler: Compiler,
+    /// What compiling a module may use.
+    pub compile: CompileLimits,
     /// Compile quickly to slower code, for development.
     pub fast_compile: bool,
-    /// Threads that compile; they run at low priority.
+    /// Threads of each compilation.
     pub compile_threads: usize,
 }
 
@@ -44,9 +50,9 @@ pub enum EngineError {
     /// wasmtime cannot run here.
     #[error("WebAssembly cannot be run on this machine: {0}")]
     Runtime(String),
-    /// The threads could not be started.
-    #[error("the threads that compile pages and time them could not be started: {0}")]
-    Threads(String),
+    /// The thread could not be started.
+    #[error("the thread that times pages could not be started: {0}")]
+    Thread(String),
 }
 
 /// The one engine of the process. Its clones are the same; the last one to go stops its threads.
@@ -57,7 +63,10 @@ struct Inner {
     runtime: wasmtime::Engine,
     linker: Linker<State>,
     artifacts: Option<Artifacts>,
-    compilers: rayon::ThreadPool,
+    compiler: Compiler,
+    compile: CompileLimits,
+    fast_compile: bool,
+    compile_threads: usize,
     compilations: Arc<Semaphore>,
     instances: Arc<Semaphore>,
     max_memory: u64,
@@ -69,11 +78,8 @@ struct Inner {
 /// function; more would only take more memory.
 const COMPILATIONS: usize = 2;
 
-/// How much lower than the serving threads' the compiling threads' priority is.
-const NICE: i32 = 10;
-
 impl Engine {
-    /// Sets up the runtime and starts its threads.
+    /// Sets up the runtime and starts its thread.
     ///
     /// # Errors
     /// When the machine lacks what it takes. A folder for compiled modules that cannot be used is
@@ -82,14 +88,8 @@ impl Engine {
         let runtime = runtime(&config)?;
         let linker =
             linker(&runtime).map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
-        let compilers = rayon::ThreadPoolBuilder::new()
-            .num_threads(config.compile_threads.max(1))
-            .thread_name(|number| format!("compile-{number}"))
-            .start_handler(|_| lower_priority())
-            .build()
-            .map_err(|error| EngineError::Threads(error.to_string()))?;
         let ticker =
-            Ticker::start(&runtime).map_err(|error| EngineError::Threads(error.to_string()))?;
+            Ticker::start(&runtime).map_err(|error| EngineError::Thread(error.to_string()))?;
         let artifacts = config.cache.and_then(|folder| {
             let shown = folder.display().to_string();
             Artifacts::open(folder)
@@ -102,7 +102,10 @@ impl Engine {
             runtime,
             linker,
             artifacts,
-            compilers,
+            compiler: config.compiler,
+            compile: config.compile,
+            fast_compile: config.fast_compile,
+            compile_threads: config.compile_threads.max(1),
             compilations: Arc::new(Semaphore::new(COMPILATIONS)),
             instances: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             max_memory: config.max_memory,
@@ -123,8 +126,18 @@ impl Engine {
         self.0.artifacts.as_ref()
     }
 
-    pub(super) fn compilers(&self) -> &rayon::ThreadPool {
-        &self.0.compilers
+    /// The code of a module, made for this engine.
+    ///
+    /// # Errors
+    /// What is wrong with the module, or what became of the compiler.
+    pub(super) async fn compile(&self, bytes: Vec<u8>) -> Result<Vec<u8>, LoadError> {
+        let job = Job {
+            bytes,
+            limits: self.0.compile.clone(),
+            fast: self.0.fast_compile,
+            threads: self.0.compile_threads,
+        };
+        self.0.compiler.compile(&self.0.runtime, job).await
     }
 
     /// A turn to compile, as soon as there is one.
@@ -155,7 +168,7 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 /// The runtime with a pool of instances; where address space is capped, without one.
 fn runtime(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
-    let mut config = config(settings);
+    let mut config = config(settings.fast_compile);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
     wasmtime::Engine::new(&config)
         .or_else(|error| {
@@ -169,7 +182,16 @@ fn runtime(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
         .map_err(|error| EngineError::Runtime(format!("{error:#}")))
 }
 
-fn config(settings: &EngineConfig) -> Config {
+/// A runtime that only compiles: what it makes is exactly what [`Engine`] takes, since how instances
+/// are allocated does not show in the code.
+pub(super) fn for_compiling(fast: bool) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config(fast);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    wasmtime::Engine::new(&config)
+}
+
+/// All that shows in compiled code, and what else does not depend on the pool.
+fn config(fast_compile: bool) -> Config {
     let mut config = Config::new();
     config
         .concurrency_support(false)
@@ -181,7 +203,7 @@ fn config(settings: &EngineConfig) -> Config {
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .native_unwind_info(false)
-        .cranelift_opt_level(if settings.fast_compile {
+        .cranelift_opt_level(if fast_compile {
             OptLevel::None
         } else {
             OptLevel::Speed
@@ -231,14 +253,6 @@ fn linker(runtime: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-fn lower_priority() {
-    let thread = Some(rustix::thread::gettid());
-    // On Linux the priority is the thread's own. Without it, compiling merely competes.
-    if let Err(error) = rustix::process::setpriority_process(thread, NICE) {
-        tracing::debug!("compiling threads keep their priority: {error}");
-    }
-}
-
 /// The thread that advances the epoch, which is how running guests are interrupted.
 struct Ticker {
     /// Dropped to stop the thread.
@@ -284,6 +298,8 @@ mod tests {
             cache: None,
             instances: 4,
             max_memory: u64::MAX,
+            compiler: Compiler::InProcess,
+            compile: CompileLimits::default(),
             fast_compile: true,
             compile_threads: 1,
         };

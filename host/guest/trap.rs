@@ -320,7 +320,8 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
-fn span(time: Duration) -> String {
+/// A duration in words.
+pub(super) fn span(time: Duration) -> String {
     if time.subsec_millis() == 0 {
         format!("{} s", time.as_secs())
     } else {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::guest::outbound;
-use crate::guest::{ApiGuest, Engine, Grants, Guest, LoadError, Module, PageExports, Role};
+use crate::guest::{ApiGuest, Engine, Grants, Guest, Module, PageExports, Role};
 use crate::page::{Digest, Page, Render};
 use crate::route::Pattern;
 use crate::telemetry::{Clock, Incidents};
@@ -75,9 +75,9 @@ impl Loader {
         match self.engine.load(bytes).await {
             Ok(module) => self.route(file, found.pattern, module),
             Err(error) => Loaded::Refused {
-                retry: match error {
-                    LoadError::Compile(_) | LoadError::StartUp(_) => Retry::Later,
-                    _ => Retry::Never,
+                retry: match error.may_pass_later() {
+                    true => Retry::Later,
+                    false => Retry::Never,
                 },
                 message: error.to_string(),
             },

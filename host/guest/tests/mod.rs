@@ -38,6 +38,8 @@ fn config() -> EngineConfig {
         cache: None,
         instances: 8,
         max_memory: 128 << 20,
+        compiler: Compiler::InProcess,
+        compile: CompileLimits::default(),
         fast_compile: false,
         compile_threads: 2,
     }
