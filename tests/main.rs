@@ -20,6 +20,7 @@ mod site;
 mod api;
 mod commands;
 mod doors;
+mod hostile;
 mod on_demand;
 mod publication;
 mod regeneration;

@@ -39,6 +39,10 @@ pub struct Cli {
 /// What is logged by default: `notify` warns of what the folder's poll makes up for.
 const LOG: &str = "wisr=info,warn,notify=error";
 
+/// What is not logged unless it is asked for by name: these write a line for each mistake that a
+/// guest makes in a call, as often as it makes one.
+const QUIET: &str = "wasmtime_wasi=off,wasmtime_wasi_http=off";
+
 const ENVIRONMENT: &str = "\
 Environment:
   WISR_TOKEN  The token of the revalidate endpoint, for dev, serve and revalidate
@@ -111,9 +115,10 @@ fn source_tree(folder: &Path) -> Option<String> {
 /// Logs go to stderr, as `WISR_LOG` says; the default shows what needs attention.
 fn init_logging() {
     let asked = std::env::var("WISR_LOG").ok();
-    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(LOG)).unwrap_or_else(|error| {
+    let filter = |asked: &str| EnvFilter::try_new(format!("{QUIET},{asked}"));
+    let filter = filter(asked.as_deref().unwrap_or(LOG)).unwrap_or_else(|error| {
         terminal::say(format!("warning: WISR_LOG is not used: {error}"));
-        EnvFilter::new(LOG)
+        EnvFilter::new(format!("{QUIET},{LOG}"))
     });
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt()
