@@ -279,6 +279,11 @@ impl Running {
         self.server().site
     }
 
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server().process.id()
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -50,8 +50,8 @@ impl Default for CompileLimits {
             memory: 2 << 30,
             // That guest takes some 25 s.
             cpu: Duration::from_secs(120),
-            // At the lowest priority, beside a busy server, CPU time may be long in coming.
-            wall: Duration::from_secs(300),
+            // Other modules wait for their turn meanwhile, and a release for all of its modules.
+            wall: Duration::from_secs(120),
         }
     }
 }
