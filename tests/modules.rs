@@ -212,7 +212,7 @@ pub(crate) fn exploding() -> Vec<u8> {
 
 /// A small module of loops within loops: compiling it takes minutes.
 pub(crate) fn endless() -> Vec<u8> {
-    let (locals, depth, mut body) = (2_000, 200, String::new());
+    let (locals, depth, mut body) = (2_000, 130, String::new());
     for step in 0..locals {
         let [a, b] = [3, 11].map(|factor| step * factor % locals);
         write!(
