@@ -473,3 +473,82 @@ async fn a_flood_on_a_hostile_route_keeps_no_other_from_its_turn() {
         () = neighbour => {}
     }
 }
+
+/// A setting is for its route alone, and shows nowhere but where its page puts it: not to other
+/// routes, not in the log at its most talkative, not in anything the admin door says. The same goes
+/// for the token of the revalidate endpoint.
+#[tokio::test]
+async fn secrets_stay_where_they_belong() {
+    const SETTING: &str = "canary-in-the-settings";
+    const TOKEN: &str = "canary-in-the-token";
+    let config = format!(
+        "[revalidate]\ntoken = {TOKEN:?}\n[routes.\"/mine/[how]\"]\nsettings = {{ greeting = {SETTING:?} }}"
+    );
+    let site = Site::new()
+        .module("mine/[how]", &hostile())
+        .module("other/[how]", &hostile());
+    let site = site.config(&config).logging("trace").start().await;
+    let seen = site.get("/_wisr/data/mine/settings.json").await;
+    assert_eq!(seen.json(), json!(SETTING), "it has it");
+    let seen = site.get("/_wisr/data/other/settings.json").await;
+    assert_eq!(seen.json(), json!(""), "the other does not");
+
+    let bearer = format!("Bearer {TOKEN}");
+    for how in ["fine", "panic", "loop", "exit", "fetch"] {
+        let body = json!({ "paths": [format!("/mine/{how}")] }).to_string();
+        let headers = [
+            ("authorization", &*bearer),
+            ("content-type", "application/json"),
+        ];
+        site.send("POST", "/api/revalidate", &headers, &body).await;
+        let url = format!("/api/revalidate?secret={TOKEN}&path=/mine/{how}");
+        site.send("POST", &url, &[], "").await;
+        site.send(
+            "POST",
+            &format!("/api/revalidate?secret={TOKEN}x&path=/"),
+            &[],
+            "",
+        )
+        .await;
+    }
+    for what in [
+        "/",
+        "/metrics",
+        "/readyz",
+        "/api/routes",
+        "/api/entries",
+        "/api/incidents",
+    ] {
+        let said = site.admin(what).await.text();
+        assert!(
+            !said.contains(SETTING) && !said.contains(TOKEN),
+            "{what}: {said}"
+        );
+    }
+    // What a page says itself is its own doing: its author decides what goes to the log.
+    assert!(!site.log().contains(SETTING));
+    let body = json!({ "paths": ["/mine/confess"] }).to_string();
+    let headers = [
+        ("authorization", &*bearer),
+        ("content-type", "application/json"),
+    ];
+    site.send("POST", "/api/revalidate", &headers, &body).await;
+    wait_for("the confession", async || {
+        let log = site.log();
+        if log.contains(SETTING) {
+            Ok(())
+        } else {
+            Err(log.len().to_string())
+        }
+    })
+    .await;
+    let log = site.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains(SETTING)).collect();
+    assert!(
+        told.len() == 1 && told[0].contains("my setting is"),
+        "{told:?}"
+    );
+    let told: Vec<_> = log.lines().filter(|line| line.contains(TOKEN)).collect();
+    assert!(told.is_empty(), "{told:#?}");
+    assert!(log.contains("TRACE"), "it was talkative");
+}
