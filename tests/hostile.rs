@@ -295,22 +295,40 @@ async fn a_hostile_module_is_refused_by_name_and_words() {
     assert_eq!(site.get("/about").await.verdict(), "HIT");
 }
 
-/// A shell that never ends keeps no reader from the page.
+/// A shell that never ends keeps no reader from the page, and takes nothing from the threads that
+/// serve: pages and shells are made on others.
 #[tokio::test]
 async fn a_hostile_shell_is_done_without() {
+    let config = "[routes.\"/cpu/[how]\"]\nquery = [\"n\"]";
     let site = Site::new()
         .module("cpu/[how]", &hostile())
         .config(LIMITS)
-        .start()
-        .await;
-    let page = site.get("/cpu/shell-loop").await;
-    assert_eq!(
-        (page.status, page.verdict()),
-        (200, "MISS"),
-        "{}",
-        page.text()
-    );
+        .config(config);
+    let site = site.start().await;
+    let readers = (0..10).map(|n| {
+        let site = &site;
+        async move { site.get(&format!("/cpu/shell-loop?n={n}")).await }
+    });
+    for page in join_all(readers).await {
+        assert_eq!(page.status, 200, "{}", page.text());
+        assert!(page.text().contains("hostile"), "the page itself");
+    }
     site.until_incident("cpu", "shell").await;
+    let (serving, generating) = (cpu_of(&site, "serve"), cpu_of(&site, "generate"));
+    assert!(serving * 3 < generating, "{serving} and {generating} ticks");
+}
+
+/// The CPU time of the server's threads of a name, in ticks of the kernel's.
+fn cpu_of(site: &Running, name: &str) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", site.pid())).unwrap();
+    let time = |folder: std::path::PathBuf| {
+        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+        let (head, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let spent = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+        head.ends_with(&format!("({name}")).then_some(spent)
+    };
+    tasks.filter_map(|task| time(task.unwrap().path())).sum()
 }
 
 /// The processes that compile for a server: its children.

@@ -1,5 +1,6 @@
 //! `App`: the one place where the rooms are wired together.
 
+mod supervise;
 mod threads;
 mod warm;
 
@@ -20,6 +21,7 @@ use crate::store::Tiers;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 use crate::{admin, http};
+use supervise::supervise;
 use threads::GenerationThreads;
 use warm::Warmer;
 
@@ -31,6 +33,8 @@ pub struct App {
     warmer: Warmer,
     store: Arc<Tiers>,
     generations: GenerationThreads,
+    clock: Clock,
+    incidents: Arc<Incidents>,
 }
 
 impl App {
@@ -95,7 +99,7 @@ impl App {
             admin::Parts {
                 releases: releases.clone(),
                 isr: isr.clone(),
-                incidents,
+                incidents: incidents.clone(),
                 metrics,
                 is_ready,
             },
@@ -107,6 +111,8 @@ impl App {
             warmer,
             store,
             generations,
+            clock,
+            incidents,
         })
     }
 
@@ -140,12 +146,22 @@ impl App {
         let (admin_port, admin) = self.admin;
         let site = site_port.serve(site, stopped.clone());
         let admin = admin_port.serve(admin, stopped.clone());
-        let ended = http::listen::stopped(stopped.clone());
-        let watcher = tokio::spawn({
+        let (clock, incidents) = (self.clock, self.incidents);
+        let watching = supervise("watching the folder", clock, incidents.clone(), {
             let releases = self.releases.clone();
-            async move { releases.watch(ended).await }
+            move || {
+                let (releases, stopped) = (releases.clone(), stopped.clone());
+                async move { releases.watch(http::listen::stopped(stopped)).await }
+            }
         });
-        let warmer = tokio::spawn(self.warmer.keep_warm());
+        let watcher = tokio::spawn(watching);
+        let warmer = self.warmer;
+        let warmer = tokio::spawn(async move {
+            supervise("making pages ahead", clock, incidents, || {
+                warmer.keep_warm()
+            })
+            .await;
+        });
         stop.await;
         tracing::info!("stopping: requests in flight are finished");
         stopping.send_replace(true);

@@ -23,7 +23,7 @@ pub(super) struct Warmer {
 
 impl Warmer {
     /// Runs until dropped.
-    pub(super) async fn keep_warm(self) {
+    pub(super) async fn keep_warm(&self) {
         let mut changes = self.releases.subscribe();
         let mut routes = BTreeSet::new();
         loop {

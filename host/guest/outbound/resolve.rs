@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::address;
 use super::policy::Policy;
@@ -21,7 +21,7 @@ const MAX_ADDRESSES: usize = 8;
 /// nobody waits for any more holds a thread until it gives up, commonly for 10 to 30 s.
 const MAX_LOOKUPS_PER_ROUTE: usize = 16;
 
-/// Look-ups at once, of all routes: half of the threads on which the system is waited for.
+/// Look-ups at once, of all routes: a thread each.
 const MAX_LOOKUPS: usize = 256;
 
 /// Who answers for names.
@@ -68,11 +68,17 @@ impl Lookups {
         };
         let turn = self.turn(route).await?;
         let resolver = self.resolver.clone();
-        let asking = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            resolver.ask(&name)
-        });
-        asking
+        let (answer, answered) = oneshot::channel();
+        // A thread of its own: those that the runtime lends out are few, and pages are compressed on
+        // them, which must not wait for a name server.
+        std::thread::Builder::new()
+            .name("look-up".to_owned())
+            .spawn(move || {
+                let _turn = turn;
+                // Nobody may be waiting any more.
+                let _ = answer.send(resolver.ask(&name));
+            })?;
+        answered
             .await
             .unwrap_or_else(|lost| Err(io::Error::other(lost)))
     }
