@@ -21,7 +21,7 @@ use crate::store::Tiers;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 use crate::{admin, http};
-use supervise::supervise;
+use supervise::Supervisor;
 use threads::GenerationThreads;
 use warm::Warmer;
 
@@ -33,8 +33,7 @@ pub struct App {
     warmer: Warmer,
     store: Arc<Tiers>,
     generations: GenerationThreads,
-    clock: Clock,
-    incidents: Arc<Incidents>,
+    supervisor: Supervisor,
 }
 
 impl App {
@@ -48,6 +47,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
         let clock = Clock::system();
+        let supervisor = Supervisor::new(clock, &incidents);
         let site_port = Bound::bind(config.http.listener(&metrics))
             .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
         let admin_port = Bound::bind(config.admin.listener())
@@ -55,9 +55,8 @@ impl App {
         let generations = GenerationThreads::start(config.generation_threads)?;
 
         let engine = Engine::new(config.engine)?;
-        let own_addresses = vec![site_port.addr(), admin_port.addr()];
         let client = Client::new(crate::guest::outbound::ClientConfig {
-            own_addresses,
+            own_addresses: vec![site_port.addr(), admin_port.addr()],
             ..config.outbound
         })?;
         let releases = Arc::new(Releases::new(
@@ -99,7 +98,7 @@ impl App {
             admin::Parts {
                 releases: releases.clone(),
                 isr: isr.clone(),
-                incidents: incidents.clone(),
+                incidents,
                 metrics,
                 is_ready,
             },
@@ -111,8 +110,7 @@ impl App {
             warmer,
             store,
             generations,
-            clock,
-            incidents,
+            supervisor,
         })
     }
 
@@ -146,8 +144,7 @@ impl App {
         let (admin_port, admin) = self.admin;
         let site = site_port.serve(site, stopped.clone());
         let admin = admin_port.serve(admin, stopped.clone());
-        let (clock, incidents) = (self.clock, self.incidents);
-        let watching = supervise("watching the folder", clock, incidents.clone(), {
+        let watching = self.supervisor.clone().keep("watching the folder", {
             let releases = self.releases.clone();
             move || {
                 let (releases, stopped) = (releases.clone(), stopped.clone());
@@ -155,12 +152,10 @@ impl App {
             }
         });
         let watcher = tokio::spawn(watching);
-        let warmer = self.warmer;
+        let (supervisor, warmer) = (self.supervisor, self.warmer);
         let warmer = tokio::spawn(async move {
-            supervise("making pages ahead", clock, incidents, || {
-                warmer.keep_warm()
-            })
-            .await;
+            let begin = || warmer.keep_warm();
+            supervisor.keep("making pages ahead", begin).await;
         });
         stop.await;
         tracing::info!("stopping: requests in flight are finished");

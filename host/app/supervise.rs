@@ -1,4 +1,4 @@
-//! `supervise`: keeps what runs in the background running.
+//! `Supervisor`: keeps what runs in the background running.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,19 +11,35 @@ use crate::telemetry::{Clock, Incidents, Subject};
 /// The pause before a new start: a bug that comes back at once must not fill the log.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Runs what `begin` makes until it ends of itself. A panic is an incident and a new start: without
-/// it, the server would go on with nobody watching, and nobody would know.
-pub(super) async fn supervise<F: Future<Output = ()>>(
-    what: &'static str,
+/// Where panics in the background are told.
+#[derive(Clone)]
+pub(super) struct Supervisor {
     clock: Clock,
     incidents: Arc<Incidents>,
-    mut begin: impl FnMut() -> F,
-) {
-    while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
-        let message =
-            format!("wisr panicked while {what} (please report it, with what stderr says)");
-        incidents.record(clock.now(), Subject::Server, "host", message, None);
-        tokio::time::sleep(PAUSE).await;
+}
+
+impl Supervisor {
+    pub(super) fn new(clock: Clock, incidents: &Arc<Incidents>) -> Self {
+        Self {
+            clock,
+            incidents: Arc::clone(incidents),
+        }
+    }
+
+    /// Runs what `begin` makes until it ends of itself. A panic is an incident and a new start:
+    /// without it, the server would go on with nobody watching, and nobody would know.
+    pub(super) async fn keep<F: Future<Output = ()>>(
+        self,
+        what: &'static str,
+        mut begin: impl FnMut() -> F,
+    ) {
+        while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
+            let message =
+                format!("wisr panicked while {what} (please report it, with what stderr says)");
+            self.incidents
+                .record(self.clock.now(), Subject::Server, "host", message, None);
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 
@@ -40,7 +56,8 @@ mod tests {
             let attempt = starts;
             async move { assert!(attempt == 3, "told to") }
         };
-        supervise("counting", Clock::system(), incidents.clone(), work).await;
+        let supervisor = Supervisor::new(Clock::system(), &incidents);
+        supervisor.keep("counting", work).await;
         assert_eq!((starts, incidents.count()), (3, 2));
         assert!(incidents.latest(1)[0].message.contains("while counting"));
     }
