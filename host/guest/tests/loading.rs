@@ -256,3 +256,15 @@ async fn a_request_that_finds_no_place_is_not_kept_waiting_for_ever() {
     let answer = guest.answer(Arc::from("/api/x"), ::http::Request::default());
     assert!(matches!(answer.await, Err(Unanswered::Busy)));
 }
+
+#[tokio::test]
+async fn a_compiler_that_cannot_be_started_is_no_fault_of_the_module() {
+    let engine = Engine::new(EngineConfig {
+        compiler: Compiler::Child("/nowhere/wisr".into()),
+        ..config()
+    });
+    let bytes = wat::parse_str("(component)").unwrap();
+    let error = engine.unwrap().load(bytes).await.unwrap_err();
+    assert!(matches!(error, LoadError::NoCompiler(_)), "{error}");
+    assert!(error.may_pass_later() && error.to_string().contains("no process could be started"));
+}
