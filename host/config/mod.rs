@@ -110,8 +110,7 @@ impl Config {
         };
         let engine = EngineConfig {
             cache: Some(artifacts),
-            // The listings and dry runs of a new release come on top of the generations.
-            instances: u32::try_from(concurrency + cores).unwrap_or(u32::MAX),
+            instances: u32::try_from(concurrency).unwrap_or(u32::MAX),
             max_memory: routes.max_memory(),
             compiler: Compiler::of_this_program(),
             compile: compile(&file)?,

@@ -17,6 +17,7 @@ use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use super::engine::Purpose;
 use super::grants::Grants;
 use super::limits::CALL_BYTES;
 use super::module::{ApiExports, Module};
@@ -68,7 +69,7 @@ impl ApiGuest {
     ) -> Result<Response<Bytes>, Unanswered> {
         let limits = &self.grants.limits;
         let bound = limits.page.saturating_add(CALL_BYTES);
-        let begin = self.grants.begin(&self.module, route, bound);
+        let begin = self.grants.begin(&self.module, route, bound, Purpose::Api);
         let Ok(mut run) = tokio::time::timeout(PATIENCE, begin).await else {
             return Err(Unanswered::Busy);
         };

@@ -30,7 +30,8 @@ use super::sandbox::State;
 pub struct EngineConfig {
     /// The folder of compiled modules; none keeps nothing.
     pub cache: Option<PathBuf>,
-    /// Instances at once: generations, shells, listings and the dry runs of new modules.
+    /// Generations and shells at once. As many requests to API routes run beside them, and a few
+    /// listings and dry runs of new modules.
     pub instances: u32,
     /// The largest memory limit of any route, in bytes.
     pub max_memory: u64,
@@ -68,11 +69,28 @@ struct Inner {
     fast_compile: bool,
     compile_threads: usize,
     compilations: Arc<Semaphore>,
-    instances: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
+    apis: Arc<Semaphore>,
+    trials: Arc<Semaphore>,
     max_memory: u64,
     generations: AtomicU64,
     _ticker: Ticker,
 }
+
+/// What an instance is for. Each has places of its own: a module that cannot list its paths, or API
+/// requests that hang, must not keep pages from being made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A generation or a shell.
+    Page,
+    /// A request to an API route.
+    Api,
+    /// A listing, or the dry run of a new module.
+    Trial,
+}
+
+/// Listings and dry runs at once: as many as modules are loaded at once, or more.
+const TRIALS: u32 = 4;
 
 /// Modules that compile at once. Two keep the threads busy while one of them ends in its largest
 /// function; more would only take more memory.
@@ -107,7 +125,9 @@ impl Engine {
             fast_compile: config.fast_compile,
             compile_threads: config.compile_threads.max(1),
             compilations: Arc::new(Semaphore::new(COMPILATIONS)),
-            instances: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
+            pages: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
+            apis: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
+            trials: Arc::new(Semaphore::new(TRIALS as usize)),
             max_memory: config.max_memory,
             generations: AtomicU64::new(0),
             _ticker: ticker,
@@ -156,8 +176,13 @@ impl Engine {
     }
 
     /// A place for one instance, as soon as there is one.
-    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
-        permit(&self.0.instances).await
+    pub(super) async fn place(&self, purpose: Purpose) -> OwnedSemaphorePermit {
+        permit(match purpose {
+            Purpose::Page => &self.0.pages,
+            Purpose::Api => &self.0.apis,
+            Purpose::Trial => &self.0.trials,
+        })
+        .await
     }
 }
 
@@ -215,6 +240,7 @@ fn config(fast_compile: bool) -> Config {
 /// that is what [`Engine::place`] guards.
 fn pool(settings: &EngineConfig) -> PoolingAllocationConfig {
     let instances = settings.instances.max(1);
+    let instances = instances.saturating_mul(2).saturating_add(TRIALS);
     // No 32-bit memory is larger, and the pool refuses to be.
     let memory = settings.max_memory.min(4 << 30);
     let mut pool = PoolingAllocationConfig::new();

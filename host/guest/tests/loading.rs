@@ -250,7 +250,7 @@ async fn a_request_that_finds_no_place_is_not_kept_waiting_for_ever() {
     let guest = ApiGuest::new(module, exports, grants(&engine, limits()));
     let mut places = Vec::new();
     for _ in 0..config().instances {
-        places.push(engine.place().await);
+        places.push(engine.place(Purpose::Api).await);
     }
     tokio::time::pause();
     let answer = guest.answer(Arc::from("/api/x"), ::http::Request::default());
