@@ -72,6 +72,7 @@ struct Inner {
     pages: Arc<Semaphore>,
     apis: Arc<Semaphore>,
     trials: Arc<Semaphore>,
+    instances: u32,
     max_memory: u64,
     generations: AtomicU64,
     _ticker: Ticker,
@@ -128,6 +129,7 @@ impl Engine {
             pages: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             apis: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             trials: Arc::new(Semaphore::new(TRIALS as usize)),
+            instances: config.instances.max(1),
             max_memory: config.max_memory,
             generations: AtomicU64::new(0),
             _ticker: ticker,
@@ -163,6 +165,12 @@ impl Engine {
     /// A turn to compile, as soon as there is one.
     pub(super) async fn compilation(&self) -> OwnedSemaphorePermit {
         permit(&self.0.compilations).await
+    }
+
+    /// How many requests to one API route run at once: the others' find a place however long it
+    /// takes over its own.
+    pub(super) fn api_share(&self) -> usize {
+        (self.0.instances as usize * 3 / 4).max(1)
     }
 
     /// The largest memory limit of any route, in bytes.
