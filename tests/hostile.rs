@@ -237,7 +237,6 @@ async fn a_hostile_module_is_refused_by_name_and_words() {
             "deep",
             &modules::returning(&nested, [0, 0, 0, 120_001, 1, 0, 0, 0]),
         )
-        .module("listed/[how]", &hostile())
         .config(LIMITS);
     for (number, (core, ..)) in REFUSED.iter().enumerate() {
         site = site.module(&format!("refused-{number}"), &modules::component(core));
@@ -289,22 +288,17 @@ async fn a_hostile_module_is_refused_by_name_and_words() {
         "depth is no crime"
     );
 
-    // A listing and a shell that never end keep no reader from the page.
-    site.until_incident("listing", "/listed/[how]").await;
-    assert_eq!(site.get("/listed/fine").await.status, 200);
     assert_eq!(site.get("/about").await.verdict(), "HIT");
 }
 
-/// A shell that never ends keeps no reader from the page, and takes nothing from the threads that
-/// serve: pages and shells are made on others.
+/// A shell or a listing that never ends keeps no reader from the page, and takes nothing from the
+/// threads that serve.
 #[tokio::test]
-async fn a_hostile_shell_is_done_without() {
+async fn a_hostile_shell_or_listing_is_done_without() {
     let config = "[routes.\"/cpu/[how]\"]\nquery = [\"n\"]";
-    let site = Site::new()
-        .module("cpu/[how]", &hostile())
-        .config(LIMITS)
-        .config(config);
-    let site = site.start().await;
+    let site = Site::new().module("cpu/[how]", &hostile());
+    let site = site.module("listed/[how]", &hostile());
+    let site = site.config(LIMITS).config(config).start().await;
     let readers = (0..10).map(|n| {
         let site = &site;
         async move { site.get(&format!("/cpu/shell-loop?n={n}")).await }
@@ -316,37 +310,59 @@ async fn a_hostile_shell_is_done_without() {
     site.until_incident("cpu", "shell").await;
     let (serving, generating) = (cpu_of(&site, "serve"), cpu_of(&site, "generate"));
     assert!(serving * 3 < generating, "{serving} and {generating} ticks");
+
+    site.until_incident("listing", "/listed/[how]").await;
+    assert_eq!(site.get("/listed/fine").await.status, 200);
+    let background = threads(&site, "background");
+    let niceness: Vec<_> = background.iter().map(|stat| stat[16]).collect();
+    assert!(niceness.iter().min() >= Some(&10), "{niceness:?}");
 }
 
 /// The CPU time of the server's threads of a name, in ticks of the kernel's.
-fn cpu_of(site: &Running, name: &str) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", site.pid())).unwrap();
-    let time = |folder: std::path::PathBuf| {
-        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-        let (head, fields) = stat.rsplit_once(") ")?;
-        let fields: Vec<&str> = fields.split(' ').collect();
-        let spent = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
-        head.ends_with(&format!("({name}")).then_some(spent)
-    };
-    tasks.filter_map(|task| time(task.unwrap().path())).sum()
+fn cpu_of(site: &Running, name: &str) -> i64 {
+    threads(site, name)
+        .iter()
+        .map(|stat| stat[11] + stat[12])
+        .sum()
 }
 
-/// The processes that compile for a server: its children.
+/// What the kernel tells of the server's threads of a name: the numbers after it in their `stat`.
+fn threads(site: &Running, name: &str) -> Vec<Vec<i64>> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", site.pid())).unwrap();
+    let stat = |folder: std::path::PathBuf| {
+        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+        let (head, fields) = stat.rsplit_once(") ")?;
+        // The first is a letter, and the last are too large.
+        let numbers = fields.split(' ').map(|field| field.parse().unwrap_or(0));
+        head.ends_with(&format!("({name}"))
+            .then(|| numbers.collect())
+    };
+    tasks
+        .filter_map(|task| stat(task.unwrap().path()))
+        .collect()
+}
+
+/// The processes that compile for a server: its children, once they are programs of their own.
 fn compilers(site: &Running) -> Vec<u32> {
     let server = site.pid();
-    let parent = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let compiles_for_it = |pid: &u32| {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
         // The name before it may have spaces and parentheses.
-        stat.rsplit(')')
+        let parent = read("stat")?
+            .rsplit(')')
             .next()?
             .split_whitespace()
             .nth(1)?
             .parse::<u32>()
-            .ok()
+            .ok()?;
+        let words = read("cmdline")?;
+        Some(parent == server && words.split('\0').nth(1) == Some("compile-artifact"))
     };
     let processes = std::fs::read_dir("/proc").unwrap();
     let numbers = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    numbers.filter(|pid| parent(pid) == Some(server)).collect()
+    numbers
+        .filter(|pid| compiles_for_it(pid) == Some(true))
+        .collect()
 }
 
 async fn until_compiling(site: &Running) -> u32 {

@@ -23,6 +23,7 @@ use crate::telemetry::{Clock, Incidents};
 use crate::{admin, http};
 use supervise::Supervisor;
 use threads::GenerationThreads;
+pub(crate) use threads::lower_priority;
 use warm::Warmer;
 
 /// A server, bound to its ports and ready to run.

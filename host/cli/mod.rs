@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::app;
 use crate::guest::Compiler;
 
 /// Serve pages compiled to WebAssembly with Incremental Static Regeneration.
@@ -77,7 +78,10 @@ impl Cli {
             Command::Asked(asked) => asked,
         };
         init_logging();
+        // Modules are tried and asked for their paths here: a server's doors have their own threads.
         let runtime = match tokio::runtime::Builder::new_multi_thread()
+            .thread_name("background")
+            .on_thread_start(app::lower_priority)
             .enable_all()
             .build()
         {
