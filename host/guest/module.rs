@@ -115,6 +115,11 @@ pub enum LoadError {
     /// The compiler did not survive it.
     #[error("the compiler crashed on it ({0}): please report it, with the module")]
     Crashed(String),
+    /// Somebody ended the compiler: mostly the kernel, for want of memory.
+    #[error(
+        "the process that compiled it was killed from outside: is the machine short of memory?"
+    )]
+    Killed,
     /// There is no compiler.
     #[error("no process could be started to compile it: {0}")]
     NoCompiler(String),
@@ -130,6 +135,7 @@ impl LoadError {
             LoadError::Compile(_)
             | LoadError::Overran(Overran::Wall(_))
             | LoadError::Crashed(_)
+            | LoadError::Killed
             | LoadError::NoCompiler(_)
             | LoadError::StartUp(_) => true,
             LoadError::TooLarge(_)

@@ -32,7 +32,7 @@ const ALLOCATOR: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "65536");
 /// Compiles in a child of `program`. The child ends with this future, and with the thread that first
 /// polls it, which is what the kernel takes for its parent: one that lives as long as its runtime.
 pub(super) async fn compile(program: &Path, job: Job) -> Result<Vec<u8>, LoadError> {
-    let unready = |error: io::Error| LoadError::NoCompiler(error.to_string());
+    let unready = |error| LoadError::NoCompiler(format!("{}: {error}", program.display()));
     let Job {
         bytes,
         limits,
@@ -115,6 +115,7 @@ impl Streams {
             (_, Some(overran)) => LoadError::Overran(overran),
             (Some(Verdict::Refused), None) => LoadError::Compile(words),
             (Some(Verdict::Unready), None) => LoadError::NoCompiler(words),
+            _ if ended.signal() == Some(Signal::KILL.as_raw()) => LoadError::Killed,
             _ if words.is_empty() => LoadError::Crashed(ended.to_string()),
             _ => LoadError::Crashed(format!("{ended}: {words}")),
         })
