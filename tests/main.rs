@@ -23,6 +23,7 @@ mod commands;
 mod crash;
 mod doors;
 mod faults;
+mod hostile;
 mod model;
 mod on_demand;
 mod prerender;

@@ -1,5 +1,6 @@
 //! The modules that sites are made of: built once, then varied by changing bytes.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -140,6 +141,92 @@ fn leb(mut value: usize) -> Vec<u8> {
     }
     bytes.push(value as u8);
     bytes
+}
+
+/// A page by hand: `core` is the text of a core module's fields, which names itself a page.
+pub(crate) fn by_hand(core: &str) -> Vec<u8> {
+    let mut bytes = wat::parse_str(format!("(module {core})")).unwrap();
+    let mut wit = wit_parser::Resolve::default();
+    let contract = concat!(env!("CARGO_MANIFEST_DIR"), "/guest-sdk/wit/page.wit");
+    let package = wit.push_file(contract).unwrap();
+    let world = wit.select_world(&[package], Some("static-page")).unwrap();
+    let encoding = wit_component::StringEncoding::UTF8;
+    wit_component::embed_component_metadata(&mut bytes, &wit, world, encoding).unwrap();
+    bytes
+}
+
+/// A page by hand whose `static-props` returns the words of `props`, read as the contract lays them
+/// out, and whose `render` is a good one. Its memory begins with `data`.
+pub(crate) fn returning(data: &str, props: [u32; 8]) -> Vec<u8> {
+    let words = |words: &[u32]| -> String {
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        bytes.map(|byte| format!("\\{byte:02x}")).collect()
+    };
+    // Above what any `data` takes: the result of each call, and what is allocated.
+    let (first, second, free) = (1 << 18, (1 << 18) + 64, 1 << 19);
+    let document = [0, 200, 0, 0, 0, 0, 0, 0];
+    let (props, document) = (words(&props), words(&document));
+    let context = "i32 ".repeat(9);
+    by_hand(&format!(
+        r#"(memory (export "memory") 16)
+           (data (i32.const 0) "{data}")
+           (data (i32.const {first}) "{props}")
+           (data (i32.const {second}) "{document}")
+           (func (export "wisr:page/page@0.1.0#static-props") (param {context}) (result i32)
+             (i32.const {first}))
+           (func (export "wisr:page/page@0.1.0#render") (param {context} i32 i32) (result i32)
+             (i32.const {second}))
+           (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const {free}))"#
+    ))
+}
+
+/// A page that means well, with `core` in its core module and nothing that a page exports typed as
+/// it should be: good only for what is refused before types are compared.
+pub(crate) fn component(core: &str) -> Vec<u8> {
+    wat::parse_str(format!(
+        r#"(component
+             (core module $m (func (export "f")) {core})
+             (core instance $i (instantiate $m))
+             (func $f (canon lift (core func $i "f")))
+             (instance $page (export "static-props" (func $f)) (export "render" (func $f)))
+             (export "wisr:page/page@0.1.0" (instance $page)))"#
+    ))
+    .unwrap()
+}
+
+/// A small module whose values all depend on each other: compiling it takes gigabytes.
+pub(crate) fn exploding() -> Vec<u8> {
+    let (locals, mut body) = (4_000, String::new());
+    for step in 0..5_000 {
+        let [a, b, c, d] = [1, 7, 3, 11].map(|factor| step * factor % locals);
+        write!(
+            body,
+            "(block (br_if 0 (local.get {a}))
+               (local.set {b} (i32.add (local.get {c}) (local.get {d}))))"
+        )
+        .unwrap();
+    }
+    let locals = "i32 ".repeat(locals);
+    component(&format!("(func (local {locals}) {body})"))
+}
+
+/// A small module of loops within loops: compiling it takes minutes.
+pub(crate) fn endless() -> Vec<u8> {
+    let (locals, depth, mut body) = (2_000, 130, String::new());
+    for step in 0..locals {
+        let [a, b] = [3, 11].map(|factor| step * factor % locals);
+        write!(
+            body,
+            "(local.set {step} (i32.add (local.get {a}) (local.get {b})))"
+        )
+        .unwrap();
+    }
+    let (open, close) = (
+        "(loop ".repeat(depth),
+        "(br_if 0 (local.get 0)))".repeat(depth),
+    );
+    let locals = "i32 ".repeat(locals);
+    component(&format!("(func (local {locals}) {open} {body} {close})"))
 }
 
 /// A core module that carries no component type.

@@ -28,6 +28,9 @@ pub(crate) const ORIGIN_PORT: &str = "ORIGIN-PORT";
 /// In the server's environment, where no page may find it.
 pub(crate) const CANARY: (&str, &str) = ("WISR_TEST_CANARY", "canary-in-the-environment");
 
+/// What a server logs, unless a test says otherwise.
+const LOG: &str = "info";
+
 /// How long a condition may take to come true: generous, for machines with noisy neighbours.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -40,6 +43,7 @@ pub(crate) struct Site {
     scripts: Vec<(String, Value)>,
     config: toml::Table,
     under: Vec<String>,
+    log: &'static str,
 }
 
 /// A running site. Dropping it kills the server and removes the folder.
@@ -47,6 +51,7 @@ pub(crate) struct Running {
     server: Option<Server>,
     folder: TempDir,
     under: Vec<String>,
+    log: &'static str,
     pub(crate) origin: Origin,
 }
 
@@ -64,7 +69,13 @@ impl Site {
             scripts: Vec::new(),
             config: toml::Table::new(),
             under: Vec::new(),
+            log: LOG,
         }
+    }
+
+    /// What the server logs, as `WISR_LOG` says it.
+    pub(crate) fn logging(self, log: &'static str) -> Self {
+        Self { log, ..self }
     }
 
     /// The puppet at `pages/NAME.wasm`, for each name.
@@ -132,9 +143,10 @@ impl Site {
     }
 
     async fn start_on(self, origin: Origin) -> Running {
-        let under = self.under.clone();
+        let (under, log) = (self.under.clone(), self.log);
         let mut running = Running::idle(self.lay_out(&origin), origin);
         running.under = under;
+        running.log = log;
         running.launch().await;
         running
     }
@@ -224,12 +236,12 @@ pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> Finished {
 }
 
 impl Server {
-    async fn start(folder: &Path, under: &[String]) -> Self {
+    async fn start(folder: &Path, under: &[String], log: &str) -> Self {
         let mut process = command(folder, under)
             .arg("serve")
             .arg(folder)
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .env("WISR_LOG", "info")
+            .env("WISR_LOG", log)
             .env(CANARY.0, CANARY.1)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -300,12 +312,14 @@ impl Running {
             server: None,
             folder,
             under: Vec::new(),
+            log: LOG,
             origin,
         }
     }
 
     async fn launch(&mut self) {
-        self.server = Some(Server::start(self.folder.path(), &self.under).await);
+        let server = Server::start(self.folder.path(), &self.under, self.log).await;
+        self.server = Some(server);
     }
 
     fn server(&self) -> &Server {

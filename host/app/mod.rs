@@ -5,6 +5,7 @@
 
 mod pass;
 mod prerender;
+mod supervise;
 mod threads;
 mod warm;
 mod workshop;
@@ -25,6 +26,8 @@ use crate::release::Releases;
 use crate::store::OpenError;
 use crate::telemetry::metrics::Metrics;
 use crate::{admin, http};
+use supervise::Supervisor;
+pub(crate) use threads::lower_priority;
 use warm::Warmer;
 use workshop::Workshop;
 
@@ -34,6 +37,7 @@ pub struct App {
     admin: (Bound, Arc<admin::Admin>),
     warmer: Warmer,
     workshop: Workshop,
+    supervisor: Supervisor,
 }
 
 impl App {
@@ -50,12 +54,13 @@ impl App {
         let admin_port = Bound::bind(config.admin.listener())
             .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
         let own_addresses = vec![site_port.addr(), admin_port.addr()];
-        let doors = (config.http.clone(), config.admin.clone());
+        let (doors, clock) = ((config.http.clone(), config.admin.clone()), config.clock);
         let workshop = Workshop::open(config, own_addresses, metrics).await;
         let workshop = workshop.map_err(|error| match error.downcast_ref::<OpenError>() {
             Some(_) => error.context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)"),
             None => error,
         })?;
+        let supervisor = Supervisor::new(clock, &workshop.incidents);
         workshop.releases.scan().await;
 
         let (ready, is_ready) = watch::channel(false);
@@ -88,6 +93,7 @@ impl App {
             admin: (admin_port, Arc::new(admin)),
             warmer,
             workshop,
+            supervisor,
         })
     }
 
@@ -126,12 +132,19 @@ impl App {
         let (admin_port, admin) = self.admin;
         let site = site_port.serve(site, stopped.clone());
         let admin = admin_port.serve(admin, stopped.clone());
-        let ended = http::listen::stopped(stopped.clone());
-        let watcher = tokio::spawn({
+        let watching = self.supervisor.clone().keep("watching the folder", {
             let releases = self.workshop.releases.clone();
-            async move { releases.watch(ended).await }
+            move || {
+                let (releases, stopped) = (releases.clone(), stopped.clone());
+                async move { releases.watch(http::listen::stopped(stopped)).await }
+            }
         });
-        let warmer = tokio::spawn(self.warmer.keep_warm());
+        let watcher = tokio::spawn(watching);
+        let (supervisor, warmer) = (self.supervisor, self.warmer);
+        let warmer = tokio::spawn(async move {
+            let begin = || warmer.keep_warm();
+            supervisor.keep("making pages ahead", begin).await;
+        });
         stop.await;
         tracing::info!("stopping: requests in flight are finished");
         stopping.send_replace(true);

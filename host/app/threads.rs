@@ -47,7 +47,8 @@ impl Drop for GenerationThreads {
     }
 }
 
-fn lower_priority() {
+/// Lowers the priority of the thread that calls it.
+pub(crate) fn lower_priority() {
     let thread = rustix::thread::gettid();
     // Not being allowed to is no reason not to serve.
     if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {

@@ -22,7 +22,7 @@ pub(super) struct Warmer {
 
 impl Warmer {
     /// Runs until dropped.
-    pub(super) async fn keep_warm(self) {
+    pub(super) async fn keep_warm(&self) {
         // Readers do not wait for it, but what is made ahead would otherwise be asked for early.
         self.isr.recall().await;
         let mut changes = self.releases.subscribe();

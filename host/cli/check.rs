@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::terminal;
-use crate::guest::{Engine, EngineConfig, EngineError, Limits, Module};
+use crate::guest::{CompileLimits, Compiler, Engine, EngineConfig, EngineError, Limits, Module};
 
 /// Say what modules are, and whether a server would take them.
 ///
@@ -55,6 +55,8 @@ fn offline() -> Result<Engine, EngineError> {
         cache: None,
         instances: INSTANCES,
         max_memory: Limits::default().memory,
+        compiler: Compiler::of_this_program(),
+        compile: CompileLimits::default(),
         fast_compile: false,
         compile_threads: std::thread::available_parallelism().map_or(1, usize::from),
     })

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod build;
 mod call;
 pub mod check;
+mod compile;
 pub mod content;
 pub mod dev;
 pub mod prerender;
@@ -22,6 +23,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use crate::app;
+use crate::guest::Compiler;
 
 /// Serve pages compiled to WebAssembly with Incremental Static Regeneration.
 ///
@@ -46,6 +50,10 @@ const QUIET_LOG: &str = "error";
 /// What is logged by default: `notify` warns of what the folder's poll makes up for.
 const LOG: &str = "wisr=info,warn,notify=error";
 
+/// What is not logged unless it is asked for by name: these write a line for each mistake that a
+/// guest makes in a call, as often as it makes one.
+const QUIET: &str = "wasmtime_wasi=off,wasmtime_wasi_http=off";
+
 const ENVIRONMENT: &str = "\
 Environment:
   WISR_TOKEN        The token of the revalidate endpoint, for dev, serve and revalidate
@@ -55,6 +63,15 @@ Environment:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Asked(Asked),
+    #[command(name = Compiler::COMMAND, hide = true)]
+    Compile(compile::CompileArgs),
+}
+
+/// What a person may ask for.
+#[derive(Debug, Subcommand)]
+enum Asked {
     Dev(dev::DevArgs),
     Build(build::BuildArgs),
     Prerender(prerender::PrerenderArgs),
@@ -67,12 +84,12 @@ enum Command {
     Rollback(rollback::RollbackArgs),
 }
 
-impl Command {
+impl Asked {
     /// What it logs by default.
     fn log(&self) -> &'static str {
         match self {
-            Command::Prerender(_)
-            | Command::Build(build::BuildArgs {
+            Asked::Prerender(_)
+            | Asked::Build(build::BuildArgs {
                 prerender: true, ..
             }) => QUIET_LOG,
             _ => LOG,
@@ -83,8 +100,16 @@ impl Command {
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
-        init_logging(self.command.log());
+        let asked = match self.command {
+            // Before a thread is started that would share its limits.
+            Command::Compile(args) => return compile::run(&args),
+            Command::Asked(asked) => asked,
+        };
+        init_logging(asked.log());
+        // Modules are tried and asked for their paths here: a server's doors have their own threads.
         let runtime = match tokio::runtime::Builder::new_multi_thread()
+            .thread_name("background")
+            .on_thread_start(app::lower_priority)
             .enable_all()
             .build()
         {
@@ -92,20 +117,20 @@ impl Cli {
             Err(error) => return fail(&anyhow::anyhow!(error).context("cannot start threads")),
         };
         let ended = runtime.block_on(async {
-            match self.command {
-                Command::Dev(args) => dev::run(args).await,
-                Command::Build(args) => build::run(args).await,
-                Command::Prerender(args) => prerender::run(args).await,
-                Command::Serve(args) => serve::run(args).await,
-                Command::Content(args) => content::run(args).await,
-                Command::Check(args) => check::run(args).await,
-                Command::Routes(args) => routes::run(args).await,
-                Command::Revalidate(args) => revalidate::run(args).await,
-                Command::Releases(args) => releases::run(args).await,
-                Command::Rollback(args) => rollback::run(args).await,
+            match asked {
+                Asked::Dev(args) => dev::run(args).await,
+                Asked::Build(args) => build::run(args).await,
+                Asked::Prerender(args) => prerender::run(args).await,
+                Asked::Serve(args) => serve::run(args).await,
+                Asked::Content(args) => content::run(args).await,
+                Asked::Check(args) => check::run(args).await,
+                Asked::Routes(args) => routes::run(args).await,
+                Asked::Revalidate(args) => revalidate::run(args).await,
+                Asked::Releases(args) => releases::run(args).await,
+                Asked::Rollback(args) => rollback::run(args).await,
             }
         });
-        // Compilations cannot be interrupted: whoever stops does not wait for them.
+        // Reading a folder or looking up a name cannot be interrupted: whoever stops does not wait.
         runtime.shutdown_background();
         ended.unwrap_or_else(|error| fail(&error))
     }
@@ -125,9 +150,10 @@ fn source_tree(folder: &Path) -> Option<String> {
 /// Logs go to stderr, as `WISR_LOG` says; the default shows what needs attention.
 fn init_logging(default: &str) {
     let asked = std::env::var("WISR_LOG").ok();
-    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
+    let filter = |asked: &str| EnvFilter::try_new(format!("{QUIET},{asked}"));
+    let filter = filter(asked.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
         terminal::say(format!("warning: WISR_LOG is not used: {error}"));
-        EnvFilter::new(default)
+        EnvFilter::new(format!("{QUIET},{default}"))
     });
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt()

@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) revalidate: Revalidate,
     pub(super) store: Store,
     pub(super) generations: Generations,
+    pub(super) compile: Compile,
     pub(super) shell: Shell,
     pub(super) outbound: Outbound,
     pub(super) defaults: Route,
@@ -62,6 +63,15 @@ pub(super) struct Generations {
     pub(super) concurrency: Option<usize>,
     pub(super) queue: Option<usize>,
     pub(super) wait: Option<Span>,
+}
+
+/// `[compile]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Compile {
+    pub(super) memory: Option<Size>,
+    pub(super) cpu: Option<Span>,
+    pub(super) wall: Option<Span>,
 }
 
 /// `[shell]`

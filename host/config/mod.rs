@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 
 use crate::guest::outbound;
-use crate::guest::{EngineConfig, Limits};
+use crate::guest::{CompileLimits, Compiler, EngineConfig, Limits};
 use crate::page::{Policy, Revalidate};
 use crate::release::RouteConfig;
 use crate::route::Pattern;
@@ -113,9 +113,10 @@ impl Config {
         };
         let engine = EngineConfig {
             cache: Some(artifacts),
-            // The listings and dry runs of a new release come on top of the generations.
-            instances: u32::try_from(concurrency + cores).unwrap_or(u32::MAX),
+            instances: u32::try_from(concurrency).unwrap_or(u32::MAX),
             max_memory: routes.max_memory(),
+            compiler: Compiler::of_this_program(),
+            compile: compile(&file)?,
             fast_compile: overrides.dev,
             compile_threads: cores.div_ceil(2),
         };
@@ -165,6 +166,20 @@ fn store(file: &File, state: &Path, overrides: &Overrides) -> anyhow::Result<sto
         folder: is_kept.then(|| state.join("store")),
         disk: file.store.disk.map(|disk| disk.0),
     })
+}
+
+fn compile(file: &File) -> anyhow::Result<CompileLimits> {
+    let default = CompileLimits::default();
+    let limits = CompileLimits {
+        memory: file.compile.memory.map_or(default.memory, |size| size.0),
+        cpu: file.compile.cpu.map_or(default.cpu, |span| span.0),
+        wall: file.compile.wall.map_or(default.wall, |span| span.0),
+    };
+    ensure!(
+        limits.cpu >= Duration::from_secs(1),
+        "[compile] cpu must be at least \"1s\": the kernel counts whole seconds"
+    );
+    Ok(limits)
 }
 
 fn dev(file: &File) -> Dev {

@@ -11,12 +11,13 @@ use futures_util::FutureExt;
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::coop::unconstrained;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use super::engine::Purpose;
 use super::grants::Grants;
 use super::limits::CALL_BYTES;
 use super::module::{ApiExports, Module};
@@ -29,6 +30,8 @@ pub struct ApiGuest {
     module: Arc<Module>,
     exports: ApiExports,
     grants: Grants,
+    /// Its share of the places.
+    turns: Semaphore,
 }
 
 /// Why a request has no answer.
@@ -50,6 +53,7 @@ impl ApiGuest {
     /// A module as a route's handler. `exports` are what the module's role says.
     pub fn new(module: Arc<Module>, exports: ApiExports, grants: Grants) -> Self {
         Self {
+            turns: Semaphore::new(grants.engine.api_share()),
             module,
             exports,
             grants,
@@ -68,8 +72,14 @@ impl ApiGuest {
     ) -> Result<Response<Bytes>, Unanswered> {
         let limits = &self.grants.limits;
         let bound = limits.page.saturating_add(CALL_BYTES);
-        let begin = self.grants.begin(&self.module, route, bound);
-        let Ok(mut run) = tokio::time::timeout(PATIENCE, begin).await else {
+        let begin = async {
+            // Never closed, so always held.
+            let turn = self.turns.acquire().await;
+            let grants = &self.grants;
+            let run = grants.begin(&self.module, route, bound, Purpose::Api);
+            (turn, run.await)
+        };
+        let Ok((_turn, mut run)) = tokio::time::timeout(PATIENCE, begin).await else {
             return Err(Unanswered::Busy);
         };
         let meter = run.meter();

@@ -39,8 +39,9 @@ const NOW: Timestamps = Timestamps {
     },
 };
 
-/// What names an artifact: its component and all of the compiler that shows in the code, the patch
-/// version included, since patches mend the code that is made.
+/// What names an artifact: its module, what made a component of it and checked it, and all of the
+/// compiler that shows in the code, the patch version included, since patches mend the code that is
+/// made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint(Digest);
 
@@ -53,15 +54,17 @@ pub(super) enum Compiled {
 }
 
 impl Fingerprint {
-    /// The fingerprint of what `engine` makes from `component`.
-    pub(super) fn of(engine: &wasmtime::Engine, component: &[u8]) -> Self {
-        Self::of_digest(engine, Digest::of(component))
+    /// The fingerprint of what `engine` makes from `module`.
+    pub(super) fn of(engine: &wasmtime::Engine, module: &[u8]) -> Self {
+        Self::of_digest(engine, Digest::of(module))
     }
 
-    /// The fingerprint of what `engine` makes from the component of this digest.
-    pub(super) fn of_digest(engine: &wasmtime::Engine, component: Digest) -> Self {
+    /// The fingerprint of what `engine` makes from the module of this digest.
+    pub(super) fn of_digest(engine: &wasmtime::Engine, module: Digest) -> Self {
         let mut hasher = Blake(blake3::Hasher::new());
-        hasher.0.update(component.as_bytes());
+        hasher.0.update(module.as_bytes());
+        // The versions of the adapter and of the validator are those that wisr was built with.
+        env!("CARGO_PKG_VERSION").hash(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Self(Digest::from(*hasher.0.finalize().as_bytes()))
     }
@@ -243,9 +246,11 @@ impl Compiled {
     /// When it is of another engine, or needs more than the engine's pool has.
     pub(super) fn open(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {
         #[expect(unsafe_code, reason = "loading native code is what an artifact is for")]
-        // SAFETY: the code comes from this engine's compiler: either just now, or in a file whose
-        // sum was checked, in a folder that only this user may write to. Files in it are replaced
-        // by renaming and removed by unlinking, never written to, so a mapped one stays as it is.
+        // SAFETY: the code comes from this engine's compiler: either just now, out of a file without
+        // a name that only the compiling child could write to and that was read after its end; or in
+        // a file whose sum was checked, in a folder that only this user may write to. Files in it are
+        // replaced by renaming and removed by unlinking, never written to, so a mapped one stays as
+        // it is. That the code is of this very version and configuration is checked by wasmtime.
         unsafe {
             match self {
                 Compiled::Kept(path) => Component::deserialize_file(engine, path),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::engine::Engine;
+use super::engine::{Engine, Purpose};
 use super::limits::{CALL_BYTES, DRY_RUN};
 use super::module::{ApiExports, LoadError, Module, PageExports, Role};
 use super::run::{Order, Run};
@@ -21,6 +21,7 @@ pub(super) async fn dry_run(engine: &Engine, module: &Module) -> Result<(), Load
         route: Arc::from(module.digest().short()),
         settings: Arc::default(),
         bound: CALL_BYTES,
+        purpose: Purpose::Trial,
     };
     let mut run = order.start(|_| None).await;
     let ended = run

@@ -1,5 +1,5 @@
-//! `Engine`: what all sandboxes of the process share: compiler, pool, linker, and the ticks that
-//! interrupt running guests.
+//! `Engine`: what all sandboxes of the process share: pool, linker, and the ticks that interrupt
+//! running guests.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -18,10 +18,12 @@ use wasmtime::{
 
 use super::artifact::{Artifacts, Fingerprint};
 use super::bindings::wisr::page::{host, page_types};
+use super::compile::{CompileLimits, Compiler, Job};
 use super::limits::{
     BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, STACK_BYTES, TABLE_ELEMENTS,
     TABLES, TICK,
 };
+use super::module::LoadError;
 use super::sandbox::State;
 use crate::page::Digest;
 
@@ -30,13 +32,18 @@ use crate::page::Digest;
 pub struct EngineConfig {
     /// The folder of compiled modules; none keeps nothing.
     pub cache: Option<PathBuf>,
-    /// Instances at once: generations, shells, listings and the dry runs of new modules.
+    /// Generations and shells at once. As many requests to API routes run beside them, and a few
+    /// listings and dry runs of new modules.
     pub instances: u32,
     /// The largest memory limit of any route, in bytes.
     pub max_memory: u64,
+    /// Where modules are compiled.
+    pub compiler: Compiler,
+    /// What compiling a module may use.
+    pub compile: CompileLimits,
     /// Compile quickly to slower code, for development.
     pub fast_compile: bool,
-    /// Threads that compile; they run at low priority.
+    /// Threads of each compilation.
     pub compile_threads: usize,
 }
 
@@ -46,9 +53,9 @@ pub enum EngineError {
     /// wasmtime cannot run here.
     #[error("WebAssembly cannot be run on this machine: {0}")]
     Runtime(String),
-    /// The threads could not be started.
-    #[error("the threads that compile pages and time them could not be started: {0}")]
-    Threads(String),
+    /// The thread could not be started.
+    #[error("the thread that times pages could not be started: {0}")]
+    Thread(String),
 }
 
 /// The one engine of the process. Its clones are the same; the last one to go stops its threads.
@@ -59,23 +66,41 @@ struct Inner {
     runtime: wasmtime::Engine,
     linker: Linker<State>,
     artifacts: Option<Artifacts>,
-    compilers: rayon::ThreadPool,
+    compiler: Compiler,
+    compile: CompileLimits,
+    fast_compile: bool,
+    compile_threads: usize,
     compilations: Arc<Semaphore>,
-    instances: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
+    apis: Arc<Semaphore>,
+    trials: Arc<Semaphore>,
+    instances: u32,
     max_memory: u64,
     generations: AtomicU64,
     _ticker: Ticker,
 }
 
+/// What an instance is for. Each has places of its own: a module that cannot list its paths, or API
+/// requests that hang, must not keep pages from being made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A generation or a shell.
+    Page,
+    /// A request to an API route.
+    Api,
+    /// A listing, or the dry run of a new module.
+    Trial,
+}
+
+/// Listings and dry runs at once: as many as modules are loaded at once, or more.
+const TRIALS: u32 = 4;
+
 /// Modules that compile at once. Two keep the threads busy while one of them ends in its largest
 /// function; more would only take more memory.
 const COMPILATIONS: usize = 2;
 
-/// How much lower than the serving threads' the compiling threads' priority is.
-const NICE: i32 = 10;
-
 impl Engine {
-    /// Sets up the runtime and starts its threads.
+    /// Sets up the runtime and starts its thread.
     ///
     /// # Errors
     /// When the machine lacks what it takes. A folder for compiled modules that cannot be used is
@@ -84,14 +109,8 @@ impl Engine {
         let runtime = runtime(&config)?;
         let linker =
             linker(&runtime).map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
-        let compilers = rayon::ThreadPoolBuilder::new()
-            .num_threads(config.compile_threads.max(1))
-            .thread_name(|number| format!("compile-{number}"))
-            .start_handler(|_| lower_priority())
-            .build()
-            .map_err(|error| EngineError::Threads(error.to_string()))?;
         let ticker =
-            Ticker::start(&runtime).map_err(|error| EngineError::Threads(error.to_string()))?;
+            Ticker::start(&runtime).map_err(|error| EngineError::Thread(error.to_string()))?;
         let artifacts = config.cache.and_then(|folder| {
             let shown = folder.display().to_string();
             Artifacts::open(folder)
@@ -104,9 +123,15 @@ impl Engine {
             runtime,
             linker,
             artifacts,
-            compilers,
+            compiler: config.compiler,
+            compile: config.compile,
+            fast_compile: config.fast_compile,
+            compile_threads: config.compile_threads.max(1),
             compilations: Arc::new(Semaphore::new(COMPILATIONS)),
-            instances: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
+            pages: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
+            apis: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
+            trials: Arc::new(Semaphore::new(TRIALS as usize)),
+            instances: config.instances.max(1),
             max_memory: config.max_memory,
             generations: AtomicU64::new(0),
             _ticker: ticker,
@@ -133,13 +158,29 @@ impl Engine {
         self.0.artifacts.as_ref()
     }
 
-    pub(super) fn compilers(&self) -> &rayon::ThreadPool {
-        &self.0.compilers
+    /// The code of a module, made for this engine.
+    ///
+    /// # Errors
+    /// What is wrong with the module, or what became of the compiler.
+    pub(super) async fn compile(&self, bytes: Vec<u8>) -> Result<Vec<u8>, LoadError> {
+        let job = Job {
+            bytes,
+            limits: self.0.compile.clone(),
+            fast: self.0.fast_compile,
+            threads: self.0.compile_threads,
+        };
+        self.0.compiler.compile(&self.0.runtime, job).await
     }
 
     /// A turn to compile, as soon as there is one.
     pub(super) async fn compilation(&self) -> OwnedSemaphorePermit {
         permit(&self.0.compilations).await
+    }
+
+    /// How many requests to one API route run at once: the others' find a place however long it
+    /// takes over its own.
+    pub(super) fn api_share(&self) -> usize {
+        (self.0.instances as usize * 3 / 4).max(1)
     }
 
     /// The largest memory limit of any route, in bytes.
@@ -153,8 +194,13 @@ impl Engine {
     }
 
     /// A place for one instance, as soon as there is one.
-    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
-        permit(&self.0.instances).await
+    pub(super) async fn place(&self, purpose: Purpose) -> OwnedSemaphorePermit {
+        permit(match purpose {
+            Purpose::Page => &self.0.pages,
+            Purpose::Api => &self.0.apis,
+            Purpose::Trial => &self.0.trials,
+        })
+        .await
     }
 }
 
@@ -165,7 +211,7 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 /// The runtime with a pool of instances; where address space is capped, without one.
 fn runtime(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
-    let mut config = config(settings);
+    let mut config = config(settings.fast_compile);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
     wasmtime::Engine::new(&config)
         .or_else(|error| {
@@ -179,7 +225,16 @@ fn runtime(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
         .map_err(|error| EngineError::Runtime(format!("{error:#}")))
 }
 
-fn config(settings: &EngineConfig) -> Config {
+/// A runtime that only compiles: what it makes is exactly what [`Engine`] takes, since how instances
+/// are allocated does not show in the code.
+pub(super) fn for_compiling(fast: bool) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config(fast);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    wasmtime::Engine::new(&config)
+}
+
+/// All that shows in compiled code, and what else does not depend on the pool.
+fn config(fast_compile: bool) -> Config {
     let mut config = Config::new();
     config
         .concurrency_support(false)
@@ -191,7 +246,7 @@ fn config(settings: &EngineConfig) -> Config {
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .native_unwind_info(false)
-        .cranelift_opt_level(if settings.fast_compile {
+        .cranelift_opt_level(if fast_compile {
             OptLevel::None
         } else {
             OptLevel::Speed
@@ -203,6 +258,7 @@ fn config(settings: &EngineConfig) -> Config {
 /// that is what [`Engine::place`] guards.
 fn pool(settings: &EngineConfig) -> PoolingAllocationConfig {
     let instances = settings.instances.max(1);
+    let instances = instances.saturating_mul(2).saturating_add(TRIALS);
     // No 32-bit memory is larger, and the pool refuses to be.
     let memory = settings.max_memory.min(4 << 30);
     let mut pool = PoolingAllocationConfig::new();
@@ -239,14 +295,6 @@ fn linker(runtime: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     page_types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     host::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     Ok(linker)
-}
-
-fn lower_priority() {
-    let thread = Some(rustix::thread::gettid());
-    // On Linux the priority is the thread's own. Without it, compiling merely competes.
-    if let Err(error) = rustix::process::setpriority_process(thread, NICE) {
-        tracing::debug!("compiling threads keep their priority: {error}");
-    }
 }
 
 /// The thread that advances the epoch, which is how running guests are interrupted.
@@ -294,6 +342,8 @@ mod tests {
             cache: None,
             instances: 4,
             max_memory: u64::MAX,
+            compiler: Compiler::InProcess,
+            compile: CompileLimits::default(),
             fast_compile: true,
             compile_threads: 1,
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::engine::Engine;
+use super::engine::{Engine, Purpose};
 use super::limits::Limits;
 use super::module::Module;
 use super::outbound::{Client, Policy, SessionLimits};
@@ -31,6 +31,7 @@ impl Grants {
         module: &'a Module,
         route: Arc<str>,
         bound: u64,
+        purpose: Purpose,
     ) -> Run<'a> {
         let order = Order {
             engine: &self.engine,
@@ -39,6 +40,7 @@ impl Grants {
             route: Arc::clone(&route),
             settings: Arc::clone(&self.settings),
             bound,
+            purpose,
         };
         let session = |deadline| {
             let limits = SessionLimits {

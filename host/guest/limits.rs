@@ -91,8 +91,11 @@ pub(super) const LOG_LINE_BYTES: usize = 4 << 10;
 /// The last bytes of stderr that a failure keeps: a panic message and some of what led to it.
 pub(super) const STDERR_BYTES: usize = 4 << 10;
 
-/// Bytes of a guest's error message, or of a name in its backtrace, that are kept.
+/// Bytes of a guest's error message that are kept.
 pub(super) const MESSAGE_BYTES: usize = 4 << 10;
+
+/// Bytes of a function's name, or of its place, in a backtrace.
+pub(super) const FRAME_BYTES: usize = 512;
 
 /// Frames of a backtrace.
 pub(super) const BACKTRACE_FRAMES: usize = 32;

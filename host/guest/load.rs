@@ -1,24 +1,17 @@
 //! `Engine::load`: a module's way from bytes to something that can be instantiated. Each step may
 //! refuse it, with a reason that its author can act on.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as ADAPTER_NAME,
-    WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as ADAPTER,
-};
-use wasmparser::{Parser, Payload, Validator};
+use wasmparser::Parser;
 use wasmtime::component::{Component, InstancePre};
-use wit_component::ComponentEncoder;
 
 use super::artifact::{Compiled, Fingerprint};
 use super::bindings::exports::wisr::page::{page, paths};
 use super::dry_run::dry_run;
 use super::engine::Engine;
 use super::limits::MODULE_BYTES;
-use super::meter::words;
 use super::module::{
     ApiExports, LoadError, Module, ModuleKind, PageExports, Role, incoming_handler,
 };
@@ -28,37 +21,124 @@ use crate::page::Digest;
 
 impl Engine {
     /// Reads, checks, adapts if it is a core module, compiles (or loads what was compiled before)
-    /// and starts a module once. Takes a core for as long as compiling takes.
+    /// and starts a module once. Takes a core for as long as compiling takes, and no longer than
+    /// whoever asked waits.
     ///
     /// # Errors
     /// The first check that it fails.
     pub async fn load(&self, bytes: Vec<u8>) -> Result<Arc<Module>, LoadError> {
         let turn = self.compilation().await;
         let engine = self.clone();
-        // Compiling cannot be interrupted: the turn ends with it, even if nobody waits any more.
-        let work = move || {
-            let _turn = turn;
-            prepare(&engine, bytes)
+        let (file, bytes, kept) = blocking(move || {
+            let file = FileFacts::of(&engine, &bytes)?;
+            let kept = find(&engine, file.name);
+            Ok((file, bytes, kept))
+        })
+        .await?;
+        let native = match kept {
+            Some(kept) => kept,
+            None => self.make(file.name, bytes).await?,
         };
-        let module = tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|lost| Err(LoadError::Compile(lost.to_string())))?;
+        let engine = self.clone();
+        let module = blocking(move || prepare(&engine, file, native)).await?;
+        // Starting it has places of its own.
+        drop(turn);
         let module = Arc::new(module);
         dry_run(self, &module).await?;
         Ok(module)
     }
+
+    /// Compiles a module and keeps what came of it.
+    async fn make(&self, name: Fingerprint, bytes: Vec<u8>) -> Result<Native, LoadError> {
+        let start = Instant::now();
+        let code = self.compile(bytes).await?;
+        let time = start.elapsed();
+        let engine = self.clone();
+        blocking(move || {
+            let compiled = match engine.artifacts() {
+                Some(artifacts) => artifacts.keep(name, code),
+                None => Compiled::Fresh(code),
+            };
+            // The code is this engine's own, so all that it can object to is what the module asks
+            // for.
+            let component = compiled
+                .open(engine.runtime())
+                .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
+            Ok(Native {
+                component,
+                size: compiled.size(),
+                time: Some(time),
+            })
+        })
+        .await
+    }
 }
 
-/// Everything up to the first instance; blocks.
-fn prepare(engine: &Engine, bytes: Vec<u8>) -> Result<Module, LoadError> {
-    let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
-    let kind = recognise(&bytes)?;
-    let bytes = match kind {
-        ModuleKind::Component => bytes,
-        ModuleKind::AdaptedCore => adapt(&bytes)?,
-    };
-    validate(&bytes)?;
-    let (component, compiled_size, compile_time) = open(engine, &bytes)?;
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|lost| Err(LoadError::Crashed(lost.to_string())))
+}
+
+/// What can be said of a file at a glance.
+struct FileFacts {
+    digest: Digest,
+    size: u64,
+    kind: ModuleKind,
+    name: Fingerprint,
+}
+
+impl FileFacts {
+    fn of(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
+        let kind = recognise(bytes)?;
+        Ok(Self {
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            kind,
+            name: Fingerprint::of(engine.runtime(), bytes),
+        })
+    }
+}
+
+/// A component in native code.
+struct Native {
+    component: Component,
+    /// Bytes of code.
+    size: u64,
+    /// How long compiling took, unless it had been kept.
+    time: Option<Duration>,
+}
+
+/// What was compiled before, if it is still of use.
+fn find(engine: &Engine, name: Fingerprint) -> Option<Native> {
+    let artifacts = engine.artifacts()?;
+    let kept = artifacts.find(name)?;
+    match kept.open(engine.runtime()) {
+        Ok(component) => Some(Native {
+            component,
+            size: kept.size(),
+            time: None,
+        }),
+        Err(error) => {
+            tracing::warn!("a kept module is compiled again: {error:#}");
+            artifacts.remove(name);
+            None
+        }
+    }
+}
+
+/// Everything from native code to the first instance; blocks.
+fn prepare(engine: &Engine, file: FileFacts, native: Native) -> Result<Module, LoadError> {
+    let Native {
+        component,
+        size: compiled_size,
+        time: compile_time,
+    } = native;
+    // The first instance should not have to make the memory image that all others share.
+    component
+        .initialize_copy_on_write_image()
+        .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
     check_memory(&component, engine.max_memory())?;
     let kinds = component.component_type();
     let runtime = engine.runtime();
@@ -73,11 +153,11 @@ fn prepare(engine: &Engine, bytes: Vec<u8>) -> Result<Module, LoadError> {
         .find(&component, &instance)
         .map_err(|error| LoadError::WrongTypes(story(&error)))?;
     Ok(Module {
-        digest,
-        kind,
+        digest: file.digest,
+        kind: file.kind,
         role,
         imports: imports.collect(),
-        size,
+        size: file.size,
         compiled_size,
         compile_time,
         instance,
@@ -141,95 +221,10 @@ fn recognise(bytes: &[u8]) -> Result<ModuleKind, LoadError> {
     }
     if Parser::is_component(bytes) {
         Ok(ModuleKind::Component)
-    } else if !Parser::is_core_wasm(bytes) {
-        Err(LoadError::NotWasm)
-    } else if names_its_interface(bytes)? {
+    } else if Parser::is_core_wasm(bytes) {
         Ok(ModuleKind::AdaptedCore)
     } else {
-        Err(LoadError::NoComponentType)
-    }
-}
-
-/// Whether wit-bindgen left its section: without it, a module encodes to an empty component.
-fn names_its_interface(core: &[u8]) -> Result<bool, LoadError> {
-    for payload in Parser::new(0).parse_all(core) {
-        match payload.map_err(|error| LoadError::Malformed(story(&error)))? {
-            Payload::CustomSection(section) if section.name().starts_with("component-type") => {
-                return Ok(true);
-            }
-            _ => {}
-        }
-    }
-    Ok(false)
-}
-
-/// Makes a core module a component. The reactor adapter, since a page has no `main`.
-fn adapt(core: &[u8]) -> Result<Vec<u8>, LoadError> {
-    ComponentEncoder::default()
-        .validate(true)
-        .module(core)
-        .and_then(|encoder| encoder.adapter(ADAPTER_NAME, ADAPTER))
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| LoadError::Malformed(story(&error)))
-}
-
-fn validate(component: &[u8]) -> Result<(), LoadError> {
-    match Validator::new().validate_all(component) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(LoadError::Malformed(story(&error))),
-    }
-}
-
-/// The component, its size in native code, and the time to compile it unless it was kept.
-fn open(engine: &Engine, bytes: &[u8]) -> Result<(Component, u64, Option<Duration>), LoadError> {
-    let runtime = engine.runtime();
-    let name = Fingerprint::of(runtime, bytes);
-    let artifacts = engine.artifacts();
-    if let Some(kept) = artifacts.and_then(|artifacts| artifacts.find(name)) {
-        match kept.open(runtime) {
-            Ok(component) => return warm(component, kept.size(), None),
-            Err(error) => tracing::warn!("a kept module is compiled again: {error:#}"),
-        }
-        if let Some(artifacts) = artifacts {
-            artifacts.remove(name);
-        }
-    }
-    let start = Instant::now();
-    let code = compile(engine, bytes)?;
-    let time = start.elapsed();
-    let compiled = match artifacts {
-        Some(artifacts) => artifacts.keep(name, code),
-        None => Compiled::Fresh(code),
-    };
-    // The code is this engine's own, so all that it can object to is what the module asks for.
-    let component = compiled
-        .open(runtime)
-        .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
-    warm(component, compiled.size(), Some(time))
-}
-
-/// The first instance should not have to make the memory image that all others share.
-fn warm(
-    component: Component,
-    size: u64,
-    time: Option<Duration>,
-) -> Result<(Component, u64, Option<Duration>), LoadError> {
-    component
-        .initialize_copy_on_write_image()
-        .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
-    Ok((component, size, time))
-}
-
-/// Compiles on the threads of low priority. A panic of the compiler refuses this module alone.
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let compile = || engine.runtime().precompile_component(bytes);
-    match catch_unwind(AssertUnwindSafe(|| engine.compilers().install(compile))) {
-        Ok(Ok(code)) => Ok(code),
-        Ok(Err(error)) => Err(LoadError::Compile(story(&error))),
-        Err(panic) => Err(LoadError::Compile(format!(
-            "the compiler panicked, which is its bug: {}",
-            words(&*panic)
-        ))),
+        Err(LoadError::NotWasm)
     }
 }
 

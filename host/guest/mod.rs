@@ -2,7 +2,8 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | [`Engine`] | compiles modules and owns what all sandboxes share: one for the process |
+//! | [`Engine`] | loads modules and owns what all sandboxes share: one for the process |
+//! | [`Compiler`] | compiles them, in processes of their own |
 //! | [`Module`] | one module, checked, compiled, ready to be instantiated, and its [`Role`] |
 //! | [`Guest`] | a page's module with its [`Grants`]: implements [`crate::page::Render`] |
 //! | [`ApiGuest`] | an API route's module with its [`Grants`]: answers requests |
@@ -16,6 +17,7 @@
 mod api;
 mod artifact;
 mod bindings;
+mod compile;
 mod convert;
 mod dry_run;
 mod engine;
@@ -32,6 +34,7 @@ mod sink;
 mod trap;
 
 pub use api::{ApiGuest, Unanswered};
+pub use compile::{CompileLimits, CompileOrder, Compiler, Overran, run_child};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use grants::Grants;
 pub use limits::Limits;

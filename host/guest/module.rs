@@ -6,6 +6,7 @@ use wasmtime::component::InstancePre;
 pub(super) use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use super::bindings::exports::wisr::page::{page, paths};
+use super::compile::Overran;
 use super::limits::MODULE_BYTES;
 use super::sandbox::State;
 use crate::page::{Digest, Failure};
@@ -103,12 +104,52 @@ pub enum LoadError {
     /// It cannot fit the sandbox.
     #[error("it needs more than its sandbox has: {0}")]
     NeedsTooMuch(String),
-    /// The compiler failed.
+    /// The compiler cannot do it.
     #[error("it could not be compiled: {0}")]
     Compile(String),
+    /// Compiling it ran into a limit.
+    #[error(
+        "compiling it {0}: is it built in release mode? If it must be so large, raise the limit"
+    )]
+    Overran(Overran),
+    /// The compiler did not survive it.
+    #[error("the compiler crashed on it ({0}): please report it, with the module")]
+    Crashed(String),
+    /// Somebody ended the compiler: mostly the kernel, for want of memory.
+    #[error(
+        "the process that compiled it was killed from outside: is the machine short of memory?"
+    )]
+    Killed,
+    /// There is no compiler.
+    #[error("no process could be started to compile it: {0}")]
+    NoCompiler(String),
     /// It does not even start.
     #[error("it does not start: {0}")]
     StartUp(Box<Failure>),
+}
+
+impl LoadError {
+    /// Whether the machine may have been at fault, so that the same file may pass another time.
+    pub fn may_pass_later(&self) -> bool {
+        match self {
+            LoadError::Compile(_)
+            | LoadError::Overran(Overran::Wall(_))
+            | LoadError::Crashed(_)
+            | LoadError::Killed
+            | LoadError::NoCompiler(_)
+            | LoadError::StartUp(_) => true,
+            LoadError::TooLarge(_)
+            | LoadError::Precompiled
+            | LoadError::NotWasm
+            | LoadError::Malformed(_)
+            | LoadError::NoComponentType
+            | LoadError::NoRole(_)
+            | LoadError::WrongTypes(_)
+            | LoadError::MissingImport(_)
+            | LoadError::NeedsTooMuch(_)
+            | LoadError::Overran(Overran::Memory(_) | Overran::Cpu(_) | Overran::Code) => false,
+        }
+    }
 }
 
 impl ModuleKind {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bindings::exports::wisr::page::paths;
 use super::convert::{self, Decision};
+use super::engine::Purpose;
 use super::grants::Grants;
 use super::limits::{CALL_BYTES, LISTING_BYTES};
 use super::module::{Module, PageExports};
@@ -37,8 +38,10 @@ impl Guest {
         limits.page.max(limits.props).saturating_add(CALL_BYTES)
     }
 
-    async fn begin(&self, route: Arc<str>, bound: u64) -> Run<'_> {
-        self.grants.begin(&self.module, route, bound).await
+    async fn begin(&self, route: Arc<str>) -> Run<'_> {
+        let bound = self.bound();
+        let run = self.grants.begin(&self.module, route, bound, Purpose::Page);
+        run.await
     }
 
     async fn produce(
@@ -112,7 +115,7 @@ impl Render for Guest {
     ) -> Pending<'a, Result<Generation, Failure>> {
         Box::pin(async move {
             let route = Arc::clone(&context.route);
-            let mut run = self.begin(route, self.bound()).await;
+            let mut run = self.begin(route).await;
             let meter = run.meter();
             let work = self.produce(&mut run, context, known);
             let ended = meter.run(self.grants.limits.wall, work).await;
@@ -128,7 +131,7 @@ impl Render for Guest {
                 return Err(Failure::new(FailureKind::Invalid, "shell", message));
             };
             let route = Arc::clone(&context.route);
-            let mut run = self.begin(route, self.bound()).await;
+            let mut run = self.begin(route).await;
             let meter = run.meter();
             let work = self.make_shell(&mut run, paths, context);
             let ended = meter.run(self.grants.limits.wall, work).await;
@@ -146,7 +149,10 @@ impl Render for Guest {
                 });
             };
             let label = Arc::from(self.module.digest().short());
-            let mut run = self.begin(label, LISTING_BYTES).await;
+            let run = self
+                .grants
+                .begin(&self.module, label, LISTING_BYTES, Purpose::Trial);
+            let mut run = run.await;
             let meter = run.meter();
             let work = self.list(&mut run, paths);
             let ended = meter.run(self.grants.limits.wall, work).await;

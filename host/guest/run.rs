@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::Instance;
 
-use super::engine::Engine;
+use super::engine::{Engine, Purpose};
 use super::limits::Limits;
 use super::meter::{Cut, Meter};
 use super::module::Module;
@@ -26,6 +26,7 @@ pub(super) struct Order<'a> {
     pub(super) settings: Arc<BTreeMap<String, String>>,
     /// Bytes that one call may move between host and guest.
     pub(super) bound: u64,
+    pub(super) purpose: Purpose,
 }
 
 /// One sandbox and what is known of its run so far.
@@ -51,7 +52,7 @@ impl<'a> Order<'a> {
         self,
         session: impl FnOnce(tokio::time::Instant) -> Option<Session>,
     ) -> Run<'a> {
-        let permit = self.engine.place().await;
+        let permit = self.engine.place(self.purpose).await;
         let started = Instant::now();
         // Requests end a little later, so that it is the wall time that ends a guest who waits for
         // one, and not an error that the guest makes what it likes of.

@@ -8,8 +8,8 @@ use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::limits::{
-    BACKTRACE_FRAMES, HANDLES, Limits, MESSAGE_BYTES, RANDOM_BYTES, RESOURCES, STACK_BYTES,
-    TABLE_ELEMENTS,
+    BACKTRACE_FRAMES, FRAME_BYTES, HANDLES, Limits, MESSAGE_BYTES, RANDOM_BYTES, RESOURCES,
+    STACK_BYTES, TABLE_ELEMENTS,
 };
 use super::meter::Cut;
 use super::sandbox::Overrun;
@@ -230,8 +230,8 @@ fn frames(info: &FrameInfo) -> Vec<Frame> {
         .map(|symbol| Frame {
             function: symbol.name().map_or_else(name, demangle),
             location: symbol.file().map(|file| match symbol.line() {
-                Some(line) => format!("{}:{line}", brief(file)),
-                None => brief(file),
+                Some(line) => format!("{}:{line}", clip(file, FRAME_BYTES)),
+                None => clip(file, FRAME_BYTES),
             }),
         })
         .collect()
@@ -241,8 +241,8 @@ fn frames(info: &FrameInfo) -> Vec<Frame> {
 fn demangle(symbol: &str) -> String {
     // A module may call its functions what it likes, at any length.
     match rustc_demangle::try_demangle(symbol) {
-        Ok(name) if symbol.len() <= MESSAGE_BYTES => brief(&format!("{name:#}")),
-        _ => brief(symbol),
+        Ok(name) if symbol.len() <= MESSAGE_BYTES => clip(&format!("{name:#}"), FRAME_BYTES),
+        _ => clip(symbol, FRAME_BYTES),
     }
 }
 
@@ -292,7 +292,11 @@ fn fold(frames: Vec<Frame>) -> Vec<Frame> {
 
 /// Text by a guest, made fit for a log and for keeping: bounded, without control characters.
 pub(super) fn brief(text: &str) -> String {
-    let end = text.floor_char_boundary(MESSAGE_BYTES);
+    clip(text, MESSAGE_BYTES)
+}
+
+fn clip(text: &str, most: usize) -> String {
+    let end = text.floor_char_boundary(most);
     let mut brief = neutralise(&text.as_bytes()[..end], false);
     if end < text.len() {
         brief.push_str(" …");
@@ -320,7 +324,8 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
-fn span(time: Duration) -> String {
+/// A duration in words.
+pub(super) fn span(time: Duration) -> String {
     if time.subsec_millis() == 0 {
         format!("{} s", time.as_secs())
     } else {

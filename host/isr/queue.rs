@@ -1,11 +1,19 @@
 //! `Queue`: how many generations run at once, and who comes next.
+//!
+//! The most urgent first; of these, whose route has the fewest generations running; of these, who
+//! came first. A route whose pages are slow and wanted by many, by mischance or malice, must not
+//! keep the others from theirs: so a route that waits long enough gets a place, and when the queue is full,
+//! the route that fills it gives way.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::telemetry::metrics::Metrics;
 
@@ -19,6 +27,10 @@ pub(super) enum Priority {
     /// A reader without a page.
     Reader,
 }
+
+/// Who has waited for this long, and whose route has nothing running, waits like a reader: however
+/// many readers others have, a route's stale pages are renewed some time.
+const AGE: Duration = Duration::from_secs(5);
 
 /// A place in the queue whose priority may rise while it waits.
 #[derive(Debug)]
@@ -45,6 +57,7 @@ struct Waiter {
     ticket: Arc<Ticket>,
     route: Arc<str>,
     route_places: usize,
+    since: Instant,
     grant: oneshot::Sender<Slot>,
 }
 
@@ -86,7 +99,8 @@ impl Queue {
         })
     }
 
-    /// Waits for a slot. When the queue is full, the least urgent gives way.
+    /// Waits for a slot. When the queue is full, the route that waits most gives way to others, and
+    /// among equals the least urgent.
     pub(super) async fn enter(
         self: &Arc<Self>,
         ticket: &Arc<Ticket>,
@@ -98,6 +112,7 @@ impl Queue {
             ticket: ticket.clone(),
             route: route.clone(),
             route_places,
+            since: Instant::now(),
             grant,
         };
         self.admit(waiter)?;
@@ -111,15 +126,8 @@ impl Queue {
             state.waiting.retain(|waiter| !waiter.grant.is_closed());
         }
         if state.waiting.len() >= self.length.max(1) {
-            let urgency = |(_, waiter): &(usize, &Waiter)| waiter.ticket.urgency();
-            // The last of the least urgent: those who came first are served first.
-            let least = state.waiting.iter().enumerate().rev().min_by_key(urgency);
-            match least.map(|(position, least)| (position, least.ticket.urgency())) {
-                Some((position, urgency)) if urgency < waiter.ticket.urgency() => {
-                    state.waiting.remove(position);
-                }
-                _ => return Err(Full),
-            }
+            let position = state.who_yields_to(&waiter).ok_or(Full)?;
+            state.waiting.remove(position);
         }
         state.waiting.push_back(waiter);
         Ok(())
@@ -130,7 +138,7 @@ impl Queue {
         loop {
             let next = {
                 let mut state = self.state.lock();
-                let next = state.next(self.places);
+                let next = state.next(self.places, Instant::now());
                 self.metrics.generations_running.set(signed(state.running));
                 self.metrics
                     .generations_waiting
@@ -148,25 +156,64 @@ impl Queue {
 }
 
 impl State {
-    fn next(&mut self, places: usize) -> Option<Waiter> {
+    fn next(&mut self, places: usize, now: Instant) -> Option<Waiter> {
         if self.running >= places {
             return None;
         }
         // Were they given the place, each would pass it on from within the other's: a thousand
         // who left at once would take the stack of a thread.
         self.waiting.retain(|waiter| !waiter.grant.is_closed());
-        let mut best: Option<(usize, u8)> = None;
-        for (position, waiter) in self.waiting.iter().enumerate() {
+        let rank = |waiter: &Waiter| {
             let busy = self.routes.get(&waiter.route).copied().unwrap_or(0);
-            let urgency = waiter.ticket.urgency();
-            if busy < waiter.route_places && best.is_none_or(|(_, most)| urgency > most) {
-                best = Some((position, urgency));
+            (busy < waiter.route_places).then(|| (waiter.urgency(now, busy), Reverse(busy)))
+        };
+        let mut best = None;
+        for (position, waiter) in self.waiting.iter().enumerate() {
+            let rank = rank(waiter);
+            if rank.is_some() && best.is_none_or(|(_, most)| rank > most) {
+                best = Some((position, rank));
             }
         }
         let waiter = self.waiting.remove(best?.0)?;
         self.running += 1;
         *self.routes.entry(waiter.route.clone()).or_default() += 1;
         Some(waiter)
+    }
+
+    /// Who of those that wait gives its place up, if anybody: the last of the least urgent of the
+    /// route that has most waiting, when the newcomer's has fewer; else that of all, when the
+    /// newcomer is more urgent.
+    fn who_yields_to(&self, newcomer: &Waiter) -> Option<usize> {
+        let mut crowds: HashMap<&str, usize> = HashMap::new();
+        for waiter in &self.waiting {
+            *crowds.entry(&waiter.route).or_default() += 1;
+        }
+        let own = crowds.get(&*newcomer.route).copied().unwrap_or(0);
+        let crowded = crowds.into_iter().max_by_key(|(_, count)| *count);
+        let crowded = crowded.filter(|(_, count)| *count > own + 1);
+        let least = |route: Option<&str>| {
+            let waiting = self.waiting.iter().enumerate().rev();
+            waiting
+                .filter(|(_, waiter)| route.is_none_or(|route| *waiter.route == *route))
+                .min_by_key(|(_, waiter)| waiter.ticket.urgency())
+        };
+        match crowded {
+            Some((route, _)) => least(Some(route)),
+            // The last of the least urgent: those who came first are served first.
+            None => least(None)
+                .filter(|(_, waiter)| waiter.ticket.urgency() < newcomer.ticket.urgency()),
+        }
+        .map(|(position, _)| position)
+    }
+}
+
+impl Waiter {
+    fn urgency(&self, now: Instant, busy: usize) -> u8 {
+        if busy == 0 && now.saturating_duration_since(self.since) >= AGE {
+            Priority::Reader as u8
+        } else {
+            self.ticket.urgency()
+        }
     }
 }
 
@@ -274,6 +321,88 @@ mod tests {
         waiting.await.unwrap().unwrap();
         assert_eq!(queue.state.lock().running, 0);
         assert!(queue.state.lock().routes.is_empty());
+    }
+
+    /// Who asks for a place on `route`, from a task of its own; its name is `served` when it has one.
+    async fn ask(
+        queue: &Arc<Queue>,
+        served: &Arc<Mutex<Vec<String>>>,
+        route: &'static str,
+        priority: Priority,
+    ) -> tokio::task::JoinHandle<bool> {
+        let (queue, served) = (queue.clone(), served.clone());
+        let asked = tokio::spawn(async move {
+            let slot = queue.enter(&ticket(priority), &Arc::from(route), 9).await;
+            if slot.is_ok() {
+                served.lock().push(format!("{route} {priority:?}"));
+            }
+            slot.is_ok()
+        });
+        tokio::task::yield_now().await;
+        asked
+    }
+
+    #[tokio::test]
+    async fn a_crowded_route_shares_with_others() {
+        let (queue, served) = (queue(2, 10), Arc::default());
+        let crowded: Arc<str> = Arc::from("/crowded");
+        let reader = ticket(Priority::Reader);
+        let held = queue.enter(&reader, &crowded, 9).await.unwrap();
+        let first = queue.enter(&reader, &crowded, 9).await.unwrap();
+        let mut asked = Vec::new();
+        for route in ["/crowded", "/crowded", "/other"] {
+            asked.push(ask(&queue, &served, route, Priority::Reader).await);
+        }
+        drop(first);
+        for asked in asked {
+            assert!(asked.await.unwrap());
+        }
+        assert_eq!(served.lock()[0], "/other Reader");
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_route_that_fills_the_queue_gives_way() {
+        let (queue, served) = (queue(1, 4), Arc::default());
+        let reader = ticket(Priority::Reader);
+        let held = queue.enter(&reader, &Arc::from("/"), 9).await.unwrap();
+        let mut crowd = Vec::new();
+        for _ in 0..4 {
+            crowd.push(ask(&queue, &served, "/crowded", Priority::Reader).await);
+        }
+        let others = [
+            ask(&queue, &served, "/other", Priority::Background).await,
+            ask(&queue, &served, "/other", Priority::Reader).await,
+        ];
+        // It has as many as the others by now: the others' least urgent gives way to a reader.
+        let last = ask(&queue, &served, "/crowded", Priority::Reader).await;
+        drop(held);
+        let mut kept = Vec::new();
+        for asked in crowd.into_iter().chain(others).chain([last]) {
+            kept.push(asked.await.unwrap());
+        }
+        assert_eq!(kept, [true, true, false, false, false, true, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_long_waits_like_a_reader() {
+        let (queue, served) = (queue(1, 10), Arc::default());
+        let reader = ticket(Priority::Reader);
+        let held = queue.enter(&reader, &Arc::from("/"), 9).await.unwrap();
+        let stale = ask(&queue, &served, "/a", Priority::Background).await;
+        tokio::time::advance(AGE).await;
+        let crowd = [
+            ask(&queue, &served, "/a", Priority::Background).await,
+            ask(&queue, &served, "/a", Priority::Reader).await,
+        ];
+        drop(held);
+        for asked in crowd.into_iter().chain([stale]) {
+            assert!(asked.await.unwrap());
+        }
+        assert_eq!(
+            *served.lock(),
+            ["/a Background", "/a Reader", "/a Background"]
+        );
     }
 
     #[tokio::test]

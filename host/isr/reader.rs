@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::generation::Before;
 use super::queue::{Full, Priority, Slot, Ticket};
 use super::{Ask, Inner, Patience, Refused, Renewal, Served, make};
-use crate::page::{Cause, Entry, Freshness, Why};
+use crate::page::{Cause, Document, Entry, Failure, FailureKind, Freshness, Why};
 
 impl Inner {
     pub(super) async fn serve(
@@ -48,16 +48,27 @@ impl Inner {
         let least = self.parts.store.path_mark(&ask.key);
         self.launch(ask.clone(), least, Priority::OnDemand, Cause::FirstRequest);
         let slot = self.place_for_shell(&ask).await?;
-        let context = make::context(&ask, Cause::FirstRequest);
-        let drawn = ask.page.renderer.shell(&context).await;
-        drop(slot);
-        match drawn {
+        match self.draw(ask.clone(), slot).await {
             Ok(shell) => Ok(Served::Shell(Arc::new(shell))),
             Err(failure) => {
                 self.report(&ask, Cause::FirstRequest, &Arc::new(failure));
                 self.first(ask).await
             }
         }
+    }
+
+    /// Draws a shell where pages are made: on the threads that serve, a slow one would slow hits
+    /// down. A bug of wisr costs this shell.
+    async fn draw(&self, ask: Ask, slot: Slot) -> Result<Document, Failure> {
+        let drawing = self.parts.runtime.spawn(async move {
+            let _slot = slot;
+            let context = make::context(&ask, Cause::FirstRequest);
+            ask.page.renderer.shell(&context).await
+        });
+        drawing.await.unwrap_or_else(|lost| {
+            let message = format!("wisr lost it (please report it): {lost}");
+            Err(Failure::new(FailureKind::Host, "shell", message))
+        })
     }
 
     /// A place to draw a shell, for which a reader waits no longer than for that of a page.

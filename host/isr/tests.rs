@@ -28,6 +28,8 @@ struct Fake {
     calls: AtomicUsize,
     causes: Mutex<Vec<Cause>>,
     takes: Duration,
+    /// Whether it can draw a shell, or panics.
+    draws: bool,
 }
 
 impl Fake {
@@ -42,6 +44,7 @@ impl Fake {
             calls: AtomicUsize::new(0),
             causes: Mutex::default(),
             takes,
+            draws: true,
         })
     }
 
@@ -97,7 +100,11 @@ impl Render for Fake {
 
     fn shell<'a>(&'a self, _: &'a Context) -> Pending<'a, Result<Document, Failure>> {
         let shell = Document::check(200, [].into_iter(), Bytes::from_static(b"shell"));
-        Box::pin(async { shell.map_err(|_| Failure::new(FailureKind::Error, "shell", "")) })
+        let draws = self.draws;
+        Box::pin(async move {
+            assert!(draws, "told not to");
+            shell.map_err(|_| Failure::new(FailureKind::Error, "shell", ""))
+        })
     }
 
     fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
@@ -455,6 +462,18 @@ async fn a_shell_is_shown_while_the_page_is_made_and_not_for_ever() {
     assert_eq!(shell().await, "shell");
     seconds(0.2).await;
     assert_eq!(shell().await, "hit a 2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_shell_is_drawn_costs_the_shell_alone() {
+    let mut fake = Fake::new([Step::Page(TWO, "a")]);
+    Arc::get_mut(&mut fake).unwrap().draws = false;
+    let (isr, ask) = (isr(), ask(&fake));
+    let page = told(isr.serve(ask, Patience::Shell).await);
+    assert_eq!(page, "joined a 1");
+    let incidents = isr.0.parts.incidents.latest(9);
+    assert_eq!(incidents.len(), 1, "{incidents:?}");
+    assert!(incidents[0].kind == "host" && incidents[0].message.contains("report it"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,17 @@ pub struct Cost {
     pub fetches: Vec<Fetch>,
 }
 
+impl Cost {
+    /// Bytes that it takes in memory beyond its own size: a page decides how long its URLs are.
+    pub fn weight(&self) -> usize {
+        let row = |fetch: &Fetch| {
+            let reason = fetch.result.as_ref().err().map_or(0, String::len);
+            size_of::<Fetch>() + fetch.method.len() + fetch.url.len() + reason
+        };
+        self.fetches.iter().map(row).sum()
+    }
+}
+
 /// One outgoing request of a guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fetch {
@@ -64,5 +75,30 @@ mod micros {
         deserializer: D,
     ) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_micros)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_page_called_weighs() {
+        let fetch = |url: &str, result| Fetch {
+            method: "GET".to_owned(),
+            url: url.to_owned(),
+            result,
+            duration: Duration::ZERO,
+            bytes: 0,
+        };
+        let cost = Cost {
+            fetches: vec![
+                fetch(&"x".repeat(2_000), Ok(200)),
+                fetch("x", Err("y".repeat(3_000))),
+            ],
+            ..Cost::default()
+        };
+        assert_eq!(Cost::default().weight(), 0);
+        assert!((5_000..6_000).contains(&cost.weight()), "{}", cost.weight());
     }
 }

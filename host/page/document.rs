@@ -45,9 +45,15 @@ pub enum Rejected {
     /// More headers than the limit.
     #[error("{0} headers: at most {MAX_HEADERS} are allowed")]
     TooMany(usize),
+    /// Longer headers than the limit.
+    #[error("headers of more than {MAX_HEADER_BYTES} bytes, names and values together")]
+    TooLarge,
     /// A redirect that cannot be sent.
     #[error("redirect to {0:?}: a location is an http(s) URL, or a path that begins with one `/`")]
     Location(String),
+    /// A longer location than the limit.
+    #[error("redirect to a location of {0} bytes: at most {MAX_LOCATION_BYTES} are allowed")]
+    LongLocation(usize),
     /// A redirect status that does not redirect.
     #[error("redirect with status {0}: use 301, 302, 303, 307 or 308")]
     RedirectStatus(u16),
@@ -55,6 +61,13 @@ pub enum Rejected {
 
 /// Headers a page may set; more would not fit what proxies accept (commonly 100 in all).
 const MAX_HEADERS: usize = 64;
+
+/// Bytes of a page's header names and values: with what wisr adds, half of the 16 KiB that proxies
+/// commonly take of a response.
+const MAX_HEADER_BYTES: usize = 8 << 10;
+
+/// Bytes of a redirect's location: browsers and servers commonly take no longer request line.
+const MAX_LOCATION_BYTES: usize = 8 << 10;
 
 /// Framing and hop-by-hop fields (RFC 9110 section 7.6.1), and those that wisr computes.
 /// or that a proxy in front obeys: by them a page would read files that the proxy keeps to itself.
@@ -99,7 +112,12 @@ impl Document {
             return Err(Rejected::TooMany(headers.len()));
         }
         let mut checked = HeaderMap::with_capacity(headers.len() + 1);
+        let mut bytes = 0;
         for (name, value) in headers {
+            bytes += name.len() + value.len();
+            if bytes > MAX_HEADER_BYTES {
+                return Err(Rejected::TooLarge);
+            }
             let (name, value) = check_header(name, value)?;
             // The cache decides how long a page lives; `public, max-age=60` from a page is moot.
             if name != header::CACHE_CONTROL {
@@ -164,6 +182,9 @@ pub fn check_redirect(location: &str, status: u16) -> Result<(HeaderValue, Statu
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
         return Err(Rejected::RedirectStatus(status));
     }
+    if location.len() > MAX_LOCATION_BYTES {
+        return Err(Rejected::LongLocation(location.len()));
+    }
     let refused = || Rejected::Location(location.chars().take(200).collect());
     // RFC 9110 section 10.2.2: a URI reference, which is ASCII; the rest is escaped as browsers do.
     let escaped: String =
@@ -227,6 +248,18 @@ mod tests {
         ] {
             assert!(check(200, &[(name, value)]).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn headers_and_locations_are_bounded() {
+        let value = "x".repeat(MAX_HEADER_BYTES - 3);
+        assert!(check(200, &[("x-a", &value)]).is_ok());
+        let error = check(200, &[("x-b", ""), ("x-a", &value)]).unwrap_err();
+        assert!(error.contains("more than 8192 bytes"), "{error}");
+        let location = format!("/{}", "x".repeat(MAX_LOCATION_BYTES - 1));
+        assert!(check_redirect(&location, 307).is_ok());
+        let error = check_redirect(&format!("{location}x"), 307).unwrap_err();
+        assert!(error.to_string().contains("8193 bytes"), "{error}");
     }
 
     #[test]

@@ -95,6 +95,6 @@ impl Entry {
             .iter()
             .map(|tag| tag.as_str().len() + 32)
             .sum();
-        OVERHEAD + self.key.as_str().len() + tags + content
+        OVERHEAD + self.key.as_str().len() + tags + content + self.cost.weight()
     }
 }

@@ -1,13 +1,15 @@
 //! `Listing`: what a module's `static-paths` said, asked once for each module.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::SetOnce;
 use tokio::task::AbortHandle;
 
-use crate::page::{Failure, Fallback, Param, PathList, Render};
+use crate::page::{Failure, FailureKind, Fallback, Param, PathList, Render};
 use crate::route::{ParamsError, Path, Pattern};
 use crate::telemetry::{Clock, Incidents, Subject};
 
@@ -146,7 +148,12 @@ impl Asking {
         let mut pause = FIRST_PAUSE;
         let mut told = BTreeSet::new();
         loop {
-            let answer = self.renderer.static_paths().await;
+            // A bug of wisr is told of like one of the module's.
+            let asked = AssertUnwindSafe(async { self.renderer.static_paths().await });
+            let answer = asked.catch_unwind().await.unwrap_or_else(|_| {
+                let message = "wisr panicked: please report it, with what stderr says";
+                Err(Failure::new(FailureKind::Host, "static-paths", message))
+            });
             match answer
                 .map_err(|failure| Trouble::Failed(Arc::new(failure)))
                 .and_then(|list| self.read(list))
@@ -203,7 +210,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::page::{Context, Digest, Document, FailureKind, Generation, Pending, Timestamp};
+    use crate::page::{Context, Digest, Document, Generation, Pending, Timestamp};
 
     /// Answers `static-paths` from a script, last answer first.
     struct Scripted(Mutex<Vec<Result<PathList, &'static str>>>);
@@ -279,6 +286,18 @@ mod tests {
         );
         assert_eq!(listing.paths().len(), 2);
         assert_eq!(incidents.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_told_of_like_a_failure() {
+        let (listing, incidents) = ask(Vec::new());
+        listing.tried().await;
+        let told = incidents.latest(9);
+        assert!(
+            told.len() == 1 && told[0].message.contains("wisr panicked"),
+            "{told:?}"
+        );
+        assert!(!listing.is_known());
     }
 
     #[tokio::test(start_paused = true)]

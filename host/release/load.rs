@@ -114,7 +114,7 @@ impl Loader {
             Ok(route) => Loaded::New(route),
             Err(lost) => Loaded::Refused {
                 retry: match lost {
-                    Lost::Load(LoadError::Compile(_) | LoadError::StartUp(_)) => Retry::Later,
+                    Lost::Load(ref error) if error.may_pass_later() => Retry::Later,
                     _ => Retry::Never,
                 },
                 message: lost.to_string(),

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use wit_component::StringEncoding;
 
 use super::*;
-use crate::guest::{Engine, EngineConfig, Limits, outbound};
+use crate::guest::{CompileLimits, Compiler, Engine, EngineConfig, Limits, outbound};
 use crate::page::{
     Cause, Context, Cost, FailureKind, Generation, Lifetime, Outcome, Policy, Revalidate, Timestamp,
 };
@@ -72,6 +72,8 @@ fn engine() -> Engine {
         cache: None,
         instances: 8,
         max_memory: 128 << 20,
+        compiler: Compiler::InProcess,
+        compile: CompileLimits::default(),
         fast_compile: true,
         compile_threads: 2,
     };

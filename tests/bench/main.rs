@@ -1,7 +1,7 @@
 //! `versus`: wisr beside nginx, Varnish, a bare hyper loop and a bare wasmtime loop, in one run.
 //!
-//! `cargo bench --bench versus [-- hits|generations|interference|small]`. Rounds are interleaved and
-//! ratios are of the same round, so that a noisy machine disturbs both sides alike. What an opponent
+//! `cargo bench --bench versus [-- hits|generations|interference|hostile|small]`. Rounds are
+//! interleaved and ratios are of the same round, so that a noisy machine disturbs both sides alike. What an opponent
 //! lacks is told, not failed on; the exit code is 1 only when wisr itself could not be measured.
 
 mod bare_http;
@@ -9,6 +9,7 @@ mod bare_wasm;
 mod cpu;
 mod generations;
 mod hits;
+mod hostile;
 mod interference;
 mod load;
 mod own;
@@ -32,7 +33,7 @@ use site::Site;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts of a run, in order.
-const PARTS: [&str; 4] = ["hits", "generations", "interference", "small"];
+const PARTS: [&str; 5] = ["hits", "generations", "interference", "hostile", "small"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -78,7 +79,7 @@ fn measure(parts: Vec<&str>) -> Result<()> {
         );
     }
     let cores = Cores::divide()?;
-    let module = site::module()?;
+    let module = site::built("tenk")?;
     let site = Site::lay_out(&module)?;
     let mut report = Report::default();
     let mut failures = Vec::new();
@@ -89,6 +90,7 @@ fn measure(parts: Vec<&str>) -> Result<()> {
         let ended = match *part {
             "hits" => hits::run(&site, &cores, &mut report),
             "generations" => generations::run(&module, &site, &cores, &mut report),
+            "hostile" => hostile::run(&module, &cores, &mut report),
             "interference" => interference::run(&module, &site, &cores, &mut report),
             _ => small::run(&site, &cores, &mut report),
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::runtime::Handle;
-use wisr::guest::{self, EngineConfig, Grants, Guest, Limits, outbound};
+use wisr::guest::{self, CompileLimits, Compiler, EngineConfig, Grants, Guest, Limits, outbound};
 use wisr::isr::{self, Ask, Isr};
 use wisr::page::{Cause, Context, Cost, Outcome, Page, Policy, Revalidate};
 use wisr::store::{self, Tiers};
@@ -29,6 +29,8 @@ impl Own {
             cache: None,
             instances: INSTANCES,
             max_memory: MEMORY as u64,
+            compiler: Compiler::InProcess,
+            compile: CompileLimits::default(),
             fast_compile: false,
             compile_threads: 2,
         })?;

@@ -18,7 +18,8 @@ pub(crate) const PAGE: &str = "/page";
 
 const TOKEN: &str = "versus-token";
 
-/// Eight generations at once, and a route whose generations keep a core busy for 0.9 s each.
+/// Eight generations at once, a route whose generations keep a core busy for 0.9 s each, and one for
+/// pages that differ by a number.
 const CONFIG: &str = r#"
 [server]
 drain = "1s"
@@ -28,6 +29,8 @@ concurrency = 8
 cpu = "30s"
 wall = "60s"
 settings = { spin = "900" }
+[routes."/hostile/[how]"]
+query = ["n"]
 "#;
 
 /// The folder of a site: pages at `/page`, `/p/[id]` and `/busy/[busy]`.
@@ -121,8 +124,8 @@ pub(crate) fn regenerate(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The module, built on first use.
-pub(crate) fn module() -> Result<Vec<u8>> {
+/// A fixture's module, built on first use.
+pub(crate) fn built(name: &str) -> Result<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder: PathBuf = root.join("target/fixtures");
     let mut cargo = Command::new("cargo");
@@ -134,7 +137,7 @@ pub(crate) fn module() -> Result<Vec<u8>> {
             "--target",
             "wasm32-wasip2",
             "-p",
-            "tenk",
+            name,
         ])
         .arg("--manifest-path")
         .arg(root.join("tests/fixtures/Cargo.toml"))
@@ -152,7 +155,8 @@ pub(crate) fn module() -> Result<Vec<u8>> {
     if !cargo.status().context("running cargo")?.success() {
         bail!("the page does not build; is the target there? `rustup target add wasm32-wasip2`");
     }
-    Ok(fs::read(folder.join("wasm32-wasip2/release/tenk.wasm"))?)
+    let file = format!("wasm32-wasip2/release/{name}.wasm");
+    Ok(fs::read(folder.join(file))?)
 }
 
 /// `module` with another version: other bytes, the same page.

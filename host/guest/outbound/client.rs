@@ -10,7 +10,7 @@ use tokio_rustls::rustls;
 use super::connect::Connector;
 use super::policy::Policy;
 use super::pool::Pool;
-use super::resolve::Resolver;
+use super::resolve::{Lookups, Resolver};
 use super::session::{Session, SessionLimits};
 use super::tls;
 
@@ -62,7 +62,7 @@ impl Client {
         let connector = Connector {
             tls: tls::connector(config.extra_roots.as_deref())?,
             own: config.own_addresses,
-            resolver: config.resolver,
+            lookups: Lookups::new(config.resolver),
         };
         let pool = Arc::default();
         Ok(Self {

@@ -17,7 +17,7 @@ use wasmtime_wasi::runtime::{self, AbortOnDropJoinHandle};
 use super::body::Sent;
 use super::policy::Policy;
 use super::refusal::Refusal;
-use super::resolve::{Resolver, judge};
+use super::resolve::{Lookups, judge};
 use super::target::{Host, Scheme, Target};
 
 /// Fields in a response head; real ones have some thirty.
@@ -30,7 +30,7 @@ pub(super) const MAX_BUFFER: usize = 64 << 10;
 pub(super) struct Connector {
     pub(super) tls: TlsConnector,
     pub(super) own: Vec<SocketAddr>,
-    pub(super) resolver: Resolver,
+    pub(super) lookups: Lookups,
 }
 
 /// An open connection and the task that drives it, which ends with it.
@@ -52,7 +52,7 @@ impl Connector {
         limit: Duration,
     ) -> Result<Connection, Refusal> {
         let until = Instant::now() + limit;
-        let answers = timeout_at(until, self.resolver.lookup(&target.host))
+        let answers = timeout_at(until, self.lookups.lookup(&target.host, route))
             .await
             .map_err(|_| Refusal::DnsTimeout {
                 host: target.host.clone(),

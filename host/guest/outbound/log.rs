@@ -15,10 +15,40 @@ use super::refusal::Refusal;
 /// readable.
 const MAX_URL: usize = 2048;
 
+/// Bytes of all URLs and reasons of a generation that are kept; what comes later is cut to
+/// [`SHORT_URL`]. An incident, and every page, keeps them.
+const MAX_URLS: usize = 32 << 10;
+
+/// Bytes of a URL, or of a reason, once there are many.
+const SHORT_URL: usize = 128;
+
 /// The requests of one session, in order.
 pub(super) struct FetchLog {
     route: Arc<str>,
-    rows: Mutex<Vec<Fetch>>,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Default)]
+struct Rows {
+    list: Vec<Fetch>,
+    /// Bytes of URLs and reasons that were kept.
+    text: usize,
+}
+
+impl Rows {
+    fn keep(&mut self, mut text: String) -> String {
+        let most = if self.text < MAX_URLS {
+            MAX_URL
+        } else {
+            SHORT_URL
+        };
+        if text.len() > most {
+            text.truncate(text.floor_char_boundary(most));
+            text.push('…');
+        }
+        self.text += text.len();
+        text
+    }
 }
 
 /// One request being made. Dropping it writes its line to the log.
@@ -39,18 +69,20 @@ impl FetchLog {
     }
 
     pub(super) fn rows(&self) -> Vec<Fetch> {
-        self.rows.lock().clone()
+        self.rows.lock().list.clone()
     }
 
     /// Opens the record of `request`; the second value says whether it is among the first `limit`.
     pub(super) fn open<B>(self: &Arc<Self>, request: &Request<B>, limit: u32) -> (Record, bool) {
         let mut rows = self.rows.lock();
-        let row = rows.len();
+        let row = rows.list.len();
         let limit = limit as usize;
         if row <= limit {
-            rows.push(Fetch {
-                method: request.method().to_string(),
-                url: shown(request.uri()),
+            let url = rows.keep(shown(request.uri()));
+            let method = rows.keep(request.method().to_string());
+            rows.list.push(Fetch {
+                method,
+                url,
                 result: Err("the generation ended before the answer came".to_owned()),
                 duration: Duration::ZERO,
                 bytes: 0,
@@ -69,7 +101,7 @@ impl FetchLog {
 impl Record {
     fn update(&self, change: impl FnOnce(&mut Fetch)) {
         let mut rows = self.log.rows.lock();
-        if let Some(row) = self.row.and_then(|row| rows.get_mut(row)) {
+        if let Some(row) = self.row.and_then(|row| rows.list.get_mut(row)) {
             change(row);
         }
     }
@@ -92,14 +124,15 @@ impl Record {
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.refused = Some(refusal.as_str());
         let duration = self.started.elapsed();
+        let words = self.log.rows.lock().keep(refusal.to_string());
         self.update(|row| {
-            row.result = Err(clipped(match row.result {
-                Ok(status) => format!("status {status}, then: {refusal}"),
+            row.result = Err(match row.result {
+                Ok(status) => format!("status {status}, then: {words}"),
                 Err(_) => {
                     row.duration = duration;
-                    refusal.to_string()
+                    words
                 }
-            }));
+            });
         });
     }
 }
@@ -129,19 +162,11 @@ impl Drop for Record {
     }
 }
 
-/// The URL for people: passwords left out, of bounded length.
+/// The URL for people: passwords left out.
 fn shown(uri: &http::Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or_default();
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = authority.rsplit('@').next().unwrap_or(authority);
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    clipped(format!("{scheme}://{host}{path}"))
-}
-
-fn clipped(mut text: String) -> String {
-    if text.len() > MAX_URL {
-        text.truncate(text.floor_char_boundary(MAX_URL));
-        text.push('…');
-    }
-    text
+    format!("{scheme}://{host}{path}")
 }

@@ -1,9 +1,13 @@
 //! `Resolver`: from a target to the addresses that may be dialled. The one place where names
 //! become addresses, so that what was judged and what is dialled cannot differ.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::address;
 use super::policy::Policy;
@@ -13,6 +17,13 @@ use super::target::{Host, Target};
 /// Addresses of one name that are tried; a name with more is served by the first of them.
 const MAX_ADDRESSES: usize = 8;
 
+/// Look-ups of one route at once. The system's resolver cannot be interrupted: one whose answer
+/// nobody waits for any more holds a thread until it gives up, commonly for 10 to 30 s.
+const MAX_LOOKUPS_PER_ROUTE: usize = 16;
+
+/// Look-ups at once, of all routes: a thread each.
+const MAX_LOOKUPS: usize = 256;
+
 /// Who answers for names.
 #[derive(Debug, Clone, Default)]
 pub enum Resolver {
@@ -21,23 +32,85 @@ pub enum Resolver {
     System,
     /// Answers in turn, for tests; nothing once they are used up.
     #[cfg(test)]
-    Scripted(Arc<parking_lot::Mutex<std::collections::VecDeque<Vec<IpAddr>>>>),
+    Scripted(Arc<Mutex<std::collections::VecDeque<Vec<IpAddr>>>>),
+    /// Does not answer while the lock is held, for tests; then with nothing.
+    #[cfg(test)]
+    Hung(Arc<Mutex<()>>),
+}
+
+/// The look-ups in flight.
+pub(super) struct Lookups {
+    resolver: Resolver,
+    all: Arc<Semaphore>,
+    routes: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+}
+
+/// The right to ask, which lasts until the system has answered, whoever still waits.
+struct Turn {
+    _of_route: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Lookups {
+    pub(super) fn new(resolver: Resolver) -> Self {
+        Self {
+            resolver,
+            all: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            routes: Mutex::default(),
+        }
+    }
+
+    /// The addresses of `host`, unjudged. Waits for its turn.
+    pub(super) async fn lookup(&self, host: &Host, route: &Arc<str>) -> io::Result<Vec<IpAddr>> {
+        let name = match host {
+            Host::Address(address) => return Ok(vec![*address]),
+            Host::Name(name) => name.clone(),
+        };
+        let turn = self.turn(route).await?;
+        let resolver = self.resolver.clone();
+        let (answer, answered) = oneshot::channel();
+        // A thread of its own: those that the runtime lends out are few, and pages are compressed on
+        // them, which must not wait for a name server.
+        std::thread::Builder::new()
+            .name("look-up".to_owned())
+            .spawn(move || {
+                let _turn = turn;
+                // Nobody may be waiting any more.
+                let _ = answer.send(resolver.ask(&name));
+            })?;
+        answered
+            .await
+            .unwrap_or_else(|lost| Err(io::Error::other(lost)))
+    }
+
+    async fn turn(&self, route: &Arc<str>) -> io::Result<Turn> {
+        let of_route = {
+            let mut routes = self.routes.lock();
+            let fresh = || Arc::new(Semaphore::new(MAX_LOOKUPS_PER_ROUTE));
+            Arc::clone(routes.entry(Arc::clone(route)).or_insert_with(fresh))
+        };
+        // Never closed.
+        Ok(Turn {
+            _of_route: of_route.acquire_owned().await.map_err(io::Error::other)?,
+            _of_all: Arc::clone(&self.all)
+                .acquire_owned()
+                .await
+                .map_err(io::Error::other)?,
+        })
+    }
 }
 
 impl Resolver {
-    /// The addresses of `host`, unjudged.
-    pub(super) async fn lookup(&self, host: &Host) -> io::Result<Vec<IpAddr>> {
-        let name = match host {
-            Host::Address(address) => return Ok(vec![*address]),
-            Host::Name(name) => name,
-        };
+    fn ask(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         match self {
-            Self::System => {
-                let answers = tokio::net::lookup_host((name.as_str(), 0)).await?;
-                Ok(answers.map(|answer| answer.ip()).collect())
-            }
+            Self::System => Ok((name, 0).to_socket_addrs()?.map(|a| a.ip()).collect()),
             #[cfg(test)]
             Self::Scripted(answers) => Ok(answers.lock().pop_front().unwrap_or_default()),
+            #[cfg(test)]
+            Self::Hung(lock) => {
+                drop(lock.lock());
+                Ok(Vec::new())
+            }
         }
     }
 }
@@ -89,6 +162,8 @@ pub(super) fn judge(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// What may be dialled, or the refusal's word for logs.
@@ -158,6 +233,32 @@ mod tests {
             refusal.to_string(),
             "`db.example` leads to fd00::5 (private) and to nothing public: \
              add \"http://[fd00::5]:81\" to outbound of /a to open that address"
+        );
+    }
+
+    #[tokio::test]
+    async fn look_ups_that_nobody_waits_for_are_bounded() {
+        let lock = Arc::new(Mutex::new(()));
+        let held = lock.lock();
+        let lookups = Lookups::new(Resolver::Hung(Arc::clone(&lock)));
+        let host = Host::Name("slow.example".to_owned());
+        let (slow, other): (Arc<str>, Arc<str>) = ("/slow".into(), "/other".into());
+        for _ in 0..10 * MAX_LOOKUPS_PER_ROUTE {
+            // Begun, or waiting for its turn, and left.
+            assert!(lookups.lookup(&host, &slow).now_or_never().is_none());
+        }
+        let begun = || MAX_LOOKUPS - lookups.all.available_permits();
+        assert_eq!(begun(), MAX_LOOKUPS_PER_ROUTE);
+        assert!(lookups.lookup(&host, &other).now_or_never().is_none());
+        assert_eq!(
+            begun(),
+            MAX_LOOKUPS_PER_ROUTE + 1,
+            "other routes have their turns"
+        );
+        drop(held);
+        assert_eq!(
+            lookups.lookup(&host, &slow).await.unwrap(),
+            [] as [IpAddr; 0]
         );
     }
 

@@ -250,9 +250,57 @@ async fn a_request_that_finds_no_place_is_not_kept_waiting_for_ever() {
     let guest = ApiGuest::new(module, exports, grants(&engine, limits()));
     let mut places = Vec::new();
     for _ in 0..config().instances {
-        places.push(engine.place().await);
+        places.push(engine.place(Purpose::Api).await);
     }
     tokio::time::pause();
     let answer = guest.answer(Arc::from("/api/x"), ::http::Request::default());
     assert!(matches!(answer.await, Err(Unanswered::Busy)));
+}
+
+#[tokio::test]
+async fn a_compiler_that_cannot_be_started_is_no_fault_of_the_module() {
+    let engine = Engine::new(EngineConfig {
+        compiler: Compiler::Child("/nowhere/wisr".into()),
+        ..config()
+    });
+    let bytes = wat::parse_str("(component)").unwrap();
+    let error = engine.unwrap().load(bytes).await.unwrap_err();
+    assert!(matches!(error, LoadError::NoCompiler(_)), "{error}");
+    assert!(error.may_pass_later() && error.to_string().contains("no process could be started"));
+}
+
+#[tokio::test]
+async fn an_api_route_that_hangs_leaves_places_for_others() {
+    let engine = engine();
+    let both = "(param \"request\" (own $request)) (param \"response-out\" (own $out))";
+    let guest = async |core: &str| {
+        let bytes = wat::parse_str(handler("0.2.0", both, core)).unwrap();
+        let module = engine.load(bytes).await.unwrap();
+        let Role::Api(exports) = module.role().clone() else {
+            panic!("not an API route")
+        };
+        let long = Limits {
+            cpu: Duration::from_secs(60),
+            ..limits()
+        };
+        Arc::new(ApiGuest::new(module, exports, grants(&engine, long)))
+    };
+    let ask = |guest: &Arc<ApiGuest>| {
+        let guest = Arc::clone(guest);
+        let request = ::http::Request::builder().header("host", "x");
+        let request = request.body(bytes::Bytes::new()).unwrap();
+        async move { guest.answer(Arc::from("/api/x"), request).await }
+    };
+    let (hangs, ends) = (
+        guest("(param i32 i32) (loop (br 0))").await,
+        guest("(param i32 i32)").await,
+    );
+    let mut hanging = tokio::task::JoinSet::new();
+    for _ in 0..2 * config().instances {
+        hanging.spawn(ask(&hangs));
+    }
+    tokio::task::yield_now().await;
+    let answer = ask(&ends).await;
+    assert!(matches!(answer, Err(Unanswered::Failed(_))), "{answer:?}");
+    assert_eq!(hanging.len(), 2 * config().instances as usize);
 }

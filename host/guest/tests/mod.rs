@@ -6,6 +6,9 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+
+use super::engine::Purpose;
 use super::*;
 use crate::page::{
     Cause, Context, Digest, Failure, FailureKind, Fallback, Generation, Lifetime, Outcome, Param,
@@ -38,6 +41,8 @@ fn config() -> EngineConfig {
         cache: None,
         instances: 8,
         max_memory: 128 << 20,
+        compiler: Compiler::InProcess,
+        compile: CompileLimits::default(),
         fast_compile: false,
         compile_threads: 2,
     }
@@ -226,6 +231,20 @@ async fn more_generations_than_instances_wait_and_all_succeed() {
             _ => assert_eq!(ended.unwrap_err().kind, FailureKind::Memory),
         }
     }
+}
+
+#[tokio::test]
+async fn pages_have_places_that_nothing_else_takes() {
+    let guest = guest(limits());
+    let engine = &hostile().0;
+    let mut taken = Vec::new();
+    for purpose in [Purpose::Api, Purpose::Trial] {
+        while let Some(place) = engine.place(purpose).now_or_never() {
+            taken.push(place);
+        }
+    }
+    assert!(guest.static_paths().now_or_never().is_none());
+    generate(limits(), "fine").await.unwrap();
 }
 
 #[tokio::test]

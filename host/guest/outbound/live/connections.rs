@@ -43,6 +43,18 @@ async fn a_redirect_goes_back_to_the_guest() {
     let (status, _) = read(&session, get(&origin.url("/redirect"))).await.unwrap();
     assert_eq!(status, 302);
     assert_eq!(session.fetches().len(), 1);
+    // Where it leads is for the guest to ask, and is judged like any other question.
+    for location in [
+        "http://169.254.169.254/",
+        "http://127.0.0.1:1/",
+        "http://[::1]/",
+    ] {
+        let error = read(&session, get(location)).await.unwrap_err();
+        assert!(
+            matches!(error, Error::HttpRequestDenied),
+            "{location}: {error}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -197,15 +209,25 @@ async fn a_connection_lost_between_uses_is_replaced_where_that_is_safe() {
 
 /// A server's TLS for `api.test`, and the PEM file that trusts it.
 fn certificate() -> (TlsAcceptor, tempfile::NamedTempFile) {
-    let made = rcgen::generate_simple_self_signed(vec!["api.test".to_owned()]).unwrap();
+    certificate_until(None)
+}
+
+/// The same, good until the end of a year.
+fn certificate_until(year: Option<i32>) -> (TlsAcceptor, tempfile::NamedTempFile) {
+    let mut params = rcgen::CertificateParams::new(vec!["api.test".to_owned()]).unwrap();
+    if let Some(year) = year {
+        params.not_after = rcgen::date_time_ymd(year, 12, 31);
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = params.self_signed(&key).unwrap();
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(made.cert.pem().as_bytes()).unwrap();
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    file.write_all(cert.pem().as_bytes()).unwrap();
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
     (TlsAcceptor::from(Arc::new(config)), file)
 }
@@ -240,6 +262,27 @@ async fn tls_holds_the_certificate_against_the_name() {
     let error = read(&knows_nobody, get(&url("api.test")))
         .await
         .unwrap_err();
+    assert!(matches!(error, Error::TlsCertificateError), "{error}");
+}
+
+/// TLS that is right in all but one thing is refused.
+#[tokio::test]
+async fn an_expired_certificate_is_refused() {
+    let (tls, roots) = certificate_until(Some(2001));
+    let origin = Origin::start_with(Some(tls)).await;
+    let port = origin.address.port();
+    let entries = [
+        format!("https://api.test:{port}"),
+        format!("https://{}", origin.address),
+    ];
+    let config = ClientConfig {
+        extra_roots: Some(roots.path().to_owned()),
+        resolver: scripted(&[&["127.0.0.1"]]),
+        ..ClientConfig::default()
+    };
+    let session = session(&Client::new(config).unwrap(), &entries);
+    let url = format!("https://api.test:{port}/x");
+    let error = read(&session, get(&url)).await.unwrap_err();
     assert!(matches!(error, Error::TlsCertificateError), "{error}");
 }
 

@@ -223,6 +223,19 @@ async fn a_length_without_a_body_is_not_sent() {
 }
 
 #[tokio::test]
+async fn many_long_urls_do_not_fill_an_incident() {
+    let session = session(&client(Resolver::System), &[]);
+    for _ in 0..LIMITS.requests {
+        let url = format!("http://{0}.example/{0}", "a".repeat(3_000));
+        assert!(send(&session, get(&url)).await.is_err());
+    }
+    let fetches = session.fetches();
+    let kept: usize = fetches.iter().map(|fetch| fetch.url.len()).sum();
+    assert_eq!(fetches.len(), 32);
+    assert!(kept < 40_000, "{kept}");
+}
+
+#[tokio::test]
 async fn a_long_host_does_not_fill_the_log() {
     let session = session(&client(Resolver::System), &[]);
     let url = format!("http://{}/", "a".repeat(60_000));

@@ -1,0 +1,58 @@
+//! `compile`: from a module's bytes to native code: all that reads a stranger's bytes at length.
+
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as ADAPTER_NAME,
+    WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as ADAPTER,
+};
+use wasmparser::{Parser, Payload, Validator};
+use wit_component::ComponentEncoder;
+
+use super::super::module::LoadError;
+use super::super::trap::story;
+
+/// The code of a component, or of the component that a core module is made into; blocks.
+pub(super) fn compile(runtime: &wasmtime::Engine, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let adapted;
+    let component = if Parser::is_component(bytes) {
+        bytes
+    } else {
+        if !names_its_interface(bytes)? {
+            return Err(LoadError::NoComponentType);
+        }
+        adapted = adapt(bytes)?;
+        &adapted
+    };
+    validate(component)?;
+    let compiled = runtime.precompile_component(component);
+    compiled.map_err(|error| LoadError::Compile(story(&error)))
+}
+
+/// Whether wit-bindgen left its section: without it, a module encodes to an empty component.
+fn names_its_interface(core: &[u8]) -> Result<bool, LoadError> {
+    for payload in Parser::new(0).parse_all(core) {
+        match payload.map_err(|error| LoadError::Malformed(story(&error)))? {
+            Payload::CustomSection(section) if section.name().starts_with("component-type") => {
+                return Ok(true);
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Makes a core module a component. The reactor adapter, since a page has no `main`.
+fn adapt(core: &[u8]) -> Result<Vec<u8>, LoadError> {
+    ComponentEncoder::default()
+        .validate(true)
+        .module(core)
+        .and_then(|encoder| encoder.adapter(ADAPTER_NAME, ADAPTER))
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| LoadError::Malformed(story(&error)))
+}
+
+fn validate(component: &[u8]) -> Result<(), LoadError> {
+    match Validator::new().validate_all(component) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(LoadError::Malformed(story(&error))),
+    }
+}
