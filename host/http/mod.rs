@@ -34,3 +34,6 @@ pub use locate::pairs;
 pub use overlay::{DevError, DevState, Overlay};
 pub use service::Site;
 pub use timed::Patience;
+
+#[cfg(test)]
+mod fuzz;
