@@ -12,6 +12,7 @@ use crate::page::{
     Render,
 };
 
+mod fuzz;
 mod loading;
 mod misdeeds;
 
