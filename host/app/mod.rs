@@ -1,5 +1,6 @@
 //! `App`: the one place where the rooms are wired together.
 
+mod reload;
 mod threads;
 mod warm;
 
@@ -7,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -20,6 +22,7 @@ use crate::store::Tiers;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 use crate::{admin, http};
+use reload::Reloading;
 use threads::GenerationThreads;
 use warm::Warmer;
 
@@ -31,6 +34,7 @@ pub struct App {
     warmer: Warmer,
     store: Arc<Tiers>,
     generations: GenerationThreads,
+    reloading: Reloading,
 }
 
 impl App {
@@ -56,6 +60,7 @@ impl App {
             own_addresses,
             ..config.outbound
         })?;
+        let poll = config.release.poll;
         let releases = Arc::new(Releases::new(
             config.release,
             engine,
@@ -83,13 +88,21 @@ impl App {
             metrics: metrics.clone(),
             ready,
         };
-        let site = Site::new(
+        let site = Arc::new(Site::new(
             config.http,
             releases.clone(),
             isr.clone(),
             generations.handle(),
             overlay,
-        );
+        ));
+        let reloading = Reloading {
+            reloader: config.reloader,
+            poll,
+            releases: releases.clone(),
+            site: site.clone(),
+            incidents: incidents.clone(),
+            clock,
+        };
         let admin = admin::Admin::new(
             config.admin,
             admin::Parts {
@@ -101,12 +114,13 @@ impl App {
             },
         );
         Ok(Self {
-            site: (site_port, Arc::new(site)),
+            site: (site_port, site),
             admin: (admin_port, Arc::new(admin)),
             releases,
             warmer,
             store,
             generations,
+            reloading,
         })
     }
 
@@ -130,11 +144,16 @@ impl App {
         self.warmer.ready.subscribe()
     }
 
-    /// Serves until `stop`, then finishes what is in flight.
+    /// Serves until `stop`, then finishes what is in flight. Changes of `wisr.toml` are taken up
+    /// from time to time, and at once when `hangup` is received.
     ///
     /// # Errors
     /// When a serving thread died.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        hangup: Option<Signal>,
+    ) -> anyhow::Result<()> {
         let (stopping, stopped) = watch::channel(false);
         let (site_port, site) = self.site;
         let (admin_port, admin) = self.admin;
@@ -146,10 +165,12 @@ impl App {
             async move { releases.watch(ended).await }
         });
         let warmer = tokio::spawn(self.warmer.keep_warm());
+        let reloading = tokio::spawn(self.reloading.watch(hangup));
         stop.await;
         tracing::info!("stopping: requests in flight are finished");
         stopping.send_replace(true);
         warmer.abort();
+        reloading.abort();
         let ends = (site.join().await, admin.join().await);
         // The watcher ends with the stop signal, unless a module is compiling, which nothing waits for.
         watcher.abort();

@@ -165,12 +165,21 @@ fn names_its_interface(core: &[u8]) -> Result<bool, LoadError> {
 
 /// Makes a core module a component. The reactor adapter, since a page has no `main`.
 fn adapt(core: &[u8]) -> Result<Vec<u8>, LoadError> {
-    ComponentEncoder::default()
-        .validate(true)
-        .module(core)
-        .and_then(|encoder| encoder.adapter(ADAPTER_NAME, ADAPTER))
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| LoadError::Malformed(story(&error)))
+    let encode = || {
+        ComponentEncoder::default()
+            .validate(true)
+            .module(core)
+            .and_then(|encoder| encoder.adapter(ADAPTER_NAME, ADAPTER))
+            .and_then(|mut encoder| encoder.encode())
+    };
+    match catch_unwind(encode) {
+        Ok(encoded) => encoded.map_err(|error| LoadError::Malformed(story(&error))),
+        // The encoder trusts that section to be a tool's work.
+        Err(panic) => Err(LoadError::Malformed(format!(
+            "its `component-type` section contradicts itself ({})",
+            words(&*panic)
+        ))),
+    }
 }
 
 fn validate(component: &[u8]) -> Result<(), LoadError> {

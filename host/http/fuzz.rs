@@ -166,10 +166,11 @@ fn headers(name: http::HeaderName, line: &[u8]) -> Option<HeaderMap> {
 /// The weights of a line, by the parser of structured fields: none if it is none of these. All
 /// that it takes is a valid `accept-encoding`; the reverse does not hold.
 fn weights(line: &str) -> Option<Vec<(String, i64)>> {
-    // Where the two grammars differ: a coding has one weight, and it begins with one digit.
+    // Where the two grammars differ: a coding has one weight, it begins with one digit, and nothing
+    // is quoted.
     let is_double = |member: &str| member.matches(';').count() > 1;
     let is_long = |value: &str| value.bytes().nth(1).is_some_and(|byte| byte.is_ascii_digit());
-    if line.split(',').any(is_double) || line.split('=').skip(1).any(is_long) {
+    if line.contains('"') || line.split(',').any(is_double) || line.split('=').skip(1).any(is_long) {
         return None;
     }
     let list: sfv::List = sfv::Parser::new(line).parse().ok()?;

@@ -27,7 +27,7 @@ mod timed;
 mod upload;
 
 pub use body::{Body, BodyError};
-pub use config::{Config, Secret};
+pub use config::{Config, Secret, Settings};
 pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use locate::pairs;

@@ -13,6 +13,7 @@
 //! | [`Releases`] | the passes over the folder, and the swap |
 //! | `trial` | a new module that only fails gives its route back to the one before |
 //! | `watch` | when to make a pass |
+//! | `reconfigure` | the same modules under other rules |
 //!
 //! A pass changes a route only by a module that passed every check, or by the absence of its file,
 //! seen twice; and back, if the module does nothing but fail. Whatever else it meets becomes a [`Refusal`] and an incident.
@@ -22,6 +23,7 @@ mod folder;
 mod listing;
 mod load;
 mod plan;
+mod reconfigure;
 mod releases;
 mod routed;
 mod routes;
@@ -32,7 +34,7 @@ mod watch;
 pub use api::{ApiError, ApiRouted};
 pub use listing::{Listing, Place};
 pub use releases::{Config, Releases, ScanReport};
-pub use routed::{Admission, RouteConfig, Routed};
+pub use routed::{Admission, RouteConfig, RouteRules, Routed};
 pub use routes::{Refusal, Release};
 
 #[cfg(test)]

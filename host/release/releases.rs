@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
+use parking_lot::RwLock;
 use serde::Serialize;
 use tokio::sync::{Mutex, watch};
 
@@ -19,7 +20,7 @@ use crate::telemetry::{Clock, Incidents, Subject};
 use super::folder::{FolderError, Snapshot};
 use super::load::{Loaded, Loader};
 use super::plan::{Known, Patience, Plan, needs_second_look, plan, seat};
-use super::routed::{Route, RouteConfig};
+use super::routed::{Route, RouteRules};
 use super::routes::{Refusal, Release};
 use super::state::State;
 
@@ -28,7 +29,7 @@ const LOADS: usize = 4;
 
 /// How long a swap waits for the new modules to list their paths, so that a path that one of them
 /// dropped is 404 from the swap on. A listing that takes longer arrives after the swap.
-const LISTING_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const LISTING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the modules are and how they are served.
 #[derive(Clone)]
@@ -39,8 +40,8 @@ pub struct Config {
     pub poll: Duration,
     /// How long a file stays untouched before it counts as written.
     pub settle: Duration,
-    /// What the site's configuration says of a route; asked once for each module.
-    pub routes: Arc<dyn Fn(&str) -> RouteConfig + Send + Sync>,
+    /// What the site's configuration says of a route, until [`Releases::reconfigure`].
+    pub routes: RouteRules,
 }
 
 /// What a pass did.
@@ -64,10 +65,10 @@ pub struct ScanReport {
 
 /// The current release, and what makes the next one.
 pub struct Releases {
-    loader: Loader,
+    pub(super) loader: Loader,
     current: ArcSwap<Release>,
     /// Held for a whole pass: passes are made one after another.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     changed: watch::Sender<u64>,
 }
 
@@ -83,6 +84,7 @@ impl Releases {
         let empty = Release::new(0, clock.now(), Table::new(), Table::new(), Vec::new());
         Self {
             loader: Loader {
+                rules: RwLock::new(Arc::clone(&config.routes)),
                 config,
                 engine,
                 client,

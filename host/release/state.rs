@@ -35,7 +35,7 @@ pub(super) struct Held {
     /// The newest version that passed every check.
     pub(super) route: Option<Route>,
     /// The version before, until the newest has rendered a page.
-    previous: Option<Arc<Routed>>,
+    previous: Option<Route>,
     /// Why the newest version did not.
     pub(super) refusal: Option<Refusal>,
 }
@@ -87,10 +87,16 @@ impl State {
             } else if trial.has_fallen()
                 && let Some(previous) = held.previous.take()
             {
-                held.route = Some(Route::Page(previous));
+                held.route = Some(previous);
                 held.refusal = Some(Refusal::fallen(file.clone()));
             }
         }
+    }
+
+    /// Every route that is or may come to be served.
+    pub(super) fn routes_mut(&mut self) -> impl Iterator<Item = &mut Route> {
+        let held = self.files.values_mut();
+        held.flat_map(|held| held.route.iter_mut().chain(&mut held.previous))
     }
 
     /// The pages' modules that ask for a place in their table.
@@ -135,7 +141,7 @@ impl Held {
         // One that was never asked for a page may be good: after a restart the cache answers.
         let may_be_good = self.previous.is_none() && !before.trial.has_fallen();
         if before.trial.has_passed() || may_be_good {
-            self.previous = Some(before);
+            self.previous = Some(Route::Page(before));
         }
     }
 }

@@ -20,7 +20,7 @@ use super::content::{self, Library};
 use super::{serve, terminal};
 use crate::app::App;
 use crate::config::{Config, Overrides, TOKEN_VARIABLE};
-use crate::http::{DevState, Overlay, Secret};
+use crate::http::{DevState, Overlay};
 use session::Session;
 use watch::Watch;
 
@@ -77,7 +77,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     // The server watches it from the start, before the first page is built.
     fs::create_dir_all(out.join("pages"))
         .with_context(|| format!("cannot make `{}`", out.display()))?;
-    let overrides = Overrides {
+    let mut overrides = Overrides {
         listen: args.listen,
         admin: args.admin,
         token: args.token.clone(),
@@ -85,11 +85,15 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         root: Some(src.clone()),
     };
     let mut config = Config::load(&out, &overrides)?;
-    let made = match config.http.token {
+    let made = match config.http.settings.token {
         Some(_) => None,
         None => Some(token()?),
     };
-    config.http.token = config.http.token.or(made.as_ref().map(Secret::new));
+    if made.is_some() {
+        // As if it had been given: it holds although `wisr.toml` may be read again.
+        overrides.token.clone_from(&made);
+        config = Config::load(&out, &overrides)?;
+    }
     let content = content_folder(&src, &args, &config);
     let api = match &content {
         Some(folder) => Some(content_api(folder, &config).await?),
@@ -122,7 +126,8 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         let greeting = greeting(&session, &app, content.as_deref().zip(api_address), made);
         let greeting = tokio::spawn(greet(greeting, app.ready()));
         let watching = tokio::spawn(session.follow(watch));
-        app.run(stop).await?;
+        // Who closes the terminal ends the session.
+        app.run(stop, None).await?;
         greeting.abort();
         watching.abort();
     }

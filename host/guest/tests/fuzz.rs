@@ -34,6 +34,16 @@ fn page() -> Vec<u8> {
     core
 }
 
+/// The page with one byte of its interface changed: `outcome` is another type than it is. The
+/// encoder panics at it.
+fn contradiction(core: &[u8]) -> Vec<u8> {
+    let name = b"\x07outcome\x03\0";
+    let place = core.windows(name.len()).position(|window| window == name);
+    let mut changed = core.to_vec();
+    changed[place.unwrap() + name.len()] = 5;
+    changed
+}
+
 /// Whatever lies in the folder of modules is served or refused, and refused for a reason of its
 /// own: no panic stands behind it. Native code is never served.
 #[test]
@@ -47,10 +57,12 @@ fn every_file_is_served_or_refused() {
     let component = ComponentEncoder::default().module(&core).unwrap().encode().unwrap();
     let native = engine.runtime().precompile_component(&component).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let seeds = vec![core.clone(), component.clone(), native[..native.len().min(4096)].to_vec()];
+    let seeds = vec![core.clone(), component.clone(), contradiction(&core), native[..native.len().min(4096)].to_vec()];
     for good in [&core, &component] {
         runtime.block_on(engine.load(good.clone())).unwrap();
     }
+    let refused = runtime.block_on(engine.load(contradiction(&core)));
+    assert!(matches!(refused, Err(LoadError::Malformed(_))), "{refused:?}");
     let words: &[&[u8]] = &[
         b"\0asm", &[1, 0, 0, 0], &[13, 0, 1, 0], &[0xff; 5], &[0x80; 4], &[0x0b], &[0x60], b"wisr:page/page@0.1.0",
         b"component-type", &native[..64],
