@@ -27,11 +27,7 @@ pub(crate) type Verdict = Result<(), TestCaseError>;
 
 /// Holds `property` against `inputs` until the budget is spent.
 #[track_caller]
-pub(crate) fn run<S: Strategy>(
-    target: &str,
-    inputs: &S,
-    property: impl Fn(S::Value) -> Verdict,
-) {
+pub(crate) fn run<S: Strategy>(target: &str, inputs: &S, property: impl Fn(S::Value) -> Verdict) {
     let seconds = number("WISR_FUZZ_SECONDS").unwrap_or(SECONDS);
     let first = number("WISR_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
     match search(Duration::from_secs_f64(seconds), first, inputs, property) {
@@ -79,10 +75,7 @@ fn search<S: Strategy>(
 fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
     let text = std::env::var(variable).ok()?;
     let number = text.parse().ok();
-    assert!(
-        number.is_some(),
-        "{variable} is a number, {text:?} is none"
-    );
+    assert!(number.is_some(), "{variable} is a number, {text:?} is none");
     number
 }
 

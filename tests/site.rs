@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -440,9 +441,23 @@ impl Running {
 
     /// SIGTERM: asks the server to stop.
     pub(crate) fn terminate(&self) {
-        let pid = i32::try_from(self.server().process.id()).unwrap();
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends the server a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.server().process);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Replaces `wisr.toml` by what it says now with `text` merged into it.
+    pub(crate) fn configure(&self, text: &str) {
+        let file = self.folder().join("wisr.toml");
+        let mut config = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        merge(&mut config, text.parse().unwrap());
+        let aside = self.folder().join("aside.tmp");
+        std::fs::write(&aside, config.to_string()).unwrap();
+        std::fs::rename(aside, file).unwrap();
     }
 
     /// Waits for the server's end.

@@ -22,8 +22,28 @@ const SEEDS: &[&str] = &[
 #[test]
 fn every_file_is_understood_or_refused() {
     let words = [
-        "[", "]", "\n", "\"", " = ", "defaults", "routes", ".", "cpu", "memory", "-1", "0", "\"0s\"", "\"1GiB\"",
-        "\"16EiB\"", "18446744073709551615", "1e9", "\"9999999999999y\"", "'", "{", "}", "nan",
+        "[",
+        "]",
+        "\n",
+        "\"",
+        " = ",
+        "defaults",
+        "routes",
+        ".",
+        "cpu",
+        "memory",
+        "-1",
+        "0",
+        "\"0s\"",
+        "\"1GiB\"",
+        "\"16EiB\"",
+        "18446744073709551615",
+        "1e9",
+        "\"9999999999999y\"",
+        "'",
+        "{",
+        "}",
+        "nan",
     ];
     let overrides = Overrides::default();
     fuzz::run("wisr.toml", &fuzz::text(SEEDS, &words), |text| {
@@ -49,7 +69,10 @@ fn every_file_is_understood_or_refused() {
         prop_assert!(config.isr.concurrency >= 1 && config.http.threads >= 1);
         match config.reloader.take(Some(text)) {
             Reload::Changed(_, report) => {
-                prop_assert!(report.applied.is_empty() && report.restart.is_empty(), "{report:?}");
+                prop_assert!(
+                    report.applied.is_empty() && report.restart.is_empty(),
+                    "{report:?}"
+                );
             }
             Reload::Refused(error) => prop_assert!(false, "{error:#}"),
         }

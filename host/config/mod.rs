@@ -119,7 +119,11 @@ impl Config {
         let poll = fixed.server.poll;
         Ok(Self {
             outbound: outbound::ClientConfig {
-                extra_roots: fixed.outbound.extra_roots.as_ref().map(|pem| root.join(pem)),
+                extra_roots: fixed
+                    .outbound
+                    .extra_roots
+                    .as_ref()
+                    .map(|pem| root.join(pem)),
                 ..outbound::ClientConfig::default()
             },
             http,

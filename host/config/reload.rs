@@ -200,7 +200,10 @@ mod tests {
                 panic!("it is refused")
             };
             let message = format!("{error:#}");
-            assert!(message.contains(part) && message.starts_with("/site/wisr.toml"), "{message}");
+            assert!(
+                message.contains(part) && message.starts_with("/site/wisr.toml"),
+                "{message}"
+            );
             assert!(reloader.has_refused() && reloader.knows(text.as_deref()));
         }
         let (applied, _) = report(&mut reloader, "[defaults]\ncpu = \"2s\"");

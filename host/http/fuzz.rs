@@ -33,13 +33,20 @@ fn key(path: &str, query: Option<&str>) -> Option<PageKey> {
 type Meaning = (Vec<String>, [Option<String>; NAMES.len()]);
 
 fn meaning() -> impl Strategy<Value = Meaning> {
-    let letter = select(vec!["a", "A", "é", "/", "%", "2F", "+", " ", "&", "=", "?", "#", ".", "\\", ";"]);
+    let letter = select(vec![
+        "a", "A", "é", "/", "%", "2F", "+", " ", "&", "=", "?", "#", ".", "\\", ";",
+    ]);
     let word = prop::collection::vec(letter, 0..4).prop_map(|letters| letters.concat());
-    let segment = word.clone().prop_filter("a request cannot have it", |text| {
-        !matches!(text.as_str(), "" | "." | "..")
-    });
+    let segment = word
+        .clone()
+        .prop_filter("a request cannot have it", |text| {
+            !matches!(text.as_str(), "" | "." | "..")
+        });
     let value = prop::option::of(word);
-    (prop::collection::vec(segment, 0..3), [value.clone(), value.clone(), value])
+    (
+        prop::collection::vec(segment, 0..3),
+        [value.clone(), value.clone(), value],
+    )
 }
 
 /// How a letter, a parameter or a whole query is written.
@@ -60,7 +67,11 @@ fn hand() -> impl Strategy<Value = Hand> {
         Just((0..NAMES.len()).collect::<Vec<_>>()).prop_shuffle(),
         prop::collection::vec(noise.prop_map(str::to_owned), 0..3),
     )
-        .prop_map(|(bytes, order, noise)| Hand { bytes, order, noise })
+        .prop_map(|(bytes, order, noise)| Hand {
+            bytes,
+            order,
+            noise,
+        })
 }
 
 /// `text` as `hand` spells it; `plain` tells which bytes may stand for themselves.
@@ -79,7 +90,10 @@ fn spelled(text: &str, hand: &Hand, plain: impl Fn(u8) -> bool) -> String {
 fn written((segments, values): &Meaning, hand: &Hand) -> (String, Option<String>) {
     let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"+&=.;".contains(&byte);
     let in_query = |byte: u8| byte.is_ascii_alphanumeric() || b"./?;".contains(&byte);
-    let path: String = segments.iter().map(|text| format!("/{}", spelled(text, hand, in_path))).collect();
+    let path: String = segments
+        .iter()
+        .map(|text| format!("/{}", spelled(text, hand, in_path)))
+        .collect();
     let mut query = hand.noise.clone();
     for place in &hand.order {
         let name = spelled(NAMES[*place], hand, in_query);
@@ -91,7 +105,11 @@ fn written((segments, values): &Meaning, hand: &Hand) -> (String, Option<String>
         query.push(format!("{name}={}", value.replace("%20", "+")));
         query.push(format!("{name}=the+second+does+not+count"));
     }
-    let path = if path.is_empty() { "/".to_owned() } else { path };
+    let path = if path.is_empty() {
+        "/".to_owned()
+    } else {
+        path
+    };
     (path, (!query.is_empty()).then(|| query.join("&")))
 }
 
@@ -115,8 +133,14 @@ fn a_key_is_what_a_url_means() {
 /// A key is a URL too: its own.
 #[test]
 fn a_key_is_its_own_key() {
-    let seeds = ["/posts/1?q=a+b&page=2", "/caf%C3%A9?q=%FF&q=2", "/s?%C3%A9%20%26%3D=1&&=&q"];
-    let words = ["?", "&", "=", "%", "%2", "%3D", "+", "q", "page", "%C3", "é", "/", "/../", ";"];
+    let seeds = [
+        "/posts/1?q=a+b&page=2",
+        "/caf%C3%A9?q=%FF&q=2",
+        "/s?%C3%A9%20%26%3D=1&&=&q",
+    ];
+    let words = [
+        "?", "&", "=", "%", "%2", "%3D", "+", "q", "page", "%C3", "é", "/", "/../", ";",
+    ];
     fuzz::run("key of a key", &fuzz::text(&seeds, &words), |url| {
         let (path, query) = match url.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -144,16 +168,20 @@ fn a_key_is_its_own_key() {
 #[test]
 fn nothing_is_redirected_twice() {
     let seeds = ["//a/../b/", "/%2e%2e/a", "/./a%2F/", "/a/b/../../../c"];
-    fuzz::run("redirect", &fuzz::text(&seeds, &["/", "..", "%2E", "%2F", "\\"]), |raw| {
-        if let Err(PathError::Elsewhere(normal)) = Path::parse(&raw) {
-            prop_assert!(Path::parse(&normal).is_ok(), "{}", normal);
-            let base = url::Url::parse("http://reader.example").unwrap();
-            let followed = base.join(&normal).unwrap();
-            prop_assert_eq!(followed.host_str(), Some("reader.example"));
-            prop_assert_eq!(followed.path(), normal);
-        }
-        Ok(())
-    });
+    fuzz::run(
+        "redirect",
+        &fuzz::text(&seeds, &["/", "..", "%2E", "%2F", "\\"]),
+        |raw| {
+            if let Err(PathError::Elsewhere(normal)) = Path::parse(&raw) {
+                prop_assert!(Path::parse(&normal).is_ok(), "{}", normal);
+                let base = url::Url::parse("http://reader.example").unwrap();
+                let followed = base.join(&normal).unwrap();
+                prop_assert_eq!(followed.host_str(), Some("reader.example"));
+                prop_assert_eq!(followed.path(), normal);
+            }
+            Ok(())
+        },
+    );
 }
 
 // === accept-encoding ===
@@ -169,8 +197,14 @@ fn weights(line: &str) -> Option<Vec<(String, i64)>> {
     // Where the two grammars differ: a coding has one weight, it begins with one digit, and nothing
     // is quoted.
     let is_double = |member: &str| member.matches(';').count() > 1;
-    let is_long = |value: &str| value.bytes().nth(1).is_some_and(|byte| byte.is_ascii_digit());
-    if line.contains('"') || line.split(',').any(is_double) || line.split('=').skip(1).any(is_long) {
+    let is_long = |value: &str| {
+        value
+            .bytes()
+            .nth(1)
+            .is_some_and(|byte| byte.is_ascii_digit())
+    };
+    if line.contains('"') || line.split(',').any(is_double) || line.split('=').skip(1).any(is_long)
+    {
         return None;
     }
     let list: sfv::List = sfv::Parser::new(line).parse().ok()?;
@@ -202,7 +236,9 @@ fn the_coding_is_the_one_that_the_reader_likes_best() {
         "identity;q=0, x-gzip;q=0.001",
         "zstd;q=1.000,\tidentity;q=0.5",
     ];
-    let words = ["br", "gzip", "x-gzip", "zstd", "identity", "*", ";q=0", ";q=0.5", ", ", ",", ";", "="];
+    let words = [
+        "br", "gzip", "x-gzip", "zstd", "identity", "*", ";q=0", ";q=0.5", ", ", ",", ";", "=",
+    ];
     let html = HeaderValue::from_static("text/html");
     let payload = Payload::encode(Bytes::from("the same words ".repeat(500)), Some(&html));
     fuzz::run("accept-encoding", &fuzz::text(&seeds, &words), |line| {
@@ -214,9 +250,15 @@ fn the_coding_is_the_one_that_the_reader_likes_best() {
             return Ok(());
         };
         let weight = |coding: Coding| {
-            let is_it = |name: &str| name == coding.as_str() || (name == "x-gzip" && coding == Coding::Gzip);
+            let is_it = |name: &str| {
+                name == coding.as_str() || (name == "x-gzip" && coding == Coding::Gzip)
+            };
             let last = |wanted: &dyn Fn(&str) -> bool| {
-                weights.iter().rev().find(|(name, _)| wanted(name)).map(|(_, weight)| *weight)
+                weights
+                    .iter()
+                    .rev()
+                    .find(|(name, _)| wanted(name))
+                    .map(|(_, weight)| *weight)
             };
             let named = last(&is_it).or_else(|| last(&|name| name == "*"));
             // What nobody named is acceptable only as it is, and after all that was.
@@ -240,7 +282,13 @@ const ETAG: &str = "\"abc-br\"";
 #[test]
 fn a_304_is_only_for_who_has_the_page() {
     let etag = HeaderValue::from_static(ETAG);
-    let seeds = ["\"abc-br\"", "W/\"abc-br\" , \"x\"", "*", "\"a,b\",\t\"\", W/\"abc-br\"", ",, \"abc-br\" ,"];
+    let seeds = [
+        "\"abc-br\"",
+        "W/\"abc-br\" , \"x\"",
+        "*",
+        "\"a,b\",\t\"\", W/\"abc-br\"",
+        ",, \"abc-br\" ,",
+    ];
     let words = ["\"", "W/", "w/", ",", "*", "abc-br", " ", "\t", "\u{e9}"];
     fuzz::run("if-none-match", &fuzz::text(&seeds, &words), |line| {
         let Some(headers) = headers(IF_NONE_MATCH, line.as_bytes()) else {
@@ -295,11 +343,29 @@ fn date(line: &str) -> Option<SystemTime> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let number = |from: usize, to: usize| line.get(from..to)?.parse::<u64>().ok();
     let month = line.get(8..11)?;
-    let month = MONTHS.as_bytes().chunks(3).position(|name| name == month.as_bytes())?;
+    let month = MONTHS
+        .as_bytes()
+        .chunks(3)
+        .position(|name| name == month.as_bytes())?;
     let (day, year) = (number(5, 7)?, number(12, 16)?);
     let (hour, minute, second) = (number(17, 19)?, number(20, 22)?, number(23, 25)?);
     let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let length = |month: usize| [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month];
+    let length = |month: usize| {
+        [
+            31,
+            28 + u64::from(leap(year)),
+            31,
+            30,
+            31,
+            30,
+            31,
+            31,
+            30,
+            31,
+            30,
+            31,
+        ][month]
+    };
     let years: u64 = (1970..year).map(|year| 365 + u64::from(leap(year))).sum();
     let months: u64 = (0..month).map(length).sum();
     let days = years + months + day - 1;
@@ -315,19 +381,30 @@ fn a_date_means_one_second() {
         "Sun Nov  6 08:49:37 1994",
         "Thu, 29 Feb 2024 23:59:59 GMT",
     ];
-    let words = ["Sun", "Feb", "29", "99", "1900", "2000", "2100", " ", ":", "60", "GMT", "-"];
+    let words = [
+        "Sun", "Feb", "29", "99", "1900", "2000", "2100", " ", ":", "60", "GMT", "-",
+    ];
     let etag = HeaderValue::from_static(ETAG);
     fuzz::run("if-modified-since", &fuzz::text(&seeds, &words), |line| {
         let Some(headers) = headers(IF_MODIFIED_SINCE, line.as_bytes()) else {
             return Ok(());
         };
-        let is_newer = |seconds: u64| unchanged(&headers, &etag, Timestamp::from_millis(seconds * 1000 + 999));
+        let is_newer = |seconds: u64| {
+            unchanged(
+                &headers,
+                &etag,
+                Timestamp::from_millis(seconds * 1000 + 999),
+            )
+        };
         // Nobody has a page from after the last year that has four digits.
         prop_assert!(!is_newer(253_402_300_800));
         let line = line.trim();
         if line.len() == 29 && is_newer(0) {
             let date = date(line).unwrap();
-            let seconds = date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+            let seconds = date
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap()
+                .as_secs();
             prop_assert!(is_newer(seconds) && !is_newer(seconds + 1), "{:?}", date);
         }
         Ok(())

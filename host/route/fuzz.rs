@@ -53,7 +53,9 @@ const PATHS: &[&str] = &[
 
 #[test]
 fn a_path_means_what_the_standard_says() {
-    let words = ["/", "//", "%2F", "%2e", "..", ".", "%", "%c3", "%A9", "%00", "\\", "?", "%25", "+"];
+    let words = [
+        "/", "//", "%2F", "%2e", "..", ".", "%", "%c3", "%A9", "%00", "\\", "?", "%25", "+",
+    ];
     fuzz::run("path", &fuzz::text(PATHS, &words), |raw| {
         let parsed = Path::parse(&raw);
         let normal = match &parsed {
@@ -102,8 +104,13 @@ fn a_pattern_matches_what_its_text_says() {
         "a b/é/%41.wasm",
         "[a]/[b]/c/index.wasm",
     ];
-    let words = ["[", "]", "[[", "]]", "...", "/", "[id]", "[...x]", ".wasm", "index", "..", "\0"];
-    let inputs = (fuzz::text(&files, &words), fuzz::text(PATHS, &["/", "posts", "docs", "a%20b"]));
+    let words = [
+        "[", "]", "[[", "]]", "...", "/", "[id]", "[...x]", ".wasm", "index", "..", "\0",
+    ];
+    let inputs = (
+        fuzz::text(&files, &words),
+        fuzz::text(PATHS, &["/", "posts", "docs", "a%20b"]),
+    );
     fuzz::run("pattern", &inputs, |(file, path)| {
         let Ok(pattern) = Pattern::of_file(FilePath::new(&file)) else {
             return Ok(());
@@ -114,10 +121,19 @@ fn a_pattern_matches_what_its_text_says() {
         };
         let mut table = Table::new();
         prop_assert!(table.insert(pattern.clone(), ()).is_ok());
-        let text: Vec<&str> = pattern.as_str()[1..].split('/').filter(|part| !part.is_empty()).collect();
+        let text: Vec<&str> = pattern.as_str()[1..]
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect();
         let segments: Vec<&str> = path.segments().collect();
         let found = table.matches(&path).next();
-        prop_assert_eq!(found.is_some(), matches(&text, &segments), "{} {}", pattern, path);
+        prop_assert_eq!(
+            found.is_some(),
+            matches(&text, &segments),
+            "{} {}",
+            pattern,
+            path
+        );
         if found.is_some() {
             prop_assert_eq!(pattern.path_of(&pattern.params_of(&path)), Ok(path));
         }

@@ -12,8 +12,33 @@ use super::target::{Host, Target};
 use crate::fuzz;
 
 const WORDS: &[&str] = &[
-    "https://", "http://", "@", ":", ":80", ":443", "/", "//", "\\", "?", "#", "[", "]", "[::1]", "::ffff:",
-    "127.0.0.1", "0x7f", "017", ".", "*.", "/8", "%2e", "xn--", "example.com", "é", "。", "\t",
+    "https://",
+    "http://",
+    "@",
+    ":",
+    ":80",
+    ":443",
+    "/",
+    "//",
+    "\\",
+    "?",
+    "#",
+    "[",
+    "]",
+    "[::1]",
+    "::ffff:",
+    "127.0.0.1",
+    "0x7f",
+    "017",
+    ".",
+    "*.",
+    "/8",
+    "%2e",
+    "xn--",
+    "example.com",
+    "é",
+    "。",
+    "\t",
 ];
 
 /// Scheme, host and port as browsers read them.
@@ -37,11 +62,19 @@ fn a_request_goes_where_everybody_reads_that_it_goes() {
         "http://xn--mnchen-3ya.example./",
     ];
     fuzz::run("target", &fuzz::text(&seeds, WORDS), |text| {
-        let Some(target) = text.parse::<Uri>().ok().and_then(|uri| Target::of(&uri).ok()) else {
+        let Some(target) = text
+            .parse::<Uri>()
+            .ok()
+            .and_then(|uri| Target::of(&uri).ok())
+        else {
             return Ok(());
         };
         if let Some(theirs) = url::Url::parse(&text).ok().as_ref().and_then(theirs) {
-            let ours = (target.scheme.as_str().to_owned(), target.host.clone(), target.port);
+            let ours = (
+                target.scheme.as_str().to_owned(),
+                target.host.clone(),
+                target.port,
+            );
             prop_assert_eq!(ours, theirs);
         }
         // Shown in a refusal as the entry that would allow it: it does, and nothing broader.
@@ -78,11 +111,17 @@ fn an_entry_is_shown_as_it_is_understood() {
             return Ok(());
         };
         // A range or a wildcard is no URL, even where it can be read as one.
-        if let Some((scheme, host, port)) = theirs(&url).filter(|_| !text[8.min(text.len())..].contains(['/', '*'])) {
+        if let Some((scheme, host, port)) =
+            theirs(&url).filter(|_| !text[8.min(text.len())..].contains(['/', '*']))
+        {
             let target = Uri::try_from(format!("{scheme}://{host}:{port}/")).ok();
             let target = target.and_then(|uri| Target::of(&uri).ok());
             let policy = Policy::parse(&[text]).unwrap();
-            prop_assert!(target.is_none_or(|target| policy.permits(&target)), "{}", shown);
+            prop_assert!(
+                target.is_none_or(|target| policy.permits(&target)),
+                "{}",
+                shown
+            );
         }
         Ok(())
     });

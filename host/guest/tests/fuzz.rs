@@ -54,21 +54,46 @@ fn every_file_is_served_or_refused() {
     })
     .unwrap();
     let core = page();
-    let component = ComponentEncoder::default().module(&core).unwrap().encode().unwrap();
+    let component = ComponentEncoder::default()
+        .module(&core)
+        .unwrap()
+        .encode()
+        .unwrap();
     let native = engine.runtime().precompile_component(&component).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let seeds = vec![core.clone(), component.clone(), contradiction(&core), native[..native.len().min(4096)].to_vec()];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let seeds = vec![
+        core.clone(),
+        component.clone(),
+        contradiction(&core),
+        native[..native.len().min(4096)].to_vec(),
+    ];
     for good in [&core, &component] {
         runtime.block_on(engine.load(good.clone())).unwrap();
     }
     let refused = runtime.block_on(engine.load(contradiction(&core)));
-    assert!(matches!(refused, Err(LoadError::Malformed(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(LoadError::Malformed(_))),
+        "{refused:?}"
+    );
     let words: &[&[u8]] = &[
-        b"\0asm", &[1, 0, 0, 0], &[13, 0, 1, 0], &[0xff; 5], &[0x80; 4], &[0x0b], &[0x60], b"wisr:page/page@0.1.0",
-        b"component-type", &native[..64],
+        b"\0asm",
+        &[1, 0, 0, 0],
+        &[13, 0, 1, 0],
+        &[0xff; 5],
+        &[0x80; 4],
+        &[0x0b],
+        &[0x60],
+        b"wisr:page/page@0.1.0",
+        b"component-type",
+        &native[..64],
     ];
     fuzz::run("module", &fuzz::bytes(seeds, words), |bytes| {
-        let is_wasm = [b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"].iter().any(|head| bytes.starts_with(*head));
+        let is_wasm = [b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"]
+            .iter()
+            .any(|head| bytes.starts_with(*head));
         match runtime.block_on(engine.load(bytes.clone())) {
             Ok(module) => {
                 prop_assert!(is_wasm);
@@ -76,7 +101,9 @@ fn every_file_is_served_or_refused() {
                 prop_assert!(module.role().exports().contains(&"page"));
             }
             Err(LoadError::NotWasm | LoadError::Precompiled) => prop_assert!(!is_wasm),
-            Err(error) => prop_assert!(is_wasm && !error.to_string().contains("panic"), "{}", error),
+            Err(error) => {
+                prop_assert!(is_wasm && !error.to_string().contains("panic"), "{}", error)
+            }
         }
         Ok(())
     });
@@ -91,17 +118,27 @@ fn no_changed_artifact_is_run() {
     let name = Fingerprint::of(engine().runtime(), b"component");
     let code = b"\x7fELF native code".repeat(8);
     let kept = |extension: &str| {
-        let mut files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
-        files.find(|path| path.extension().is_some_and(|own| own == extension)).unwrap()
+        let mut files = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        files
+            .find(|path| path.extension().is_some_and(|own| own == extension))
+            .unwrap()
     };
     artifacts.keep(name, code.clone());
     let sum = std::fs::read(kept("sum")).unwrap();
-    let inputs = (fuzz::bytes(vec![code.clone()], &[b"\0"]), fuzz::bytes(vec![sum.clone()], &[b"\0"]));
+    let inputs = (
+        fuzz::bytes(vec![code.clone()], &[b"\0"]),
+        fuzz::bytes(vec![sum.clone()], &[b"\0"]),
+    );
     fuzz::run("artifact", &inputs, |(changed, other)| {
         artifacts.keep(name, code.clone());
         std::fs::write(kept("code"), &changed).unwrap();
         std::fs::write(kept("sum"), &other).unwrap();
-        prop_assert_eq!(artifacts.find(name).is_some(), changed == code && other == sum);
+        prop_assert_eq!(
+            artifacts.find(name).is_some(),
+            changed == code && other == sum
+        );
         Ok(())
     });
 }

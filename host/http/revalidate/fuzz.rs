@@ -25,8 +25,33 @@ fn a_call_is_understood_one_way() {
         r#"{"paths":["/\u00e9/"],"mode":"purge"}"#,
         " ",
     ];
-    let names = ["path", "tag", "mode", "onlyGenerated", "=", "&", "%2F", "%", "purge", "/a", "?"];
-    let signs = ["{", "}", "[", "]", "\"", ",", ":", "\\u00", "\"tags\"", "\"purge\"", "1", "null"];
+    let names = [
+        "path",
+        "tag",
+        "mode",
+        "onlyGenerated",
+        "=",
+        "&",
+        "%2F",
+        "%",
+        "purge",
+        "/a",
+        "?",
+    ];
+    let signs = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ",",
+        ":",
+        "\\u00",
+        "\"tags\"",
+        "\"purge\"",
+        "1",
+        "null",
+    ];
     let inputs = (fuzz::text(&queries, &names), fuzz::text(&bodies, &signs));
     fuzz::run("revalidate", &inputs, |(query, body)| {
         let call = match Call::parse(&query, body.as_bytes()) {
@@ -42,7 +67,11 @@ fn a_call_is_understood_one_way() {
         let mut pages = HashSet::new();
         for target in &call.paths {
             prop_assert_eq!(Path::parse(target.path.as_str()), Ok(target.path.clone()));
-            prop_assert!(pages.insert((&target.path, &target.query)), "{:?} twice", target);
+            prop_assert!(
+                pages.insert((&target.path, &target.query)),
+                "{:?} twice",
+                target
+            );
         }
         let mode = call.mode.map(|mode| format!("{mode:?}").to_lowercase());
         let written: Vec<_> = call.paths.iter().map(|target| &target.written).collect();
@@ -50,7 +79,10 @@ fn a_call_is_understood_one_way() {
             "paths": written, "tags": call.tags, "mode": mode, "onlyGenerated": call.only_generated,
         });
         let again = Call::parse("", said.to_string().as_bytes());
-        prop_assert_eq!(again.map(|call| format!("{call:?}")), Ok(format!("{call:?}")));
+        prop_assert_eq!(
+            again.map(|call| format!("{call:?}")),
+            Ok(format!("{call:?}"))
+        );
         Ok(())
     });
 }
@@ -58,7 +90,12 @@ fn a_call_is_understood_one_way() {
 #[test]
 fn only_the_token_opens() {
     let token = Secret::new("s3cret");
-    let queries = ["secret=s3cret", "path=/&secret=s3cret", "%73ecret=s3cre%74", "path=/"];
+    let queries = [
+        "secret=s3cret",
+        "path=/&secret=s3cret",
+        "%73ecret=s3cre%74",
+        "path=/",
+    ];
     let lines = ["Bearer s3cret", "bearer  s3cret ", "Basic s3cret", ""];
     let inputs = (
         fuzz::text(&queries, &["secret=", "s3cret", "&", "%", "=", "+"]),
@@ -69,11 +106,16 @@ fn only_the_token_opens() {
             return Ok(());
         };
         let given = url::form_urlencoded::parse(query.as_bytes());
-        let given: Vec<_> = given.filter(|(name, _)| name == "secret").map(|(_, value)| value).collect();
+        let given: Vec<_> = given
+            .filter(|(name, _)| name == "secret")
+            .map(|(_, value)| value)
+            .collect();
         let by_query = given == ["s3cret"];
         let is_open = authorised(&query, &HeaderMap::new(), &token);
         prop_assert_eq!(is_open, by_query);
-        let scheme = line.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+        let scheme = line
+            .get(..7)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
         let by_header = scheme && line[7..].trim_ascii() == "s3cret";
         let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
         prop_assert_eq!(authorised("", &headers, &token), by_header);
