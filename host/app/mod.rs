@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::guest::Engine;
-use crate::guest::outbound::Client;
+use crate::guest::outbound::{Client, ClientConfig};
 use crate::http::listen::Bound;
 use crate::http::{Overlay, Site};
 use crate::isr::{Isr, Parts};
@@ -48,19 +48,14 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
         let clock = Clock::system();
-        let site_port = Bound::bind(config.http.listener(&metrics))
-            .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
-        let admin_port = Bound::bind(config.admin.listener())
-            .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
+        let (site_port, admin_port) = bind(&config, &metrics)?;
         let generations = GenerationThreads::start(config.generation_threads)?;
 
         let engine = Engine::new(config.engine)?;
-        let own_addresses = vec![site_port.addr(), admin_port.addr()];
-        let client = Client::new(crate::guest::outbound::ClientConfig {
-            own_addresses,
+        let client = Client::new(ClientConfig {
+            own_addresses: vec![site_port.addr(), admin_port.addr()],
             ..config.outbound
         })?;
-        let poll = config.release.poll;
         let releases = Arc::new(Releases::new(
             config.release,
             engine,
@@ -95,14 +90,7 @@ impl App {
             generations.handle(),
             overlay,
         ));
-        let reloading = Reloading {
-            reloader: config.reloader,
-            poll,
-            releases: releases.clone(),
-            site: site.clone(),
-            incidents: incidents.clone(),
-            clock,
-        };
+        let reloading = Reloading::new(config.reloader, &releases, &site, &incidents, clock);
         let admin = admin::Admin::new(
             config.admin,
             admin::Parts {
@@ -180,4 +168,13 @@ impl App {
         }
         ends.0.and(ends.1).context("a serving thread died")
     }
+}
+
+/// Takes both ports.
+fn bind(config: &Config, metrics: &Metrics) -> anyhow::Result<(Bound, Bound)> {
+    let site = Bound::bind(config.http.listener(metrics))
+        .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
+    let admin = Bound::bind(config.admin.listener())
+        .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
+    Ok((site, admin))
 }

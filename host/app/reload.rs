@@ -16,15 +16,31 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// What looks at the file, and whom it tells.
 pub(super) struct Reloading {
-    pub(super) reloader: Reloader,
-    pub(super) poll: Duration,
-    pub(super) releases: Arc<Releases>,
-    pub(super) site: Arc<Site>,
-    pub(super) incidents: Arc<Incidents>,
-    pub(super) clock: Clock,
+    reloader: Reloader,
+    releases: Arc<Releases>,
+    site: Arc<Site>,
+    incidents: Arc<Incidents>,
+    clock: Clock,
 }
 
 impl Reloading {
+    /// What applies what `reloader` finds.
+    pub(super) fn new(
+        reloader: Reloader,
+        releases: &Arc<Releases>,
+        site: &Arc<Site>,
+        incidents: &Arc<Incidents>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            reloader,
+            releases: Arc::clone(releases),
+            site: Arc::clone(site),
+            incidents: Arc::clone(incidents),
+            clock,
+        }
+    }
+
     /// Looks at each `hangup`, and from time to time, until dropped.
     pub(super) async fn watch(mut self, mut hangup: Option<Signal>) {
         // Why the file could not be read, if so: told once.
@@ -32,7 +48,7 @@ impl Reloading {
         loop {
             let asked = tokio::select! {
                 () = hung_up(&mut hangup) => true,
-                () = tokio::time::sleep(self.poll) => false,
+                () = tokio::time::sleep(self.reloader.poll()) => false,
             };
             match self.settled(asked).await {
                 Ok(Some(text)) => {

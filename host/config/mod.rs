@@ -117,6 +117,7 @@ impl Config {
             None => site.join(".wisr/artifacts"),
         };
         let poll = fixed.server.poll;
+        let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
         Ok(Self {
             outbound: outbound::ClientConfig {
                 extra_roots: fixed
@@ -148,7 +149,7 @@ impl Config {
             },
             release: release::Config {
                 pages: site.join("pages"),
-                poll: poll.map_or(Duration::from_secs(2), |poll| poll.0),
+                poll,
                 settle: Duration::from_millis(100),
                 routes: told.routes,
             },
@@ -157,6 +158,7 @@ impl Config {
             reloader: Reloader {
                 site: site.to_owned(),
                 overrides: overrides.clone(),
+                poll,
                 frame,
                 fixed: fixed.clone(),
                 live: live.clone(),

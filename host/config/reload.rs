@@ -1,6 +1,7 @@
 //! `Reloader`: `wisr.toml`, looked at again while a server runs.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -14,6 +15,8 @@ use super::{FILE, Overrides};
 pub struct Reloader {
     pub(super) site: PathBuf,
     pub(super) overrides: Overrides,
+    /// How often the file is looked at though nobody asks.
+    pub(super) poll: Duration,
     pub(super) frame: Frame,
     /// As they were at the start.
     pub(super) fixed: FixedTables,
@@ -46,6 +49,11 @@ impl Reloader {
     /// The folder that the file is in.
     pub fn site(&self) -> &Path {
         &self.site
+    }
+
+    /// How often the file is looked at though nobody asks.
+    pub fn poll(&self) -> Duration {
+        self.poll
     }
 
     /// Whether `text` is what the file said last.

@@ -197,12 +197,7 @@ fn weights(line: &str) -> Option<Vec<(String, i64)>> {
     // Where the two grammars differ: a coding has one weight, it begins with one digit, and nothing
     // is quoted.
     let is_double = |member: &str| member.matches(';').count() > 1;
-    let is_long = |value: &str| {
-        value
-            .bytes()
-            .nth(1)
-            .is_some_and(|byte| byte.is_ascii_digit())
-    };
+    let is_long = |value: &str| value.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
     if line.contains('"') || line.split(',').any(is_double) || line.split('=').skip(1).any(is_long)
     {
         return None;
@@ -349,7 +344,9 @@ fn date(line: &str) -> Option<SystemTime> {
         .position(|name| name == month.as_bytes())?;
     let (day, year) = (number(5, 7)?, number(12, 16)?);
     let (hour, minute, second) = (number(17, 19)?, number(20, 22)?, number(23, 25)?);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let length = |month: usize| {
         [
             31,

@@ -77,23 +77,14 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     // The server watches it from the start, before the first page is built.
     fs::create_dir_all(out.join("pages"))
         .with_context(|| format!("cannot make `{}`", out.display()))?;
-    let mut overrides = Overrides {
+    let overrides = Overrides {
         listen: args.listen,
         admin: args.admin,
         token: args.token.clone(),
         dev: true,
         root: Some(src.clone()),
     };
-    let mut config = Config::load(&out, &overrides)?;
-    let made = match config.http.settings.token {
-        Some(_) => None,
-        None => Some(token()?),
-    };
-    if made.is_some() {
-        // As if it had been given: it holds although `wisr.toml` may be read again.
-        overrides.token.clone_from(&made);
-        config = Config::load(&out, &overrides)?;
-    }
+    let (config, made) = with_token(&out, overrides)?;
     let content = content_folder(&src, &args, &config);
     let api = match &content {
         Some(folder) => Some(content_api(folder, &config).await?),
@@ -136,6 +127,18 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         companion.await.context("the content API died")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration, and the token that had to be made for it. Made ones are as if given on the
+/// command line: they hold when `wisr.toml` is read again.
+fn with_token(site: &Path, mut overrides: Overrides) -> anyhow::Result<(Config, Option<String>)> {
+    let config = Config::load(site, &overrides)?;
+    if config.http.settings.token.is_some() {
+        return Ok((config, None));
+    }
+    let made = token()?;
+    overrides.token = Some(made.clone());
+    Ok((Config::load(site, &overrides)?, Some(made)))
 }
 
 fn content_folder(src: &Path, args: &DevArgs, config: &Config) -> Option<PathBuf> {

@@ -12,6 +12,34 @@ use crate::fuzz;
 use crate::http::Secret;
 use crate::route::Path;
 
+const NAMES: &[&str] = &[
+    "path",
+    "tag",
+    "mode",
+    "onlyGenerated",
+    "=",
+    "&",
+    "%2F",
+    "%",
+    "purge",
+    "/a",
+    "?",
+];
+const SIGNS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ",",
+    ":",
+    "\\u00",
+    "\"tags\"",
+    "\"purge\"",
+    "1",
+    "null",
+];
+
 #[test]
 fn a_call_is_understood_one_way() {
     let queries = [
@@ -25,34 +53,7 @@ fn a_call_is_understood_one_way() {
         r#"{"paths":["/\u00e9/"],"mode":"purge"}"#,
         " ",
     ];
-    let names = [
-        "path",
-        "tag",
-        "mode",
-        "onlyGenerated",
-        "=",
-        "&",
-        "%2F",
-        "%",
-        "purge",
-        "/a",
-        "?",
-    ];
-    let signs = [
-        "{",
-        "}",
-        "[",
-        "]",
-        "\"",
-        ",",
-        ":",
-        "\\u00",
-        "\"tags\"",
-        "\"purge\"",
-        "1",
-        "null",
-    ];
-    let inputs = (fuzz::text(&queries, &names), fuzz::text(&bodies, &signs));
+    let inputs = (fuzz::text(&queries, NAMES), fuzz::text(&bodies, SIGNS));
     fuzz::run("revalidate", &inputs, |(query, body)| {
         let call = match Call::parse(&query, body.as_bytes()) {
             Ok(call) => call,

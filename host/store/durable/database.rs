@@ -468,7 +468,7 @@ impl Database {
 }
 
 #[cfg(test)]
-mod tests {
+mod fuzz {
     use proptest::prelude::*;
 
     use super::*;
