@@ -11,6 +11,7 @@ use crate::fuzz;
 const SEEDS: &[&str] = &[
     "[server]\nlisten = \"127.0.0.1:0\"\nthreads = 2\ndrain = \"5s\"\npoll = \"500ms\"\n",
     "[defaults]\nrevalidate = 60\ncpu = \"2s\"\nwall = \"10s\"\nmemory = \"64MiB\"\nfetches = 3\n",
+    "[defaults]\nmemory = \"4GiB\"\n",
     "[routes.\"/posts/[id]\"]\nrevalidate = \"never\"\nquery = [\"lang\"]\nmax-stale = \"365d\"\n",
     "[routes.\"/\"]\noutbound = [\"https://*.example.org:81\", \"http://10.0.0.0/8\"]\nsettings = { a = \"b\" }\n",
     "[revalidate]\ntoken = \"secret\"\n[shell]\ncrawlers = [\"bot\"]\n[store]\nmemory = 4096\ndurable = false\n",
