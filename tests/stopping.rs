@@ -217,7 +217,7 @@ async fn a_server_that_starts_can_be_stopped() {
     ]);
     let quiet = command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null());
     let mut process = Starting(quiet.spawn().unwrap());
     wait_for("it to begin", async || {
@@ -235,6 +235,10 @@ async fn a_server_that_starts_can_be_stopped() {
     })
     .await;
     assert_eq!(status.code(), Some(0));
+    let mut said = String::new();
+    let mut stdout = process.0.stdout.take().unwrap();
+    std::io::Read::read_to_string(&mut stdout, &mut said).unwrap();
+    assert_eq!(said, "", "it did not wait for its modules");
     let next = Running::on(site, Origin::start().await).await;
     assert_eq!(leftovers(next.folder()), Vec::<PathBuf>::new());
     assert!(next.log().contains("routes=8"), "{}", next.log());
