@@ -63,3 +63,6 @@ pub mod http;
 pub mod app;
 pub mod cli;
 pub mod config;
+
+#[cfg(test)]
+mod fuzz;

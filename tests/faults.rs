@@ -316,12 +316,17 @@ impl Clocked {
             built.map_err(|error| format!("{error:#}"))
         })
         .await;
-        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (end, stopped) = tokio::sync::oneshot::channel();
         let site = app.site_addr();
-        let ended = tokio::spawn(app.run(async {
+        let stop = async {
             let _ = stopped.await;
-        }));
-        Self { site, stop, ended }
+        };
+        let ended = tokio::spawn(app.run(stop, None));
+        Self {
+            site,
+            stop: end,
+            ended,
+        }
     }
 
     async fn get(&self, path: &str) -> Response {

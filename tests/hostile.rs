@@ -227,6 +227,10 @@ const BY_HAND: [(&str, &str, &str, [u32; 8], &str); 7] = [
     ("json", "props that are not JSON", "[[", [0, 0, 0, 2, 1, 0, 0, 0], "not JSON"),
 ];
 
+/// A core module whose interface section has packages that import each other in a circle: who
+/// follows them overflows the stack. The fuzzer of modules found it.
+const CIRCLE: &[u8] = include_bytes!("fixtures/circle.wasm");
+
 /// What is no page for its sandbox never becomes one, and what an outlaw hands over never leaves.
 #[tokio::test]
 async fn a_hostile_module_is_refused_by_name_and_words() {
@@ -250,6 +254,7 @@ async fn a_hostile_module_is_refused_by_name_and_words() {
         (export \"wisr:page/page@0.1.0\" (instance $page)))";
     let site = site
         .module("alien", &wat::parse_str(alien).unwrap())
+        .module("circle", CIRCLE)
         .start()
         .await;
 
@@ -271,6 +276,9 @@ async fn a_hostile_module_is_refused_by_name_and_words() {
         incident.to_string().contains("wasi:sockets/raw@0.3.0"),
         "{incident:#}"
     );
+    let incident = site.until_incident("module", "circle.wasm").await;
+    let message = incident["message"].as_str().unwrap();
+    assert!(message.contains("the compiler crashed on it"), "{message}");
     for (name, misdeed, _, _, words) in BY_HAND {
         let path = format!("/by-hand/{name}");
         assert_eq!(site.get(&path).await.status, 500, "{misdeed}");

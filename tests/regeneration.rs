@@ -614,13 +614,15 @@ async fn a_route_has_its_own_limit_on_generations() {
         200,
         "another route is not held back"
     );
-    let begun = site
-        .origin
-        .all_calls()
-        .iter()
-        .filter(|call| call.path.starts_with("/posts"))
-        .count();
-    assert_eq!(begun, 2);
+    wait_for("two generations of the route", async || {
+        let calls = site.origin.all_calls();
+        let of_route = calls.iter().filter(|call| call.path.starts_with("/posts"));
+        match of_route.count() {
+            2 => Ok(()),
+            begun => Err(format!("{begun} begun")),
+        }
+    })
+    .await;
     paths.iter().for_each(|path| site.origin.release(path));
     assert!(all(readers).await.iter().all(|answer| answer.status == 200));
     assert!(site.origin.most_in_flight() <= 3);

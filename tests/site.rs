@@ -531,8 +531,19 @@ impl Running {
         self.signal(Signal::KILL);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends the server a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Replaces `wisr.toml` by what it says now with `text` merged into it.
+    pub(crate) fn configure(&self, text: &str) {
+        let file = self.folder().join("wisr.toml");
+        let mut config = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        merge(&mut config, text.parse().unwrap());
+        let aside = self.folder().join("aside.tmp");
+        std::fs::write(&aside, config.to_string()).unwrap();
+        std::fs::rename(aside, file).unwrap();
     }
 
     /// The server's process.

@@ -62,7 +62,9 @@ impl Source {
 
     fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or("");
-        self.path.starts_with("tests/") || name == "tests.rs" || self.path.contains("/tests/")
+        self.path.starts_with("tests/")
+            || ["tests.rs", "fuzz.rs"].contains(&name)
+            || self.path.contains("/tests/")
     }
 
     /// The lines before the tests at the end of the file.

@@ -5,6 +5,7 @@
 
 mod pass;
 mod prerender;
+mod reload;
 mod supervise;
 mod threads;
 mod warm;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
 pub use pass::Pass;
@@ -26,6 +28,7 @@ use crate::release::Releases;
 use crate::store::OpenError;
 use crate::telemetry::metrics::Metrics;
 use crate::{admin, http};
+use reload::Reloading;
 use supervise::Supervisor;
 pub(crate) use threads::lower_priority;
 use warm::Warmer;
@@ -38,6 +41,7 @@ pub struct App {
     warmer: Warmer,
     workshop: Workshop,
     supervisor: Supervisor,
+    reloading: Reloading,
 }
 
 impl App {
@@ -49,12 +53,10 @@ impl App {
     /// sandbox. A module that cannot be loaded is an incident, not an error.
     pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let site_port = Bound::bind(config.http.listener(&metrics))
-            .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
-        let admin_port = Bound::bind(config.admin.listener())
-            .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
+        let (site_port, admin_port) = bind(&config, &metrics)?;
         let own_addresses = vec![site_port.addr(), admin_port.addr()];
         let (doors, clock) = ((config.http.clone(), config.admin.clone()), config.clock);
+        let reloader = config.reloader.clone();
         let workshop = Workshop::open(config, own_addresses, metrics).await;
         let workshop = workshop.map_err(|error| match error.downcast_ref::<OpenError>() {
             Some(_) => error.context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)"),
@@ -71,12 +73,19 @@ impl App {
             ready,
             passes: watch::Sender::new(None),
         };
-        let site = Site::new(
+        let site = Arc::new(Site::new(
             doors.0,
             workshop.releases.clone(),
             workshop.isr.clone(),
             workshop.generations.handle(),
             overlay,
+        ));
+        let reloading = Reloading::new(
+            reloader,
+            &workshop.releases,
+            &site,
+            &workshop.incidents,
+            clock,
         );
         let admin = admin::Admin::new(
             doors.1,
@@ -89,11 +98,12 @@ impl App {
             },
         );
         Ok(Self {
-            site: (site_port, Arc::new(site)),
+            site: (site_port, site),
             admin: (admin_port, Arc::new(admin)),
             warmer,
             workshop,
             supervisor,
+            reloading,
         })
     }
 
@@ -122,11 +132,16 @@ impl App {
         self.warmer.passes.subscribe()
     }
 
-    /// Serves until `stop`, then finishes what is in flight.
+    /// Serves until `stop`, then finishes what is in flight. Changes of `wisr.toml` are taken up
+    /// from time to time, and at once when `hangup` is received.
     ///
     /// # Errors
     /// When a serving thread died.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        hangup: Option<Signal>,
+    ) -> anyhow::Result<()> {
         let (stopping, stopped) = watch::channel(false);
         let (site_port, site) = self.site;
         let (admin_port, admin) = self.admin;
@@ -145,10 +160,12 @@ impl App {
             let begin = || warmer.keep_warm();
             supervisor.keep("making pages ahead", begin).await;
         });
+        let reloading = tokio::spawn(self.reloading.watch(hangup));
         stop.await;
         tracing::info!("stopping: requests in flight are finished");
         stopping.send_replace(true);
         warmer.abort();
+        reloading.abort();
         let ends = (site.join().await, admin.join().await);
         // The watcher ends with the stop signal, unless a module is compiling, which nothing waits for.
         watcher.abort();
@@ -157,4 +174,13 @@ impl App {
         }
         ends.0.and(ends.1).context("a serving thread died")
     }
+}
+
+/// Takes both ports.
+fn bind(config: &Config, metrics: &Metrics) -> anyhow::Result<(Bound, Bound)> {
+    let site = Bound::bind(config.http.listener(metrics))
+        .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
+    let admin = Bound::bind(config.admin.listener())
+        .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
+    Ok((site, admin))
 }

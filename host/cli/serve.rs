@@ -16,9 +16,12 @@ use crate::config::{Config, Overrides, TOKEN_VARIABLE};
 ///
 /// Drop a module into SITE/pages and its route is live; replace it and readers get the new one
 /// without a failed request; what cannot be loaded changes nothing and is told as an incident on
-/// the admin port. SITE/wisr.toml configures it.
+/// the admin port. SITE/wisr.toml configures it: a change is taken up within seconds, or at once
+/// with SIGHUP, and the log says what of it needs a restart.
 ///
-/// Exit codes: 0 stopped by a signal, 1 failed, 2 usage.
+/// SIGTERM and Ctrl-C let requests in flight finish; a second one ends them too.
+///
+/// Exit codes: 0 stopped by a signal, 1 failed or cut short by a second signal, 2 usage.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// The site's folder.
@@ -53,14 +56,22 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         token: args.token,
         ..Overrides::default()
     };
-    let app = App::build(Config::load(&args.site, &overrides)?, None).await?;
+    // From the start: who hangs up while the server starts does not end it.
+    let hangup = signal(SignalKind::hangup())?;
+    let stop = stop_signal()?;
+    tokio::pin!(stop);
+    let starting = App::build(Config::load(&args.site, &overrides)?, None);
+    let app = tokio::select! {
+        app = starting => app?,
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
+    };
     announce(&app);
     let pages = args.site.join("pages");
     if !pages.is_dir() {
         terminal::say(waiting(&args.site, &pages));
     }
     let shown = tokio::spawn(prerender::follow_all(app.passes()));
-    app.run(stop_signal()?).await?;
+    app.run(stop, Some(hangup)).await?;
     shown.abort();
     Ok(ExitCode::SUCCESS)
 }
@@ -81,14 +92,23 @@ pub(super) fn announce(app: &App) {
     terminal::data(format!("wisr: admin on http://{}", app.admin_addr()));
 }
 
-/// Ends with SIGTERM or SIGINT.
+/// Ends with SIGTERM or SIGINT; the second of them ends the process, whatever it is at.
 pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+    let mut next = async move || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    };
+    Ok(async move {
+        next().await;
+        tokio::spawn(async move {
+            next().await;
+            terminal::say("stopped at once by a second signal: what was in flight is cut off");
+            // As kill -9 does: nothing on disk needs more than that.
+            std::process::exit(1);
+        });
     })
 }

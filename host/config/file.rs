@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::units::{Lifetime, Size, Span};
 
@@ -27,7 +27,7 @@ pub(super) struct File {
 }
 
 /// `[server]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Server {
     pub(super) listen: Option<SocketAddr>,
@@ -41,14 +41,14 @@ pub(super) struct Server {
 }
 
 /// `[revalidate]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Revalidate {
     pub(super) token: Option<String>,
 }
 
 /// `[store]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Store {
     pub(super) memory: Option<Size>,
@@ -57,7 +57,7 @@ pub(super) struct Store {
 }
 
 /// `[generations]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Generations {
     pub(super) concurrency: Option<usize>,
@@ -66,7 +66,7 @@ pub(super) struct Generations {
 }
 
 /// `[compile]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Compile {
     pub(super) memory: Option<Size>,
@@ -75,21 +75,21 @@ pub(super) struct Compile {
 }
 
 /// `[shell]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Shell {
     pub(super) crawlers: Option<Vec<String>>,
 }
 
 /// `[outbound]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Outbound {
     pub(super) extra_roots: Option<PathBuf>,
 }
 
 /// `[defaults]` and `[routes."/…"]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Route {
     pub(super) revalidate: Option<Lifetime>,
@@ -110,7 +110,7 @@ pub(super) struct Route {
 }
 
 /// `render = …`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RenderWhen {
     Always,
@@ -118,13 +118,70 @@ pub(super) enum RenderWhen {
 }
 
 /// `[dev]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Dev {
     pub(super) content: Option<PathBuf>,
 }
 
+/// The tables that hold from the start to the end of a server.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct FixedTables {
+    pub(super) server: Server,
+    pub(super) store: Store,
+    pub(super) generations: Generations,
+    pub(super) compile: Compile,
+    pub(super) outbound: Outbound,
+    pub(super) dev: Dev,
+}
+
+/// The tables that a running server takes up when they change.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct LiveTables {
+    pub(super) revalidate: Revalidate,
+    pub(super) shell: Shell,
+    pub(super) defaults: Route,
+    pub(super) routes: BTreeMap<String, Route>,
+    pub(super) settings: BTreeMap<String, String>,
+}
+
 impl File {
+    /// Parts what holds until the server is started again from what it takes up while it runs. All
+    /// tables are named, so that a table more must be given its side before anything compiles.
+    pub(super) fn parted(self) -> (FixedTables, LiveTables) {
+        let Self {
+            server,
+            revalidate,
+            store,
+            generations,
+            compile,
+            shell,
+            outbound,
+            defaults,
+            routes,
+            settings,
+            dev,
+        } = self;
+        let fixed = FixedTables {
+            server,
+            store,
+            generations,
+            compile,
+            outbound,
+            dev,
+        };
+        let live = LiveTables {
+            revalidate,
+            shell,
+            defaults,
+            routes,
+            settings,
+        };
+        (fixed, live)
+    }
+
     /// Reads the text of the file.
     ///
     /// # Errors

@@ -5,33 +5,33 @@
 //! has heard of `wisr.toml`.
 
 mod file;
+#[cfg(test)]
+mod fuzz;
+mod live;
+mod reload;
 mod units;
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use crate::guest::outbound;
-use crate::guest::{CompileLimits, Compiler, EngineConfig, Limits};
-use crate::page::{Policy, Revalidate};
-use crate::release::RouteConfig;
-use crate::route::Pattern;
+use crate::guest::{CompileLimits, Compiler, EngineConfig};
 use crate::telemetry::Clock;
 use crate::{admin, http, isr, release, store};
-use file::{File, RenderWhen, Route};
+use file::{File, FixedTables, LiveTables};
+use live::Frame;
+
+pub use live::Live;
+pub use reload::{Reload, Reloader, Report};
 
 /// The name of the file, at the root of a site.
 pub const FILE: &str = "wisr.toml";
 
 /// The environment variable that holds the revalidate token, so that it need not be in a file.
 pub const TOKEN_VARIABLE: &str = "WISR_TOKEN";
-
-/// Shorter tokens can be guessed.
-const MIN_TOKEN: usize = 6;
 
 /// All that a server needs to know.
 pub struct Config {
@@ -55,6 +55,8 @@ pub struct Config {
     pub clock: Clock,
     /// For `wisr dev`.
     pub dev: Dev,
+    /// What notices changes of the file.
+    pub reloader: Reloader,
 }
 
 /// What only `wisr dev` uses.
@@ -89,75 +91,106 @@ impl Config {
     /// When the file cannot be read or understood, or a value breaks a rule: the message names
     /// the file, the line or key, and the fix.
     pub fn load(site: &Path, overrides: &Overrides) -> anyhow::Result<Self> {
-        let path = site.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-        };
-        Self::parse(&text, site, overrides).with_context(|| path.display().to_string())
+        let text = read(site)?;
+        let said = text.as_deref().unwrap_or_default();
+        let place = || site.join(FILE).display().to_string();
+        let (fixed, live) = File::parse(said).with_context(place)?.parted();
+        let mut config = Self::resolve(&fixed, &live, site, overrides).with_context(place)?;
+        config.reloader.text = text;
+        Ok(config)
     }
 
-    fn parse(text: &str, site: &Path, overrides: &Overrides) -> anyhow::Result<Self> {
-        let file = File::parse(text)?;
+    fn resolve(
+        fixed: &FixedTables,
+        live: &LiveTables,
+        site: &Path,
+        overrides: &Overrides,
+    ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let concurrency = file.generations.concurrency.unwrap_or(2 * cores).max(1);
-        let routes = Routes::resolve(&file, concurrency)?;
-        let (http, admin) = doors(&file, site, overrides, cores)?;
+        let concurrency = fixed.generations.concurrency.unwrap_or(2 * cores).max(1);
+        let frame = Frame {
+            concurrency,
+            max_memory: live::max_memory(live),
+        };
+        let (told, _) = Live::resolve(live, frame, overrides)?;
+        let (http, admin) = doors(fixed, told.door, site, overrides, cores)?;
         let root = overrides.root.as_deref().unwrap_or(site);
-        let artifacts = match &file.server.artifacts {
+        let artifacts = match &fixed.server.artifacts {
             Some(folder) => root.join(folder),
             None => site.join(".wisr/artifacts"),
         };
+        let poll = fixed.server.poll;
+        let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
         let engine = EngineConfig {
             cache: Some(artifacts),
             instances: u32::try_from(concurrency).unwrap_or(u32::MAX),
-            max_memory: routes.max_memory(),
+            max_memory: frame.max_memory,
             compiler: Compiler::of_this_program(),
-            compile: compile(&file)?,
+            compile: compile(fixed)?,
             fast_compile: overrides.dev,
             compile_threads: cores.div_ceil(2),
         };
-        let release = release::Config {
-            pages: site.join("pages"),
-            poll: file
-                .server
-                .poll
-                .map_or(Duration::from_secs(2), |poll| poll.0),
-            settle: Duration::from_millis(100),
-            routes: Arc::new(move |route: &str| routes.of(route)),
-            // To an author, yesterday's releases are as confusing as yesterday's pages.
-            state: (!overrides.dev).then(|| site.join(".wisr")),
-        };
         Ok(Self {
             outbound: outbound::ClientConfig {
-                extra_roots: file.outbound.extra_roots.as_ref().map(|pem| root.join(pem)),
+                extra_roots: fixed
+                    .outbound
+                    .extra_roots
+                    .as_ref()
+                    .map(|pem| root.join(pem)),
                 ..outbound::ClientConfig::default()
             },
             http,
             admin,
             isr: isr::Config {
                 concurrency,
-                queue: file.generations.queue.unwrap_or(1_000),
-                wait: file
+                queue: fixed.generations.queue.unwrap_or(1_000),
+                wait: fixed
                     .generations
                     .wait
                     .map_or(Duration::from_secs(10), |wait| wait.0),
                 await_module: overrides.dev,
             },
-            store: store(&file, &site.join(".wisr"), overrides)?,
+            store: store(fixed, &site.join(".wisr"), overrides)?,
             engine,
-            release,
+            release: release::Config {
+                pages: site.join("pages"),
+                poll,
+                settle: Duration::from_millis(100),
+                routes: told.routes,
+                // To an author, yesterday's releases are as confusing as yesterday's pages.
+                state: (!overrides.dev).then(|| site.join(".wisr")),
+            },
             generation_threads: cores,
             clock: Clock::system(),
-            dev: dev(&file),
+            dev: dev(fixed, live),
+            reloader: Reloader {
+                site: site.to_owned(),
+                overrides: overrides.clone(),
+                poll,
+                frame,
+                fixed: fixed.clone(),
+                live: live.clone(),
+                text: None,
+                refused: false,
+            },
         })
     }
 }
 
-fn store(file: &File, state: &Path, overrides: &Overrides) -> anyhow::Result<store::Config> {
+/// The text of a site's file; none if there is no file. Blocks.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn read(site: &Path) -> anyhow::Result<Option<String>> {
+    let path = site.join(FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn store(file: &FixedTables, state: &Path, overrides: &Overrides) -> anyhow::Result<store::Config> {
     // While a site is written, its content changes also when nobody serves it: yesterday's pages
     // would only confuse.
     let is_kept = file.store.durable.unwrap_or(!overrides.dev);
@@ -168,7 +201,7 @@ fn store(file: &File, state: &Path, overrides: &Overrides) -> anyhow::Result<sto
     })
 }
 
-fn compile(file: &File) -> anyhow::Result<CompileLimits> {
+fn compile(file: &FixedTables) -> anyhow::Result<CompileLimits> {
     let default = CompileLimits::default();
     let limits = CompileLimits {
         memory: file.compile.memory.map_or(default.memory, |size| size.0),
@@ -182,38 +215,27 @@ fn compile(file: &File) -> anyhow::Result<CompileLimits> {
     Ok(limits)
 }
 
-fn dev(file: &File) -> Dev {
-    let address = file
+fn dev(fixed: &FixedTables, live: &LiveTables) -> Dev {
+    let address = live
         .settings
         .get("content")
         .and_then(|url| url.strip_prefix("http://"));
     let content_address = address.and_then(|address| address.trim_end_matches('/').parse().ok());
     Dev {
-        content: file.dev.content.clone(),
+        content: fixed.dev.content.clone(),
         content_address,
     }
 }
 
 fn doors(
-    file: &File,
+    file: &FixedTables,
+    settings: http::Settings,
     site: &Path,
     overrides: &Overrides,
     cores: usize,
 ) -> anyhow::Result<(http::Config, admin::Config)> {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let server = &file.server;
-    let token = overrides
-        .token
-        .clone()
-        .or_else(|| file.revalidate.token.clone());
-    if let Some(token) = &token {
-        ensure!(
-            token.len() >= MIN_TOKEN,
-            "the token ({TOKEN_VARIABLE}, or `revalidate.token`) has {} characters: use at least \
-             {MIN_TOKEN}, better 32 random ones",
-            token.len()
-        );
-    }
     let drain = server
         .drain
         .map_or(Duration::from_secs(10), |drain| drain.0);
@@ -223,9 +245,8 @@ fn doors(
         threads: server.threads.unwrap_or(cores).max(1),
         max_connections: server.connections.unwrap_or(10_000).max(1),
         drain,
-        token: token.map(http::Secret::new),
+        settings,
         public: Some(public),
-        crawlers: file.shell.crawlers.clone(),
         dev: overrides.dev,
     };
     let admin = admin::Config {
@@ -236,92 +257,19 @@ fn doors(
     Ok((http, admin))
 }
 
-/// The configuration of every route.
-struct Routes {
-    named: BTreeMap<String, RouteConfig>,
-    others: RouteConfig,
-}
-
-impl Routes {
-    fn resolve(file: &File, concurrency: usize) -> anyhow::Result<Self> {
-        let shared = Route {
-            settings: file.settings.clone(),
-            ..Route::default()
-        };
-        let defaults = file.defaults.over(&shared);
-        let others = resolve(&defaults, concurrency).context("[defaults]")?;
-        let mut named = BTreeMap::new();
-        for (route, table) in &file.routes {
-            let place = || format!("[routes.{route:?}]");
-            Pattern::parse(route).with_context(place)?;
-            let config = resolve(&table.over(&defaults), concurrency).with_context(place)?;
-            named.insert(route.clone(), config);
-        }
-        Ok(Self { named, others })
-    }
-
-    fn of(&self, route: &str) -> RouteConfig {
-        self.named.get(route).unwrap_or(&self.others).clone()
-    }
-
-    fn max_memory(&self) -> u64 {
-        let all = self.named.values().chain([&self.others]);
-        all.map(|route| route.limits.memory).max().unwrap_or(0)
-    }
-}
-
-fn resolve(table: &Route, concurrency: usize) -> anyhow::Result<RouteConfig> {
-    let limits = limits(table)?;
-    let outbound = table.outbound.as_deref().unwrap_or_default();
-    let policy = Policy {
-        revalidate: table
-            .revalidate
-            .map_or(Revalidate::Never, |lifetime| lifetime.0),
-        max_stale: table
-            .max_stale
-            .map_or(Duration::from_secs(31_536_000), |span| span.0),
-        render_on_change: table.render == Some(RenderWhen::WhenPropsChange),
-        concurrency: table.concurrency.unwrap_or(concurrency).max(1),
-    };
-    Ok(RouteConfig {
-        policy,
-        limits,
-        outbound: Arc::new(outbound::Policy::parse(outbound)?),
-        settings: Arc::new(table.settings.clone()),
-        query: table.query.clone().unwrap_or_default(),
-    })
-}
-
-fn limits(table: &Route) -> anyhow::Result<Limits> {
-    let default = Limits::default();
-    let limits = Limits {
-        cpu: table.cpu.map_or(default.cpu, |span| span.0),
-        wall: table.wall.map_or(default.wall, |span| span.0),
-        memory: table.memory.map_or(default.memory, |size| size.0),
-        page: table.page.map_or(default.page, |size| size.0),
-        props: table.props.map_or(default.props, |size| size.0),
-        fetches: table.fetches.unwrap_or(default.fetches),
-        fetches_in_flight: table.fetches_in_flight.unwrap_or(default.fetches_in_flight),
-        fetch_bytes: table.fetch_bytes.map_or(default.fetch_bytes, |size| size.0),
-    };
-    if limits.cpu.is_zero() || limits.wall.is_zero() {
-        bail!("cpu and wall must be longer than 0: a page needs time to run");
-    }
-    // The pool reserves this much address space for each instance.
-    ensure!(
-        limits.memory <= 4 << 30,
-        "memory = {}: a guest has at most 4 GiB",
-        limits.memory
-    );
-    Ok(limits)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::Limits;
+    use crate::page::Revalidate;
 
     fn parse(text: &str) -> anyhow::Result<Config> {
-        Config::parse(text, Path::new("/site"), &Overrides::default())
+        parse_for(text, "/site", &Overrides::default())
+    }
+
+    fn parse_for(text: &str, site: &str, overrides: &Overrides) -> anyhow::Result<Config> {
+        let (fixed, live) = File::parse(text)?.parted();
+        Config::resolve(&fixed, &live, Path::new(site), overrides)
     }
 
     fn refused(text: &str) -> String {
@@ -399,7 +347,7 @@ mod tests {
             root: Some("/src".into()),
             ..Overrides::default()
         };
-        let dev = Config::parse(text, Path::new("/src/.wisr/dev"), &overrides).unwrap();
+        let dev = parse_for(text, "/src/.wisr/dev", &overrides).unwrap();
         assert_eq!(paths(dev), ["/src/../shared", "/src/ca.pem"]);
         let absolute = text.replace("../shared", "/a").replace("ca.pem", "/ca.pem");
         assert_eq!(paths(parse(&absolute).unwrap()), ["/a", "/ca.pem"]);

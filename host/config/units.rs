@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::page::Revalidate;
 
@@ -12,12 +12,28 @@ use crate::page::Revalidate;
 pub(super) struct Span(pub(super) Duration);
 
 /// A number of bytes: `4096`, `"8MiB"`, `"1 GB"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Size(pub(super) u64);
 
 /// `"never"`, or a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lifetime(pub(super) Revalidate);
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(self.0))
+    }
+}
+
+impl Serialize for Lifetime {
+    /// As seconds, which are at least 1: 0 is `"never"`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(match self.0 {
+            Revalidate::Never => 0,
+            Revalidate::After(seconds) => seconds,
+        })
+    }
+}
 
 struct SpanVisitor;
 

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use super::{Patience, listen};
+use super::{Crawlers, Patience, listen};
 use crate::page::Digest;
 use crate::telemetry::metrics::Metrics;
 
@@ -24,14 +24,21 @@ pub struct Config {
     pub max_connections: usize,
     /// How long requests in flight may go on after the stop signal.
     pub drain: Duration,
-    /// What callers of `/api/revalidate` must know; none turns the endpoint off.
-    pub token: Option<Secret>,
+    /// What can be changed while it is open.
+    pub settings: Settings,
     /// The folder of static files.
     pub public: Option<PathBuf>,
-    /// Parts of the `user-agent` of clients that never get a shell; none for the known ones.
-    pub crawlers: Option<Vec<String>>,
     /// Show failures in error pages.
     pub dev: bool,
+}
+
+/// What the public door can be told anew while it is open.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What callers of `/api/revalidate` must know; none turns the endpoint off.
+    pub token: Option<Secret>,
+    /// Who never gets a shell.
+    pub crawlers: Crawlers,
 }
 
 impl Config {

@@ -62,7 +62,7 @@ pub(super) fn locate<'a>(
 
 /// The allowed parameters of a query, in the order of `names`, so that `?a=1&b=2` and `?b=2&a=1`
 /// are one page. Of a repeated one the first counts, as `URLSearchParams.get` has it.
-fn allowed(query: &str, names: &[String]) -> Vec<(String, String)> {
+pub(super) fn allowed(query: &str, names: &[String]) -> Vec<(String, String)> {
     names
         .iter()
         .filter_map(|name| {

@@ -27,10 +27,13 @@ mod timed;
 pub mod upload;
 
 pub use body::{Body, BodyError};
-pub use config::{Config, Secret};
+pub use config::{Config, Secret, Settings};
 pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use locate::pairs;
 pub use overlay::{DevError, DevState, Overlay};
 pub use service::Site;
 pub use timed::Patience;
+
+#[cfg(test)]
+mod fuzz;

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use super::overlay::Overlay;
 use super::respond::Reader;
 use super::revalidate;
 use super::showing::Showing;
-use super::{Answer, Config, Crawlers, Secret, Service};
+use super::{Answer, Config, Service, Settings};
 use crate::isr::{Ask, Isr, Patience, Served};
 use crate::page::{Content, Entry};
 use crate::release::{ApiRouted, Release, Releases, Routed};
@@ -39,8 +40,7 @@ pub struct Site {
     isr: Isr,
     apis: Apis,
     files: Option<Files>,
-    token: Option<Secret>,
-    crawlers: Crawlers,
+    settings: ArcSwap<Settings>,
     dev: bool,
     overlay: Option<Arc<Overlay>>,
 }
@@ -67,13 +67,15 @@ impl Site {
             isr,
             apis: Apis::new(threads),
             files: config.public.map(Files::watch),
-            token: config.token,
-            crawlers: config
-                .crawlers
-                .map_or_else(Crawlers::default, |parts| Crawlers::new(&parts)),
+            settings: ArcSwap::from_pointee(config.settings),
             dev: config.dev,
             overlay,
         }
+    }
+
+    /// Takes up other settings; requests in flight go on under those that they began with.
+    pub fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     fn route(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
@@ -99,10 +101,11 @@ impl Site {
         if path.as_str() == REVALIDATE {
             let site = self.clone();
             return Answer::Later(Box::pin(async move {
+                let settings = site.settings.load_full();
                 let call = revalidate::Endpoint {
                     isr: &site.isr,
                     releases: &site.releases,
-                    token: site.token.as_ref(),
+                    token: settings.token.as_ref(),
                 };
                 call.answer(request).await
             }));
@@ -212,7 +215,9 @@ impl Site {
     ) -> Response<Body> {
         let patience = match patience {
             // A script asks for props, and a crawler for what it will index: a shell helps neither.
-            _ if face == Face::Data || self.crawlers.sent(&parts.headers) => Patience::Wait,
+            _ if face == Face::Data || self.settings.load().crawlers.sent(&parts.headers) => {
+                Patience::Wait
+            }
             patience => patience,
         };
         let reader = Reader {

@@ -16,7 +16,7 @@ pub enum Revalidate {
 }
 
 /// The freshness rules of a route.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// What [`Lifetime::Inherit`] means.
     pub revalidate: Revalidate,

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::guest::outbound;
@@ -19,12 +19,14 @@ use super::archive::{Archive, ModuleError, Unkept};
 use super::folder::{Found, MODULE_BYTES, Mark};
 use super::listing::Listing;
 use super::releases::Config;
-use super::routed::{Route, RouteConfig, Routed};
+use super::routed::{Route, RouteConfig, RouteRules, Routed};
 use super::trial::Trial;
 
 /// What a route is made with.
 pub(super) struct Loader {
     pub(super) config: Config,
+    /// What is said of routes at the moment.
+    pub(super) rules: RwLock<RouteRules>,
     pub(super) engine: Engine,
     pub(super) client: outbound::Client,
     pub(super) clock: Clock,
@@ -167,7 +169,7 @@ impl Loader {
                 Route::Page(Arc::new(self.page(file, pattern, module, exports)))
             }
             (Role::Api(exports), true) => {
-                let config = (self.config.routes)(pattern.as_str());
+                let config = self.rules(&pattern);
                 let grants = self.grants(&config);
                 Route::Api(Arc::new(ApiRouted {
                     file: PathBuf::from(file),
@@ -194,7 +196,13 @@ impl Loader {
         })
     }
 
-    fn grants(&self, config: &RouteConfig) -> Grants {
+    /// What is said of a route at the moment.
+    pub(super) fn rules(&self, pattern: &Pattern) -> RouteConfig {
+        let rules = Arc::clone(&self.rules.read());
+        rules(pattern.as_str())
+    }
+
+    pub(super) fn grants(&self, config: &RouteConfig) -> Grants {
         Grants {
             engine: self.engine.clone(),
             limits: config.limits.clone(),
@@ -211,9 +219,22 @@ impl Loader {
         module: Arc<Module>,
         exports: PageExports,
     ) -> Routed {
-        let config = (self.config.routes)(pattern.as_str());
+        let config = self.rules(&pattern);
         let guest = Guest::new(Arc::clone(&module), exports, self.grants(&config));
-        let trial = Arc::new(Trial::new(Arc::new(guest), Arc::clone(&self.fallen)));
+        let trial = Trial::new(Arc::new(guest), Arc::clone(&self.fallen));
+        self.routed(file, pattern, module, config, trial)
+    }
+
+    /// A page's route; asks the module for its paths.
+    pub(super) fn routed(
+        &self,
+        file: &Path,
+        pattern: Pattern,
+        module: Arc<Module>,
+        config: RouteConfig,
+        trial: Trial,
+    ) -> Routed {
+        let trial = Arc::new(trial);
         let renderer: Arc<dyn Render> = trial.clone();
         let listing = if pattern.is_dynamic() {
             let incidents = Arc::clone(&self.incidents);

@@ -17,6 +17,7 @@
 //! | `rollback` | modules of earlier releases serve again: on demand, and after a start |
 //! | `trial` | a new module that only fails gives its route back to the one before |
 //! | `watch` | when to make a pass |
+//! | `reconfigure` | the same modules under other rules |
 //!
 //! A pass changes a route only by a module that passed every check, or by the absence of its file,
 //! seen twice; and back, if the module does nothing but fail. Whatever else it meets becomes a
@@ -31,6 +32,7 @@ mod listing;
 mod load;
 mod plan;
 mod publish;
+mod reconfigure;
 mod releases;
 mod rollback;
 mod routed;
@@ -44,7 +46,7 @@ pub use history::{Files, History, How, Record};
 pub use listing::{Listing, Place};
 pub use releases::{Change, Config, Gone, Herald, Parts, Releases, ScanReport};
 pub use rollback::RollbackError;
-pub use routed::{Admission, RouteConfig, Routed};
+pub use routed::{Admission, RouteConfig, RouteRules, Routed};
 pub use routes::{Refusal, Release};
 
 #[cfg(test)]

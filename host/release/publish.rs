@@ -85,11 +85,13 @@ impl Releases {
         state.seated = next.files().into_keys().collect();
         let (release, routes, how) = (next.id, next.len(), how.as_str());
         self.current.store(Arc::new(next));
+        if !is_served {
+            self.changed.send_replace(release);
+        }
         if is_same {
             return false;
         }
         tracing::info!(release, routes, how, "release");
-        self.changed.send_replace(release);
         let spare = current.all();
         let spare = spare.map(|route| ((route.file().clone(), route.digest()), route));
         state.spare.extend(spare);

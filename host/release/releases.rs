@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
+use parking_lot::RwLock;
 use serde::Serialize;
 use tokio::sync::{Mutex, Notify, watch};
 
@@ -22,7 +23,7 @@ use super::folder::{FolderError, Snapshot};
 use super::history::History;
 use super::load::{Loaded, Loader};
 use super::plan::{Known, Patience, Plan, needs_second_look, plan};
-use super::routed::{Route, RouteConfig};
+use super::routed::{Route, RouteRules};
 use super::routes::Release;
 use super::state::State;
 
@@ -31,7 +32,7 @@ pub(super) const LOADS: usize = 4;
 
 /// How long a swap waits for the new modules to list their paths, so that a path that one of them
 /// dropped is 404 from the swap on. A listing that takes longer arrives after the swap.
-const LISTING_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const LISTING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the modules are and how they are served.
 #[derive(Clone)]
@@ -42,8 +43,8 @@ pub struct Config {
     pub poll: Duration,
     /// How long a file stays untouched before it counts as written.
     pub settle: Duration,
-    /// What the site's configuration says of a route; asked once for each module.
-    pub routes: Arc<dyn Fn(&str) -> RouteConfig + Send + Sync>,
+    /// What the site's configuration says of a route, until [`Releases::reconfigure`].
+    pub routes: RouteRules,
     /// The folder that the history and its modules are kept in; none keeps them in memory.
     pub state: Option<PathBuf>,
 }
@@ -123,6 +124,7 @@ impl Releases {
         let archive = config.state.clone().map(Archive::new);
         Self {
             loader: Loader {
+                rules: RwLock::new(Arc::clone(&config.routes)),
                 config,
                 engine: parts.engine,
                 client: parts.client,

@@ -219,13 +219,9 @@ fn held_files(
     route: impl Fn((&PathBuf, &Digest)) -> Option<Route>,
 ) -> BTreeMap<PathBuf, Held> {
     let held = |(file, digest): (&PathBuf, &Digest)| {
-        let previous = history.trials().get_key_value(file).and_then(&route);
         let held = Held {
             route: route((file, digest)),
-            previous: previous.and_then(|previous| match previous {
-                Route::Page(routed) => Some(routed),
-                Route::Api(_) => None,
-            }),
+            previous: history.trials().get_key_value(file).and_then(&route),
             fallen: history.fallen().get(file).copied(),
             ..Held::default()
         };

@@ -13,8 +13,11 @@ use super::api::ApiRouted;
 use super::listing::{Listing, Place};
 use super::trial::Trial;
 
+/// What the site's configuration says of each route, by its text.
+pub type RouteRules = Arc<dyn Fn(&str) -> RouteConfig + Send + Sync>;
+
 /// What the site's configuration says of one route.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct RouteConfig {
     /// How its pages age.
     pub policy: Policy,

@@ -11,7 +11,7 @@ use super::folder::{Mark, Snapshot};
 use super::history::{Files, History};
 use super::load::{Before, Loaded, Retry};
 use super::plan::{Candidate, Known, is_gone, seat};
-use super::routed::{Route, Routed};
+use super::routed::Route;
 use super::routes::{Refusal, Release};
 
 /// When a module is tried again whose failure may have been the machine's.
@@ -53,7 +53,7 @@ pub(super) struct Held {
     /// The newest version that passed every check.
     pub(super) route: Option<Route>,
     /// The version before, until the newest has rendered a page.
-    pub(super) previous: Option<Arc<Routed>>,
+    pub(super) previous: Option<Route>,
     /// The version that did nothing but fail, if the route is back from it.
     pub(super) fallen: Option<Digest>,
     /// Why the newest version did not.
@@ -119,7 +119,7 @@ impl State {
             {
                 let refusal = Refusal::fallen(file.clone());
                 held.fallen = Some(routed.module.digest());
-                held.route = Some(Route::Page(previous));
+                held.route = Some(previous);
                 self.news.push(refusal.clone());
                 // A newer version that was refused meanwhile is what lies in the folder.
                 held.refusal.get_or_insert(refusal);
@@ -132,6 +132,14 @@ impl State {
     pub(super) fn routes(&self) -> Vec<Route> {
         let routes = self.files.values().filter_map(|held| held.route.clone());
         routes.collect()
+    }
+
+    /// Every route that is or may come to be served.
+    pub(super) fn routes_mut(&mut self) -> impl Iterator<Item = &mut Route> {
+        let held = self.files.values_mut();
+        let held = held.flat_map(|held| held.route.iter_mut().chain(&mut held.previous));
+        let hold = self.hold.iter_mut().flat_map(|hold| Arc::make_mut(hold));
+        held.chain(hold).chain(self.spare.values_mut())
     }
 
     /// What lies in the folder, as far as it passed every check: a file that is refused changes
@@ -180,7 +188,7 @@ impl State {
             digests.collect()
         };
         (
-            of(|held| Some(held.previous.as_ref()?.module.digest())),
+            of(|held| Some(held.previous.as_ref()?.digest())),
             of(|held| held.fallen),
         )
     }
@@ -189,7 +197,7 @@ impl State {
     pub(super) fn find(&self, file: &Path, digest: Digest) -> Option<Route> {
         let held = self.files.get(file);
         let newest = held.and_then(|held| held.route.clone());
-        let previous = held.and_then(|held| held.previous.clone()).map(Route::Page);
+        let previous = held.and_then(|held| held.previous.clone());
         let served = self.hold.iter().flat_map(|hold| hold.iter());
         let served = served.filter(|route| route.file() == file).cloned();
         let spare = self.spare.get(&(file.to_owned(), digest)).cloned();
@@ -237,7 +245,7 @@ impl Held {
         // One that was never asked for a page may be good: after a restart the cache answers.
         let may_be_good = self.previous.is_none() && !before.trial.has_fallen();
         if before.trial.has_passed() || may_be_good {
-            self.previous = Some(before);
+            self.previous = Some(Route::Page(before));
         }
     }
 }

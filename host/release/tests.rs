@@ -879,3 +879,70 @@ async fn refused_files_stay_reported_over_a_rollback() {
         (refused.to_vec(), told)
     );
 }
+
+#[tokio::test]
+async fn other_rules_are_swapped_in_under_the_same_modules() {
+    let site = Site::new();
+    for file in ["a.wasm", "b.wasm", "posts/[id].wasm"] {
+        site.put(file, &module(file));
+    }
+    site.releases.scan().await;
+    let (a, b, posts) = (
+        site.routed("/a"),
+        site.routed("/b"),
+        site.routed("/posts/1"),
+    );
+    succeed(&a);
+    let rules: RouteRules = Arc::new(|route: &str| {
+        let mut config = of_route(route);
+        if route != "/b" {
+            config.query = vec!["q".to_owned()];
+        }
+        config
+    });
+    site.releases.reconfigure(Arc::clone(&rules)).await;
+    assert_eq!(site.releases.load().id, 1, "a release is its modules");
+    assert!(
+        Arc::ptr_eq(&site.routed("/b"), &b),
+        "nothing new is said of it"
+    );
+    for (path, before) in [("/a", a), ("/posts/1", posts)] {
+        let now = site.routed(path);
+        assert!(Arc::ptr_eq(&now.module, &before.module));
+        assert_eq!(now.config.query, ["q"]);
+        assert!(now.paths().eq(before.paths()));
+    }
+    assert!(
+        site.routed("/a").trial.has_passed(),
+        "it is the same module"
+    );
+
+    let now = site.routed("/a");
+    site.releases.reconfigure(rules).await;
+    assert!(Arc::ptr_eq(&site.routed("/a"), &now));
+    site.put("a.wasm", &module("next"));
+    site.releases.scan().await;
+    assert_eq!(site.routed("/a").config.query, ["q"]);
+}
+
+#[tokio::test]
+async fn a_module_to_return_to_returns_under_the_rules_of_now() {
+    let site = Site::new();
+    site.put("a.wasm", &module("good"));
+    site.releases.scan().await;
+    let good = site.routed("/a");
+    site.put("a.wasm", &module("bad"));
+    site.releases.scan().await;
+    fail(&site, 4).await;
+    let rules = |route: &str| RouteConfig {
+        query: vec!["q".to_owned()],
+        ..of_route(route)
+    };
+    site.releases.reconfigure(Arc::new(rules)).await;
+    // One more: the failures under the rules before count.
+    fail(&site, 1).await;
+    site.releases.scan().await;
+    let returned = site.routed("/a");
+    assert_eq!(returned.module.digest(), good.module.digest());
+    assert_eq!(returned.config.query, ["q"]);
+}

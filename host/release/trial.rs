@@ -33,6 +33,16 @@ impl Trial {
         }
     }
 
+    /// The same module, rendered by `renderer` from now on.
+    pub(super) fn after(before: &Self, renderer: Arc<dyn Render>) -> Self {
+        Self {
+            renderer,
+            failures: AtomicU32::new(before.failures.load(Ordering::Relaxed)),
+            passed: AtomicBool::new(before.has_passed()),
+            fallen: Arc::clone(&before.fallen),
+        }
+    }
+
     /// Whether it has rendered a page.
     pub(super) fn has_passed(&self) -> bool {
         self.passed.load(Ordering::Relaxed)

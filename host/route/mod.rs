@@ -8,3 +8,6 @@ mod table;
 pub use path::{BadPath, MAX_SEGMENTS, Path, PathError};
 pub use pattern::{ParamsError, Pattern, PatternError};
 pub use table::{Conflict, Match, Rule, Table};
+
+#[cfg(test)]
+mod fuzz;

@@ -20,7 +20,7 @@ use super::content::{self, Library};
 use super::{serve, terminal};
 use crate::app::App;
 use crate::config::{Config, Overrides, TOKEN_VARIABLE};
-use crate::http::{DevState, Overlay, Secret};
+use crate::http::{DevState, Overlay};
 use session::Session;
 use watch::Watch;
 
@@ -84,12 +84,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         dev: true,
         root: Some(src.clone()),
     };
-    let mut config = Config::load(&out, &overrides)?;
-    let made = match config.http.token {
-        Some(_) => None,
-        None => Some(token()?),
-    };
-    config.http.token = config.http.token.or(made.as_ref().map(Secret::new));
+    let (config, made) = with_token(&out, overrides)?;
     let content = content_folder(&src, &args, &config);
     let api = match &content {
         Some(folder) => Some(content_api(folder, &config).await?),
@@ -122,7 +117,8 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         let greeting = greeting(&session, &app, content.as_deref().zip(api_address), made);
         let greeting = tokio::spawn(greet(greeting, app.ready()));
         let watching = tokio::spawn(session.follow(watch));
-        app.run(stop).await?;
+        // Who closes the terminal ends the session.
+        app.run(stop, None).await?;
         greeting.abort();
         watching.abort();
     }
@@ -131,6 +127,18 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         companion.await.context("the content API died")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration, and the token that had to be made for it. Made ones are as if given on the
+/// command line: they hold when `wisr.toml` is read again.
+fn with_token(site: &Path, mut overrides: Overrides) -> anyhow::Result<(Config, Option<String>)> {
+    let config = Config::load(site, &overrides)?;
+    if config.http.settings.token.is_some() {
+        return Ok((config, None));
+    }
+    let made = token()?;
+    overrides.token = Some(made.clone());
+    Ok((Config::load(site, &overrides)?, Some(made)))
 }
 
 fn content_folder(src: &Path, args: &DevArgs, config: &Config) -> Option<PathBuf> {

@@ -113,7 +113,7 @@ impl Session {
 
     async fn keep_up(&mut self, changes: Changes) -> anyhow::Result<()> {
         if changes.config {
-            terminal::say("wisr.toml changed: start `wisr dev` again to use it");
+            terminal::say("wisr.toml changed: the server takes it up");
         }
         if changes.sources {
             let known = self.plan.warnings.clone();

@@ -1,5 +1,7 @@
 //! `compile`: from a module's bytes to native code: all that reads a stranger's bytes at length.
 
+use std::panic::catch_unwind;
+
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as ADAPTER_NAME,
     WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as ADAPTER,
@@ -7,6 +9,7 @@ use wasi_preview1_component_adapter_provider::{
 use wasmparser::{Parser, Payload, Validator};
 use wit_component::ComponentEncoder;
 
+use super::super::meter::words;
 use super::super::module::LoadError;
 use super::super::trap::story;
 
@@ -42,12 +45,21 @@ fn names_its_interface(core: &[u8]) -> Result<bool, LoadError> {
 
 /// Makes a core module a component. The reactor adapter, since a page has no `main`.
 fn adapt(core: &[u8]) -> Result<Vec<u8>, LoadError> {
-    ComponentEncoder::default()
-        .validate(true)
-        .module(core)
-        .and_then(|encoder| encoder.adapter(ADAPTER_NAME, ADAPTER))
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| LoadError::Malformed(story(&error)))
+    let encode = || {
+        ComponentEncoder::default()
+            .validate(true)
+            .module(core)
+            .and_then(|encoder| encoder.adapter(ADAPTER_NAME, ADAPTER))
+            .and_then(|mut encoder| encoder.encode())
+    };
+    match catch_unwind(encode) {
+        Ok(encoded) => encoded.map_err(|error| LoadError::Malformed(story(&error))),
+        // The encoder trusts that section to be a tool's work.
+        Err(panic) => Err(LoadError::Malformed(format!(
+            "its `component-type` section contradicts itself ({})",
+            words(&*panic)
+        ))),
+    }
 }
 
 fn validate(component: &[u8]) -> Result<(), LoadError> {

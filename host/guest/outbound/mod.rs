@@ -24,6 +24,8 @@ mod target;
 mod tls;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod live;
 
 pub use client::{Client, ClientConfig, ClientError};

@@ -15,6 +15,7 @@ use crate::page::{
     Render,
 };
 
+mod fuzz;
 mod loading;
 mod misdeeds;
 

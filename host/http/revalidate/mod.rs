@@ -1,6 +1,8 @@
 //! `Endpoint`: `/api/revalidate`, by which content systems say that something has changed.
 
 mod call;
+#[cfg(test)]
+mod fuzz;
 
 use futures_util::{StreamExt, stream};
 use http::header::{self, HeaderValue};

@@ -282,4 +282,6 @@ fn decode_cost(input: &mut Decoder<'_>) -> Result<Cost, DecodeError> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::conformance::{document, entry};
 
-fn decode(meta: &[u8], body: Option<&[u8]>) -> Result<Entry, DecodeError> {
+pub(super) fn decode(meta: &[u8], body: Option<&[u8]>) -> Result<Entry, DecodeError> {
     decode_meta(meta)?.into_entry(body)
 }
 
 /// One of each kind, made after the site's third invalidation.
-fn entries() -> Vec<Entry> {
+pub(super) fn entries() -> Vec<Entry> {
     let location = HeaderValue::from_static("/new");
     let status = StatusCode::TEMPORARY_REDIRECT;
     let mut entries = vec![

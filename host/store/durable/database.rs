@@ -493,3 +493,34 @@ impl Database {
         keyspace.rotate_memtable_and_wait().unwrap();
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fuzz;
+
+    /// A key of the database is one mark, or none.
+    #[test]
+    fn a_mark_is_what_its_key_says() {
+        let seeds = [
+            mark_key(&Mark::Path(PageKey::new("/posts/1", &[]))),
+            mark_key(&Mark::Purge(PageKey::new("/caf%C3%A9?q=1", &[]))),
+            mark_key(&Mark::Tag(Tag::new("größe").unwrap())),
+        ];
+        let words: &[&[u8]] = &[b"p", b"x", b"t", b"\xff", b"\n", "é".as_bytes()];
+        let inputs = (fuzz::bytes(seeds.to_vec(), words), any::<Vec<u8>>());
+        fuzz::run("mark", &inputs, |(key, value)| {
+            prop_assert_eq!(number(&value).is_ok(), value.len() == 8);
+            let Some((kind @ (&PATH | &PURGE | &TAG), text)) = key.split_first() else {
+                return Ok(());
+            };
+            match decode_mark(*kind, text) {
+                Ok(mark) => prop_assert_eq!(mark_key(&mark), key),
+                Err(_) => prop_assert!(std::str::from_utf8(text).is_err() || *kind == TAG),
+            }
+            Ok(())
+        });
+    }
+}
