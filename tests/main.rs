@@ -20,6 +20,7 @@ mod site;
 mod api;
 mod commands;
 mod doors;
+mod framing;
 mod on_demand;
 mod publication;
 mod regeneration;

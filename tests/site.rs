@@ -279,6 +279,11 @@ impl Running {
         self.server().site
     }
 
+    /// The address for operators.
+    pub(crate) fn admin_door(&self) -> SocketAddr {
+        self.server().admin
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::http::{Answer, Body, Patience, Secret, Service, listen, pairs};
+use crate::http::{Answer, Body, Patience, PerAddress, Secret, Service, listen, pairs};
 use crate::isr::Isr;
 use crate::release::Releases;
 use crate::telemetry::Incidents;
@@ -22,6 +22,9 @@ use guard::Guard;
 
 /// Operators and their machines; a flood here must not take descriptors from readers.
 const MAX_CONNECTIONS: usize = 64;
+
+/// Of one address in the internet: a stranger must not keep the operators out.
+const MAX_CONNECTIONS_OF_ONE: usize = 16;
 
 /// Everything here is answered at once: nothing is worth waiting longer for.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -67,10 +70,12 @@ impl Config {
             listen: self.listen,
             threads: 1,
             max_connections: MAX_CONNECTIONS,
+            per_address: PerAddress::Public(MAX_CONNECTIONS_OF_ONE),
             drain: DRAIN,
             patience: Patience::default(),
-            // The metric counts readers.
+            // The metrics count readers.
             open: Default::default(),
+            refused: Default::default(),
         }
     }
 }

@@ -47,9 +47,11 @@ fn config() -> Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         threads: 2,
         max_connections: 100,
+        per_address: PerAddress::Public(100),
         drain: Duration::from_secs(10),
         patience: Patience::default(),
         open: Gauge::default(),
+        refused: Counter::default(),
     }
 }
 

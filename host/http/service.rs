@@ -78,7 +78,7 @@ impl Site {
 
     fn route(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-        let target = check::target(method, uri, request.version(), headers);
+        let target = check::target(method, uri);
         let path = match target {
             Ok(path) => path,
             Err(problem) => {
@@ -127,6 +127,8 @@ impl Site {
         let page = own
             .strip_prefix("data/")
             .and_then(|name| name.strip_suffix(".json"))
+            // A second address of the index would be a second entry in every cache in front.
+            .filter(|name| !name.is_empty())
             .map(|name| {
                 if name == "index" {
                     "/".to_owned()
