@@ -27,6 +27,9 @@ pub(crate) const ORIGIN_PORT: &str = "ORIGIN-PORT";
 /// In the server's environment, where no page may find it.
 pub(crate) const CANARY: (&str, &str) = ("WISR_TEST_CANARY", "canary-in-the-environment");
 
+/// What a server logs, unless a test says otherwise.
+const LOG: &str = "info";
+
 /// How long a condition may take to come true: generous, for machines with noisy neighbours.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -38,12 +41,14 @@ pub(crate) struct Site {
     files: Vec<(PathBuf, Vec<u8>)>,
     scripts: Vec<(String, Value)>,
     config: toml::Table,
+    log: &'static str,
 }
 
 /// A running site. Dropping it kills the server and removes the folder.
 pub(crate) struct Running {
     server: Option<Server>,
     folder: TempDir,
+    log: &'static str,
     pub(crate) origin: Origin,
 }
 
@@ -60,7 +65,13 @@ impl Site {
             files: Vec::new(),
             scripts: Vec::new(),
             config: toml::Table::new(),
+            log: LOG,
         }
+    }
+
+    /// What the server logs, as `WISR_LOG` says it.
+    pub(crate) fn logging(self, log: &'static str) -> Self {
+        Self { log, ..self }
     }
 
     /// The puppet at `pages/NAME.wasm`, for each name.
@@ -137,7 +148,7 @@ impl Site {
             .to_string()
             .replace(ORIGIN_PORT, &origin.port().to_string());
         std::fs::write(folder.path().join("wisr.toml"), text).unwrap();
-        Running::on(folder, origin).await
+        Running::logging(folder, origin, self.log).await
     }
 }
 
@@ -204,12 +215,12 @@ pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> Finished {
 }
 
 impl Server {
-    async fn start(folder: &Path) -> Self {
+    async fn start(folder: &Path, log: &str) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_wisr"))
             .arg("serve")
             .arg(folder)
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .env("WISR_LOG", "info")
+            .env("WISR_LOG", log)
             .env(CANARY.0, CANARY.1)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -257,9 +268,14 @@ fn collect(mut pipe: impl std::io::Read + Send + 'static, into: Arc<Mutex<String
 impl Running {
     /// Serves a folder that is a site already.
     pub(crate) async fn on(folder: TempDir, origin: Origin) -> Self {
+        Self::logging(folder, origin, LOG).await
+    }
+
+    async fn logging(folder: TempDir, origin: Origin, log: &'static str) -> Self {
         let mut running = Self {
             server: None,
             folder,
+            log,
             origin,
         };
         running.launch().await;
@@ -267,7 +283,7 @@ impl Running {
     }
 
     async fn launch(&mut self) {
-        self.server = Some(Server::start(self.folder.path()).await);
+        self.server = Some(Server::start(self.folder.path(), self.log).await);
     }
 
     fn server(&self) -> &Server {
@@ -277,6 +293,11 @@ impl Running {
     /// The public address.
     pub(crate) fn site(&self) -> SocketAddr {
         self.server().site
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server().process.id()
     }
 
     /// The address for operators.

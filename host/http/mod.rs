@@ -25,6 +25,7 @@ mod revalidate;
 mod service;
 mod showing;
 mod sound;
+mod throttle;
 mod timed;
 mod upload;
 

@@ -21,6 +21,7 @@ use super::overlay::Overlay;
 use super::respond::Reader;
 use super::revalidate;
 use super::showing::Showing;
+use super::throttle::Throttle;
 use super::{Answer, Config, Crawlers, Secret, Service};
 use crate::isr::{Ask, Isr, Patience, Served};
 use crate::page::{Content, Entry};
@@ -40,6 +41,7 @@ pub struct Site {
     apis: Apis,
     files: Option<Files>,
     token: Option<Secret>,
+    throttle: Throttle,
     crawlers: Crawlers,
     dev: bool,
     overlay: Option<Arc<Overlay>>,
@@ -68,6 +70,7 @@ impl Site {
             apis: Apis::new(threads),
             files: config.public.map(Files::watch),
             token: config.token,
+            throttle: Throttle::default(),
             crawlers: config
                 .crawlers
                 .map_or_else(Crawlers::default, |parts| Crawlers::new(&parts)),
@@ -76,7 +79,7 @@ impl Site {
         }
     }
 
-    fn route(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+    fn route(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let target = check::target(method, uri);
         let path = match target {
@@ -103,8 +106,9 @@ impl Site {
                     isr: &site.isr,
                     releases: &site.releases,
                     token: site.token.as_ref(),
+                    throttle: &site.throttle,
                 };
-                call.answer(request).await
+                call.answer(request, peer.ip()).await
             }));
         }
         let located = locate(&release, &path, uri.query());
@@ -283,12 +287,12 @@ impl Site {
 }
 
 impl Service for Site {
-    fn answer(self: &Arc<Self>, mut request: Request<Incoming>, _: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
         if self.overlay.is_none() || !Overlay::wanted(request.headers()) {
-            return self.route(request);
+            return self.route(request, peer);
         }
         Overlay::prepare(request.headers_mut());
-        match self.route(request) {
+        match self.route(request, peer) {
             Answer::Now(response) => Answer::Now(Overlay::inject(response)),
             Answer::Later(response) => {
                 Answer::Later(Box::pin(async { Overlay::inject(response.await) }))
