@@ -331,6 +331,19 @@ impl Running {
         self.server().site
     }
 
+    /// Bytes of memory that the server has (`proc(5)`, VmRSS).
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.unwrap().trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// The address for operators.
+    pub(crate) fn admin_door(&self) -> SocketAddr {
+        self.server().admin
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

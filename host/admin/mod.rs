@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::http::{Answer, Body, Patience, Secret, Service, listen, pairs, upload};
+use crate::http::{Answer, Body, Patience, PerAddress, Secret, Service, listen, pairs, upload};
 use crate::isr::Isr;
 use crate::release::Releases;
 use crate::telemetry::Incidents;
@@ -24,12 +24,31 @@ use guard::Guard;
 /// Operators and their machines; a flood here must not take descriptors from readers.
 const MAX_CONNECTIONS: usize = 64;
 
+/// Of one address in the internet: a stranger must not keep the operators out.
+const MAX_CONNECTIONS_OF_ONE: usize = 16;
+
 /// Everything here is answered at once: nothing is worth waiting longer for.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What a list has when its length is not asked for, and what it has at most.
 const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
+
+/// Nothing of this door is loaded from elsewhere, shown in a frame, run as a script or told to the
+/// next page. A line of guests' text that was left unescaped would stay text.
+const POLICY: [(HeaderName, &str); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+];
+
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
 
 /// What Prometheus calls the format of [`Metrics::encode`].
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -68,10 +87,12 @@ impl Config {
             listen: self.listen,
             threads: 1,
             max_connections: MAX_CONNECTIONS,
+            per_address: PerAddress::Public(MAX_CONNECTIONS_OF_ONE),
             drain: DRAIN,
             patience: Patience::default(),
-            // The metric counts readers.
+            // The metrics count readers.
             open: Default::default(),
+            refused: Default::default(),
         }
     }
 }
@@ -305,10 +326,9 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Bod
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    for (name, value) in POLICY {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -35,6 +35,7 @@ pub(super) struct Server {
     pub(super) admin_token: Option<String>,
     pub(super) threads: Option<usize>,
     pub(super) connections: Option<usize>,
+    pub(super) connections_per_address: Option<usize>,
     pub(super) drain: Option<Span>,
     pub(super) artifacts: Option<PathBuf>,
     pub(super) poll: Option<Span>,

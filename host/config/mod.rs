@@ -239,11 +239,18 @@ fn doors(
     let drain = server
         .drain
         .map_or(Duration::from_secs(10), |drain| drain.0);
+    let max_connections = server.connections.unwrap_or(10_000).max(1);
+    let per_address = match server.connections_per_address {
+        Some(most) => http::PerAddress::All(most.max(1)),
+        // Nobody alone shuts the others out; a proxy or a CDN has room.
+        None => http::PerAddress::Public((max_connections / 10).max(100)),
+    };
     let public = site.join("public");
     let http = http::Config {
         listen: overrides.listen.or(server.listen).unwrap_or(loopback(3000)),
         threads: server.threads.unwrap_or(cores).max(1),
-        max_connections: server.connections.unwrap_or(10_000).max(1),
+        max_connections,
+        per_address,
         drain,
         settings,
         public: Some(public),

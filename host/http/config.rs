@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use super::{Crawlers, Patience, listen};
+use super::{Crawlers, Patience, PerAddress, listen};
 use crate::page::Digest;
 use crate::telemetry::metrics::Metrics;
 
@@ -22,6 +22,8 @@ pub struct Config {
     pub threads: usize,
     /// Open connections at once, over all threads.
     pub max_connections: usize,
+    /// Open connections of one address.
+    pub per_address: PerAddress,
     /// How long requests in flight may go on after the stop signal.
     pub drain: Duration,
     /// What can be changed while it is open.
@@ -48,9 +50,11 @@ impl Config {
             listen: self.listen,
             threads: self.threads,
             max_connections: self.max_connections,
+            per_address: self.per_address,
             drain: self.drain,
             patience: Patience::default(),
             open: metrics.connections.clone(),
+            refused: metrics.connections_refused.clone(),
         }
     }
 }

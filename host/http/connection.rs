@@ -2,15 +2,18 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use futures_util::{FutureExt, StreamExt};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,16 +21,40 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
 use super::body::{Body, BodyError};
+use super::errors::Problem;
 use super::listen::{Stop, told};
+use super::respond::Reader;
+use super::sound::sound;
 use super::timed::{Busy, Patience, Pulse, Timed};
 
 /// Bytes of a request head, in either version: cookies and long query strings fit, a flood does
-/// not. More is answered 431. (The number of headers is limited to 100 by hyper.)
+/// not. More is answered 431; so are more than 100 headers, hyper's limit. In HTTP/2 it bounds what
+/// CONTINUATION frames and compressed headers become, too.
 const MAX_HEAD: usize = 32 * 1024;
 
 /// Streams of one HTTP/2 connection at once; the figure that RFC 9113 section 6.5.2 advises not to
 /// go below is 100.
 const MAX_STREAMS: u32 = 128;
+
+/// Streams that a client opened and reset before they were looked at. A browser that moves on
+/// cancels a handful; a client that goes on so (rapid reset) is told to calm down.
+const MAX_RESETS: usize = 20;
+
+/// Streams that were reset because the client broke a rule on them: by then it is no accident.
+const MAX_MISTAKES: usize = 64;
+
+/// Bytes of bodies that a client may send ahead of their being read, on one stream and on all of a
+/// connection: few requests have one, and what nobody reads must not add up.
+const UPLOAD_WINDOW: u32 = 64 * 1024;
+
+/// Bytes of one response that are handed to HTTP/2 ahead of their being sent; a cached page is one
+/// shared piece whatever its size.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+
+/// How often an HTTP/2 client is asked whether it is there, and how long it may take to say so: a
+/// phone that went away says nothing, and its streams would stay open.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An answer, at once where it can be: a hit is never boxed.
 pub enum Answer {
@@ -57,14 +84,18 @@ pub(super) async fn serve<S: Service>(
     let pulse = Arc::new(Pulse::new());
     let io = Timed::new(stream, Arc::clone(&pulse), patience);
     let answer = service_fn(move |request: Request<Incoming>| {
-        let busy = pulse.enter(request.version());
-        let answer = service.answer(request, peer);
+        let mut busy = pulse.enter(request.version(), !request.body().is_end_stream());
+        let answer = admit(&service, request, peer);
         async move {
             let response = match answer {
                 Answer::Now(response) => response,
-                Answer::Later(response) => response.await,
+                Answer::Later(response) => {
+                    let response = AssertUnwindSafe(response).catch_unwind().await;
+                    response.unwrap_or_else(|_| Problem::Panicked.page(false))
+                }
             };
-            Ok::<_, Infallible>(response.map(|body| Sent { body, _busy: busy }))
+            busy.offer(true);
+            Ok::<_, Infallible>(response.map(|body| Sent { body, busy }))
         }
     });
     let builder = builder();
@@ -87,6 +118,22 @@ pub(super) async fn serve<S: Service>(
     }
 }
 
+/// The service's answer to a request that is one. A panic is answered too, and costs nobody else:
+/// other requests of an HTTP/2 connection would end with it.
+fn admit<S: Service>(service: &Arc<S>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    if let Err(problem) = sound(&mut request) {
+        let (method, headers) = (request.method(), request.headers());
+        let mut response = Reader { headers, method }.sized(problem.page(false));
+        if request.version() != Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        return Answer::Now(response);
+    }
+    let answer = AssertUnwindSafe(|| service.answer(request, peer));
+    std::panic::catch_unwind(answer).unwrap_or_else(|_| Answer::Now(Problem::Panicked.page(false)))
+}
+
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // `Timed` times heads: hyper's own timer would count the time between requests as well.
@@ -99,14 +146,21 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32);
+        .max_header_list_size(MAX_HEAD as u32)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_MISTAKES)
+        .initial_stream_window_size(UPLOAD_WINDOW)
+        .initial_connection_window_size(UPLOAD_WINDOW)
+        .max_send_buf_size(MAX_SEND_BUFFER)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
     builder
 }
 
 /// A body that ends its request's [`Busy`].
 struct Sent {
     body: Body,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl http_body::Body for Sent {
@@ -117,7 +171,9 @@ impl http_body::Body for Sent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.busy.offer(frame.is_ready());
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

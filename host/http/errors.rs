@@ -22,6 +22,12 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 pub(super) enum Problem {
     /// The `host` header is wrong in this way.
     Host(&'static str),
+    /// The request breaks this rule of HTTP.
+    Malformed(&'static str),
+    /// The body is coded in a way that is not known here.
+    Coding,
+    /// More is expected than can be done.
+    Expectation,
     /// The URL is too long.
     UrlTooLong,
     /// The path means nothing.
@@ -38,6 +44,8 @@ pub(super) enum Problem {
     Failed(Arc<Failure>),
     /// Too much is being made.
     Overloaded(Duration),
+    /// The server itself is at fault.
+    Panicked,
 }
 
 impl From<Refused> for Problem {
@@ -62,20 +70,23 @@ impl From<ApiError> for Problem {
 impl Problem {
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Host(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
+            Self::Host(_) | Self::Malformed(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::UrlTooLong => StatusCode::URI_TOO_LONG,
             Self::Upload(bad) => bad.status(),
             Self::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Failed(_) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     fn title(&self) -> &'static str {
         match self {
-            Self::Host(_) | Self::Path(_) => "Bad request",
+            Self::Host(_) | Self::Malformed(_) | Self::Path(_) => "Bad request",
+            Self::Coding | Self::Expectation => "The request cannot be met",
             Self::UrlTooLong => "The address is too long",
             Self::Upload(_) => "The request was not read",
             Self::Elsewhere(_) => "This page has moved",
@@ -83,6 +94,7 @@ impl Problem {
             Self::NotFound => "This page could not be found",
             Self::Failed(_) => "This page failed",
             Self::Overloaded(_) => "The server is busy",
+            Self::Panicked => "The server failed",
         }
     }
 
@@ -90,6 +102,10 @@ impl Problem {
     pub(super) fn explain(&self) -> String {
         match self {
             Self::Host(wrong) => format!("The `host` header {wrong}."),
+            Self::Malformed(rule) => format!("{rule}."),
+            Self::Coding => "A body may be `chunked`, and coded in no other way.".to_owned(),
+            Self::Expectation => "Only `100-continue` can be expected.".to_owned(),
+            Self::Panicked => "This request could not be answered.".to_owned(),
             Self::UrlTooLong => "A URL has at most 8 KiB.".to_owned(),
             Self::Upload(bad) => format!("{bad}."),
             Self::Path(bad) => format!("The address cannot be read: {bad}."),
@@ -274,6 +290,10 @@ mod tests {
         let after = Duration::from_millis(1500);
         for (problem, status) in [
             (Problem::Host("is missing"), 400),
+            (Problem::Malformed("is none"), 400),
+            (Problem::Coding, 501),
+            (Problem::Expectation, 417),
+            (Problem::Panicked, 500),
             (Problem::UrlTooLong, 414),
             (Problem::Path(BadPath::Escape), 400),
             (Problem::Elsewhere("/a".to_owned()), 308),

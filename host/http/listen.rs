@@ -10,20 +10,26 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::address::{Counted, Crowd, PerAddress};
 use super::connection::{self, Service};
 use super::timed::Patience;
 
 /// Connections that may wait to be accepted, in each thread's queue: a burst of new readers
 /// should find room, and the kernel caps it anyway (`net.core.somaxconn`).
 const BACKLOG: i32 = 1024;
+
+/// Bytes that the kernel takes of a response beyond what it has sent: a client that lags is noticed,
+/// and what it does not take is not kept twice.
+const UNSENT: u32 = 32 * 1024;
 
 /// The pause after an accept that failed for want of something (descriptors, memory): long enough
 /// not to spin, short enough not to be noticed once there is room again.
@@ -47,12 +53,16 @@ pub struct Config {
     pub threads: usize,
     /// Open connections, over all threads; further ones wait in the accept queue.
     pub max_connections: usize,
+    /// Open connections of one address; further ones are closed at once.
+    pub per_address: PerAddress,
     /// How long requests in flight may go on after the stop signal.
     pub drain: Duration,
     /// How long a client may dawdle.
     pub patience: Patience,
     /// Counts open connections.
     pub open: Gauge,
+    /// Counts connections that were closed at once.
+    pub refused: Counter,
 }
 
 /// Why a listener could not start.
@@ -101,6 +111,8 @@ fn socket(addr: SocketAddr, shared: bool) -> io::Result<StdListener> {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
+    // Accepted connections inherit it.
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -141,12 +153,14 @@ impl Bound {
     /// Serves until `stop`, then lets requests in flight finish.
     pub fn serve<S: Service>(mut self, service: Arc<S>, stop: Stop) -> Serving {
         let slots = Arc::new(Semaphore::new(self.config.max_connections.max(1)));
+        let crowd = Crowd::new(self.config.per_address);
         let (alive, ended) = mpsc::channel(1);
         let start = |(listener, runtime)| {
             let thread = Thread {
                 service: Arc::clone(&service),
                 stop: stop.clone(),
                 slots: Arc::clone(&slots),
+                crowd: Arc::clone(&crowd),
                 config: self.config.clone(),
                 _alive: alive.clone(),
             };
@@ -214,6 +228,7 @@ struct Thread<S> {
     service: Arc<S>,
     stop: Stop,
     slots: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
     config: Config,
     _alive: mpsc::Sender<Infallible>,
 }
@@ -257,21 +272,48 @@ impl<S: Service> Thread<S> {
     }
 
     async fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
+        let Some(counted) = self.crowd.enter(peer.ip()) else {
+            self.config.refused.inc();
+            tracing::debug!(%peer, "closed: too many connections of one address");
+            return;
+        };
         let mut stop = self.stop.clone();
         // Accepted first and admitted then: were it the other way round, a thread without readers
         // would sit on a place that another thread needs.
         let place = tokio::select! {
-            place = Arc::clone(&self.slots).acquire_owned() => place,
+            place = Arc::clone(&self.slots).acquire_owned() => place.ok(),
             () = told(&mut stop) => return,
         };
-        let (service, open) = (Arc::clone(&self.service), self.config.open.clone());
-        let patience = self.config.patience;
+        let open = Open::new(&self.config.open, place, counted);
+        let (service, patience) = (Arc::clone(&self.service), self.config.patience);
         connections.spawn(async move {
-            open.inc();
+            let _open = open;
             connection::serve(stream, peer, service, stop, patience).await;
-            open.dec();
-            drop(place);
         });
+    }
+}
+
+/// What an open connection holds, and gives back however it ends.
+struct Open {
+    gauge: Gauge,
+    _place: Option<OwnedSemaphorePermit>,
+    _counted: Counted,
+}
+
+impl Open {
+    fn new(gauge: &Gauge, place: Option<OwnedSemaphorePermit>, counted: Counted) -> Self {
+        gauge.inc();
+        Self {
+            gauge: gauge.clone(),
+            _place: place,
+            _counted: counted,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.dec();
     }
 }
 

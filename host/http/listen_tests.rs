@@ -1,8 +1,13 @@
 //! Listeners, talked to through raw sockets.
 
+use std::task::Poll;
 use std::time::Instant;
 
+use bytes::Bytes;
+use futures_util::stream::poll_fn;
 use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -10,7 +15,11 @@ use super::super::body::Body;
 use super::super::connection::Answer;
 use super::*;
 
-/// Answers with the path; `/slow` says that it has arrived and waits for the signal.
+/// Bytes of `/large`.
+const LARGE: usize = 16 << 20;
+
+/// Answers with the path; `/slow` says that it has arrived and waits for the signal, and what has
+/// `panic` in its name does so.
 struct Echo {
     go: watch::Receiver<bool>,
     arrived: watch::Sender<bool>,
@@ -19,8 +28,18 @@ struct Echo {
 impl Service for Echo {
     fn answer(self: &Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> Answer {
         let path = request.uri().path().to_owned();
-        if path != "/slow" {
-            return Answer::Now(Response::new(Body::from(path)));
+        match &*path {
+            "/slow" => {}
+            "/large" => return Answer::Now(Response::new(Body::from(Bytes::from(vec![0; LARGE])))),
+            "/panic" => panic!("asked for"),
+            "/late-panic" => return Answer::Later(Box::pin(async { panic!("asked for") })),
+            "/body-panic" => {
+                let body = poll_fn(|_| -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                    panic!("asked for")
+                });
+                return Answer::Now(Response::new(Body::stream(StreamBody::new(body))));
+            }
+            _ => return Answer::Now(Response::new(Body::from(path))),
         }
         let (mut go, arrived) = (self.go.clone(), self.arrived.clone());
         Answer::Later(Box::pin(async move {
@@ -39,6 +58,7 @@ struct Server {
     go: watch::Sender<bool>,
     arrived: watch::Receiver<bool>,
     open: Gauge,
+    refused: Counter,
     serving: Serving,
 }
 
@@ -47,14 +67,16 @@ fn config() -> Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         threads: 2,
         max_connections: 100,
+        per_address: PerAddress::Public(100),
         drain: Duration::from_secs(10),
         patience: Patience::default(),
         open: Gauge::default(),
+        refused: Counter::default(),
     }
 }
 
 fn start(config: Config) -> Server {
-    let open = config.open.clone();
+    let (open, refused) = (config.open.clone(), config.refused.clone());
     let bound = Bound::bind(config).unwrap();
     let (stop, stopping) = watch::channel(false);
     let (go, going) = watch::channel(false);
@@ -68,6 +90,7 @@ fn start(config: Config) -> Server {
         go,
         arrived: arrivals,
         open,
+        refused,
         serving,
     }
 }
@@ -233,4 +256,120 @@ fn a_port_that_is_taken_is_named() {
     let message = taken.unwrap_err().to_string();
     assert!(message.contains(&bound.addr().to_string()), "{message}");
     assert!(message.contains("in use"), "{message}");
+}
+
+/// Reads `path` and takes `bytes` at a time, a moment apart; what came in the end.
+async fn sip(addr: SocketAddr, path: &'static str, bytes: usize) -> usize {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // Without a large window there is little that the kernels take on their own.
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut stream = socket.connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut taken, mut room) = (0, vec![0; bytes]);
+    while let Ok(length @ 1..) = stream.read(&mut room).await {
+        taken += length;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    taken
+}
+
+fn hasty() -> Patience {
+    Patience {
+        idle: Duration::from_millis(300),
+        stall: Duration::from_millis(300),
+        ..Patience::default()
+    }
+}
+
+#[tokio::test]
+async fn who_takes_a_little_now_and_then_is_cut_off_and_who_is_slow_is_not() {
+    let server = start(Config {
+        patience: hasty(),
+        ..config()
+    });
+    // Longer than the patience for idle connections, and for stalled ones.
+    let slow = sip(server.addr, "/large", LARGE / 64).await;
+    assert!(slow > LARGE, "{slow} bytes are not all");
+    while server.open.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let trickle = tokio::spawn(sip(server.addr, "/large", 1));
+    while server.open.get() < 1 {
+        tokio::task::yield_now().await;
+    }
+    while server.open.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    // It has not even read what the kernels hold for it.
+    assert!(!trickle.is_finished());
+    trickle.abort();
+}
+
+#[tokio::test]
+async fn a_window_that_is_never_opened_holds_nothing_for_ever() {
+    let server = start(Config {
+        patience: hasty(),
+        ..config()
+    });
+    let stream = TcpStream::connect(server.addr).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .initial_stream_window_size(1)
+            .handshake(hyper_util::rt::TokioIo::new(stream))
+            .await
+            .unwrap();
+    let running = tokio::spawn(connection);
+    let mut stalled = Vec::new();
+    for _ in 0..50 {
+        let request = Request::get("http://x/large").body(Body::Empty).unwrap();
+        stalled.push(sender.send_request(request).await.unwrap());
+    }
+    let _ = running.await.unwrap();
+    drop(stalled);
+    while server.open.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_request_only() {
+    let server = start(config());
+    let answer = talk(
+        server.addr,
+        b"GET /panic HTTP/1.1\r\nhost: x\r\n\r\nGET /late-panic HTTP/1.1\r\nhost: x\r\n\r\n\
+          GET /after HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answer.matches("HTTP/1.1 500 ").count(), 2, "{answer}");
+    assert!(answer.ends_with("/after"), "{answer}");
+    // A body that panics takes its connection along, which is given back like any other.
+    let broken = talk(server.addr, b"GET /body-panic HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(!broken.ends_with("\r\n0\r\n\r\n"), "{broken}");
+    while server.open.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn one_address_has_no_more_than_its_share() {
+    let server = start(Config {
+        per_address: PerAddress::All(2),
+        ..config()
+    });
+    let holders = [
+        TcpStream::connect(server.addr).await.unwrap(),
+        TcpStream::connect(server.addr).await.unwrap(),
+    ];
+    while server.open.get() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let request = "GET /next HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert_eq!(talk_owned(server.addr, request).await, "");
+    assert_eq!(server.refused.get(), 1);
+    drop(holders);
+    while server.open.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(talk_owned(server.addr, request).await.ends_with("/next"));
 }

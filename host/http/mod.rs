@@ -1,11 +1,12 @@
 //! The public door: from a request to the page that answers it.
 //!
-//! A request's way: `listen` and `connection` (sockets) → `check` (is it one?) → `service` (`Site`:
+//! A request's way: `listen` and `connection` (sockets) → `sound` (is it one?) → `check` (of what?) → `service` (`Site`:
 //! an endpoint, a file, an API route
 //! (`api`) or a page?) → `locate` (whose page?) → the cache → `showing` (how did it
 //! come to be shown?) → `respond`, with `negotiate` (which coding?) and `conditional` (does the
 //! reader have it already?). What goes wrong becomes a `Problem` of `errors`.
 
+mod address;
 mod api;
 mod body;
 mod check;
@@ -23,9 +24,12 @@ mod respond;
 mod revalidate;
 mod service;
 mod showing;
+mod sound;
+mod throttle;
 mod timed;
 pub mod upload;
 
+pub use address::PerAddress;
 pub use body::{Body, BodyError};
 pub use config::{Config, Secret, Settings};
 pub use connection::{Answer, Service};

@@ -113,26 +113,34 @@ impl Overlay {
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-        let Body::Full(page) = response.body() else {
-            return response;
-        };
         if !html || response.status() == StatusCode::NOT_MODIFIED {
             return response;
         }
+        let Body::Full(page) = response.body() else {
+            // HEAD: how long the page with the script would be is not known without it, and need
+            // not be told (RFC 9110 section 9.3.2).
+            describe(response.headers_mut());
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            return response;
+        };
         let end = page
             .windows(7)
             .rposition(|window| window.eq_ignore_ascii_case(b"</body>"))
             .unwrap_or(page.len());
         let whole = [&page[..end], TAG.as_bytes(), &page[end..]].concat();
         let headers = response.headers_mut();
-        // This is another representation than the one that these describe.
-        headers.remove(header::ETAG);
-        headers.remove(header::LAST_MODIFIED);
-        headers.insert(header::CACHE_CONTROL, no_store());
+        describe(headers);
         headers.insert(header::CONTENT_LENGTH, whole.len().into());
         *response.body_mut() = Body::from(Bytes::from(whole));
         response
     }
+}
+
+/// A page with the script is another representation than the one that these describe.
+fn describe(headers: &mut HeaderMap) {
+    headers.remove(header::ETAG);
+    headers.remove(header::LAST_MODIFIED);
+    headers.insert(header::CACHE_CONTROL, no_store());
 }
 
 #[cfg(test)]
@@ -163,6 +171,18 @@ mod tests {
             page.len().to_string().as_str()
         );
         assert_eq!(injected("text/html", "bare").1, format!("bare{TAG}"));
+    }
+
+    #[test]
+    fn a_head_without_its_page_tells_no_length() {
+        let mut response = Response::new(Body::Empty);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        headers.insert(header::CONTENT_LENGTH, 7.into());
+        headers.insert(header::ETAG, HeaderValue::from_static("\"a\""));
+        let response = Overlay::inject(response);
+        assert!(!response.headers().contains_key(header::CONTENT_LENGTH));
+        assert!(!response.headers().contains_key(header::ETAG));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::overlay::Overlay;
 use super::respond::Reader;
 use super::revalidate;
 use super::showing::Showing;
+use super::throttle::Throttle;
 use super::{Answer, Config, Service, Settings};
 use crate::isr::{Ask, Isr, Patience, Served};
 use crate::page::{Content, Entry};
@@ -41,6 +42,7 @@ pub struct Site {
     apis: Apis,
     files: Option<Files>,
     settings: ArcSwap<Settings>,
+    throttle: Throttle,
     dev: bool,
     overlay: Option<Arc<Overlay>>,
 }
@@ -68,6 +70,7 @@ impl Site {
             apis: Apis::new(threads),
             files: config.public.map(Files::watch),
             settings: ArcSwap::from_pointee(config.settings),
+            throttle: Throttle::default(),
             dev: config.dev,
             overlay,
         }
@@ -78,9 +81,9 @@ impl Site {
         self.settings.store(Arc::new(settings));
     }
 
-    fn route(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+    fn route(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-        let target = check::target(method, uri, request.version(), headers);
+        let target = check::target(method, uri);
         let path = match target {
             Ok(path) => path,
             Err(problem) => {
@@ -106,8 +109,9 @@ impl Site {
                     isr: &site.isr,
                     releases: &site.releases,
                     token: settings.token.as_ref(),
+                    throttle: &site.throttle,
                 };
-                call.answer(request).await
+                call.answer(request, peer.ip()).await
             }));
         }
         let located = locate(&release, &path, uri.query());
@@ -130,6 +134,8 @@ impl Site {
         let page = own
             .strip_prefix("data/")
             .and_then(|name| name.strip_suffix(".json"))
+            // A second address of the index would be a second entry in every cache in front.
+            .filter(|name| !name.is_empty())
             .map(|name| {
                 if name == "index" {
                     "/".to_owned()
@@ -286,12 +292,12 @@ impl Site {
 }
 
 impl Service for Site {
-    fn answer(self: &Arc<Self>, mut request: Request<Incoming>, _: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
         if self.overlay.is_none() || !Overlay::wanted(request.headers()) {
-            return self.route(request);
+            return self.route(request, peer);
         }
         Overlay::prepare(request.headers_mut());
-        match self.route(request) {
+        match self.route(request, peer) {
             Answer::Now(response) => Answer::Now(Overlay::inject(response)),
             Answer::Later(response) => {
                 Answer::Later(Box::pin(async { Overlay::inject(response.await) }))

@@ -14,6 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+/// The end of a connection with bytes of the client on their way: were it closed at once, the
+/// kernel would answer them with a reset, and the client might lose our last answer to it (RFC
+/// 9112 section 9.6). So much is read and thrown away, for so long at most.
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
+
 /// How long a client may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -21,18 +27,22 @@ pub struct Patience {
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
-    /// Without taking a single byte of a response.
+    /// In which a client that lags takes [`Patience::least`] bytes of what is ready for it.
     pub stall: Duration,
+    /// Bytes. Whoever takes one now and then keeps a connection and a page for ever.
+    pub least: usize,
 }
 
 impl Default for Patience {
     /// 10 s for a head: no honest network is slower. 60 s between requests: what browsers keep
-    /// open. 30 s for a stalled response: a phone in a tunnel recovers sooner or not at all.
+    /// open. 32 KiB in 30 s: a phone at the edge of its cell is five times as fast, and one in a
+    /// tunnel recovers sooner or not at all.
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+            least: 32 * 1024,
         }
     }
 }
@@ -44,7 +54,7 @@ enum Stage {
     Head(Instant),
     /// Answering so many requests.
     Busy(usize),
-    /// Between requests since then.
+    /// Between requests, or sending what is left of the last response, since then.
     Idle(Instant),
 }
 
@@ -56,25 +66,42 @@ pub(super) struct Pulse(Mutex<State>);
 struct State {
     stage: Stage,
     http2: bool,
+    /// Whether the last request had a body, which may not have been read to its end.
+    has_body: bool,
+    /// Responses that are ready and have no window to be sent in. Only HTTP/2 has such windows;
+    /// under HTTP/1 a client that lags shows in the socket.
+    untaken: usize,
+    /// When one of them was the first, or the client last took enough.
+    taken: Instant,
 }
 
 impl Pulse {
     pub(super) fn new() -> Self {
+        let now = Instant::now();
         Self(Mutex::new(State {
-            stage: Stage::Head(Instant::now()),
+            stage: Stage::Head(now),
             http2: false,
+            has_body: false,
+            untaken: 0,
+            taken: now,
         }))
     }
 
     /// A request has come; it is over when what is returned is dropped.
-    pub(super) fn enter(self: &Arc<Self>, version: Version) -> Busy {
+    pub(super) fn enter(self: &Arc<Self>, version: Version, has_body: bool) -> Busy {
+        let http2 = version == Version::HTTP_2;
         let mut state = self.0.lock();
-        state.http2 = version == Version::HTTP_2;
+        state.http2 = http2;
+        state.has_body = has_body;
         state.stage = match state.stage {
             Stage::Busy(requests) => Stage::Busy(requests + 1),
             Stage::Head(_) | Stage::Idle(_) => Stage::Busy(1),
         };
-        Busy(Arc::clone(self))
+        Busy {
+            pulse: Arc::clone(self),
+            http2,
+            untaken: false,
+        }
     }
 
     fn leave(&self) {
@@ -93,22 +120,65 @@ impl Pulse {
         }
     }
 
+    /// The client took [`Patience::least`] bytes: it lags, perhaps, but it is there.
+    fn took_enough(&self) {
+        let now = Instant::now();
+        let mut state = self.0.lock();
+        state.taken = now;
+        if let Stage::Idle(since) = &mut state.stage {
+            *since = now;
+        }
+    }
+
     /// When the client has taken too long.
     fn deadline(&self, patience: &Patience) -> Option<Instant> {
-        match self.0.lock().stage {
+        let state = self.0.lock();
+        let asking = match state.stage {
             Stage::Head(since) => Some(since + patience.head),
             Stage::Idle(since) => Some(since + patience.idle),
             Stage::Busy(_) => None,
-        }
+        };
+        let taking = (state.untaken > 0).then(|| state.taken + patience.stall);
+        asking.into_iter().chain(taking).min()
+    }
+
+    /// Whether the client may be sending what nobody will read.
+    fn may_send(&self) -> bool {
+        let state = self.0.lock();
+        state.http2 || state.has_body || matches!(state.stage, Stage::Head(_))
     }
 }
 
 /// A request that is being answered; dropped with the last byte of its response, or before.
-pub(super) struct Busy(Arc<Pulse>);
+pub(super) struct Busy {
+    pulse: Arc<Pulse>,
+    http2: bool,
+    untaken: bool,
+}
+
+impl Busy {
+    /// Whether a part of the response is ready, for the client to take.
+    pub(super) fn offer(&mut self, ready: bool) {
+        if !self.http2 || self.untaken == ready {
+            return;
+        }
+        self.untaken = ready;
+        let mut state = self.pulse.0.lock();
+        if !ready {
+            state.untaken -= 1;
+            return;
+        }
+        if state.untaken == 0 {
+            state.taken = Instant::now();
+        }
+        state.untaken += 1;
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.leave();
+        self.offer(false);
+        self.pulse.leave();
     }
 }
 
@@ -135,6 +205,20 @@ impl Alarm {
     }
 }
 
+/// What a client that lags has to take, and by when.
+struct Window {
+    until: Instant,
+    bytes: usize,
+}
+
+/// How the end goes.
+enum End {
+    /// Not yet.
+    Open,
+    /// Nothing more is sent; what still comes is thrown away, so many bytes until then.
+    Lingering { until: Instant, bytes: usize },
+}
+
 /// A socket whose client is timed.
 pub(super) struct Timed {
     stream: TcpStream,
@@ -142,6 +226,10 @@ pub(super) struct Timed {
     patience: Patience,
     reading: Alarm,
     writing: Alarm,
+    window: Option<Window>,
+    /// Bytes written since they were last [`Patience::least`].
+    taken: usize,
+    end: End,
 }
 
 impl Timed {
@@ -152,6 +240,9 @@ impl Timed {
             patience,
             reading: Alarm::default(),
             writing: Alarm::default(),
+            window: None,
+            taken: 0,
+            end: End::Open,
         }
     }
 
@@ -160,15 +251,51 @@ impl Timed {
         written: Poll<io::Result<usize>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.writing = Alarm::default();
-            return written;
-        }
-        let deadline = match &self.writing.0 {
-            Some(sleep) => sleep.deadline(),
-            None => Instant::now() + self.patience.stall,
+        let Poll::Ready(written) = written else {
+            let window = self.window.get_or_insert_with(|| Window {
+                until: Instant::now() + self.patience.stall,
+                bytes: self.patience.least,
+            });
+            return self.writing.poll(window.until, cx).map(|()| Err(late()));
         };
-        self.writing.poll(deadline, cx).map(|()| Err(late()))
+        let bytes = *written.as_ref().unwrap_or(&0);
+        self.taken += bytes;
+        if self.taken >= self.patience.least {
+            self.taken = 0;
+            self.pulse.took_enough();
+        }
+        if let Some(window) = &mut self.window {
+            window.bytes = window.bytes.saturating_sub(bytes);
+            if window.bytes == 0 {
+                self.caught_up();
+            }
+        }
+        Poll::Ready(written)
+    }
+
+    fn caught_up(&mut self) {
+        if self.window.take().is_some() {
+            self.writing = Alarm::default();
+        }
+    }
+
+    /// Reads what the client still sends, to its end or to that of our patience.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let End::Lingering { until, bytes } = &mut self.end else {
+            return Poll::Ready(());
+        };
+        let mut room = [std::mem::MaybeUninit::uninit(); 4096];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut room);
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut buffer) else {
+                return self.reading.poll(*until, cx);
+            };
+            let length = buffer.filled().len();
+            *bytes = bytes.saturating_sub(length);
+            if read.is_err() || length == 0 || *bytes == 0 {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 
@@ -195,7 +322,7 @@ impl AsyncRead for Timed {
             None => {
                 // Once hyper knows that there is nothing to read, it does not ask again when the
                 // response is out: the alarm makes it look.
-                let look = Instant::now() + this.patience.idle;
+                let look = Instant::now() + this.patience.idle.min(this.patience.stall);
                 this.reading.poll(look, cx).map(|()| Err(late()))
             }
         }
@@ -226,10 +353,22 @@ impl AsyncWrite for Timed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Everything that is ready was written.
+        self.caught_up();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if let End::Open = self.end {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            if !self.pulse.may_send() {
+                return Poll::Ready(Ok(()));
+            }
+            self.end = End::Lingering {
+                until: Instant::now() + LINGER,
+                bytes: LINGER_BYTES,
+            };
+        }
+        self.linger(cx).map(Ok)
     }
 }

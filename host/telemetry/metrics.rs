@@ -57,6 +57,8 @@ pub struct Metrics {
     pub store_evictions: Counter,
     /// Open connections of the public listener.
     pub connections: Gauge,
+    /// Connections closed at once, because their address had too many.
+    pub connections_refused: Counter,
     /// Releases since the start.
     pub releases: Counter,
     /// Incidents since the start.
@@ -87,6 +89,7 @@ impl Metrics {
             store_unreadable: Counter::default(),
             store_evictions: Counter::default(),
             connections: Gauge::default(),
+            connections_refused: Counter::default(),
             releases: Counter::default(),
             incidents: Counter::default(),
         };
@@ -137,6 +140,11 @@ impl Metrics {
             "connections",
             "Open public connections",
             self.connections.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Public connections closed because their address had too many",
+            self.connections_refused.clone(),
         );
         registry.register(
             "releases",

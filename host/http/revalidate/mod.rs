@@ -4,16 +4,20 @@ mod call;
 #[cfg(test)]
 mod fuzz;
 
+use std::net::IpAddr;
+
 use futures_util::{StreamExt, stream};
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::Secret;
 use super::body::Body;
 use super::errors::no_store;
 use super::locate::{Located, locate};
+use super::throttle::{Denied, Throttle};
 use super::upload;
 use crate::isr::{Ask, Isr, Refused};
 use crate::page::Tag;
@@ -38,6 +42,7 @@ pub(super) struct Endpoint<'a> {
     pub(super) isr: &'a Isr,
     pub(super) releases: &'a Releases,
     pub(super) token: Option<&'a Secret>,
+    pub(super) throttle: &'a Throttle,
 }
 
 /// How it went for one path.
@@ -77,8 +82,12 @@ impl Done {
 }
 
 impl Endpoint<'_> {
-    /// Answers one call.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers one call from `address`.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        address: IpAddr,
+    ) -> Response<Body> {
         let Some(token) = self.token else {
             let off = "The revalidate endpoint is off: the server has no token";
             return message(StatusCode::NOT_FOUND, off);
@@ -91,8 +100,9 @@ impl Endpoint<'_> {
             return response;
         }
         let query = parts.uri.query().unwrap_or("");
-        if !authorised(query, &parts.headers, token) {
-            return message(StatusCode::UNAUTHORIZED, "Invalid token");
+        let is_right = || authorised(query, &parts.headers, token);
+        if let Err(denied) = self.throttle.admit(address, Instant::now(), is_right) {
+            return refusal(denied);
         }
         let body = match upload::read(body, MAX_BODY).await {
             Ok(body) => body,
@@ -204,6 +214,17 @@ fn summary(outcomes: &[Done], results: Vec<Value>) -> Response<Body> {
         told["message"] = trouble.into();
     }
     respond(status, &told)
+}
+
+fn refusal(denied: Denied) -> Response<Body> {
+    let Denied::TooOften(wait) = denied else {
+        return message(StatusCode::UNAUTHORIZED, "Invalid token");
+    };
+    let mut response = message(StatusCode::TOO_MANY_REQUESTS, "Too many invalid tokens");
+    let seconds = wait.as_millis().div_ceil(1000) as u64;
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, seconds.into());
+    response
 }
 
 fn message(status: StatusCode, text: &str) -> Response<Body> {

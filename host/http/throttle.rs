@@ -1,0 +1,156 @@
+//! `Throttle`: how often one address may be wrong about a token.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::address::Household;
+
+/// Wrong tokens in a row that pass for mistakes: a hook that was set up badly tries a few times.
+const BURST: u32 = 10;
+
+/// One more may follow after this, ten in a minute.
+const PAUSE: Duration = Duration::from_secs(6);
+
+/// Addresses that are remembered: 200 KiB. An attacker with more of them pushes out those that
+/// were wrong the least.
+const MAX_HOUSEHOLDS: usize = 4096;
+
+/// Remembers who was wrong.
+///
+/// An address that was wrong too often is not even compared any more, so that nobody guesses
+/// faster. Behind an address that everybody may be behind ([`Household::is_shared`]), a right token
+/// passes all the same: whoever guesses there would otherwise shut its owner out.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    /// When all that an address was wrong will be forgotten.
+    until: Mutex<HashMap<Household, Instant>>,
+}
+
+/// Why a caller is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// The token is wrong or missing.
+    Wrong,
+    /// And it was too often; so long it is of no use to try.
+    TooOften(Duration),
+}
+
+impl Throttle {
+    /// Lets a caller in whose token is right.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn admit(
+        &self,
+        address: IpAddr,
+        now: Instant,
+        is_right: impl FnOnce() -> bool,
+    ) -> Result<(), Denied> {
+        let household = Household::of(address);
+        let wait = self.wait(household, now);
+        if let Some(wait) = wait
+            && !household.is_shared()
+        {
+            return Err(Denied::TooOften(wait));
+        }
+        if is_right() {
+            return Ok(());
+        }
+        match wait {
+            Some(wait) => Err(Denied::TooOften(wait)),
+            None => {
+                self.count(household, now);
+                Err(Denied::Wrong)
+            }
+        }
+    }
+
+    fn wait(&self, household: Household, now: Instant) -> Option<Duration> {
+        let until = *self.until.lock().get(&household)?;
+        let over = until.saturating_duration_since(now + (BURST - 1) * PAUSE);
+        (!over.is_zero()).then_some(over)
+    }
+
+    fn count(&self, household: Household, now: Instant) {
+        let mut all = self.until.lock();
+        if all.len() >= MAX_HOUSEHOLDS && !all.contains_key(&household) {
+            all.retain(|_, until| *until > now);
+            let least = all.iter().min_by_key(|(_, until)| **until);
+            if let Some(least) = least.map(|(household, _)| *household)
+                && all.len() >= MAX_HOUSEHOLDS
+            {
+                all.remove(&least);
+            }
+        }
+        let until = all.entry(household).or_insert(now);
+        *until = (*until).max(now) + PAUSE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRANGER: &str = "192.0.2.1";
+
+    fn ask(throttle: &Throttle, address: &str, now: Instant, right: bool) -> Result<(), Denied> {
+        throttle.admit(address.parse().unwrap(), now, || right)
+    }
+
+    #[test]
+    fn who_is_wrong_too_often_is_not_compared() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        assert_eq!(ask(&throttle, STRANGER, now, true), Ok(()));
+        for _ in 0..BURST {
+            assert_eq!(ask(&throttle, STRANGER, now, false), Err(Denied::Wrong));
+        }
+        let too_often = Err(Denied::TooOften(PAUSE));
+        for right in [false, true] {
+            assert_eq!(ask(&throttle, STRANGER, now, right), too_often);
+        }
+        assert_eq!(ask(&throttle, "192.0.2.2", now, true), Ok(()));
+        let later = now + PAUSE;
+        assert_eq!(ask(&throttle, STRANGER, later, false), Err(Denied::Wrong));
+        assert_eq!(ask(&throttle, STRANGER, later, true), too_often);
+        assert_eq!(ask(&throttle, STRANGER, later + PAUSE, true), Ok(()));
+    }
+
+    #[test]
+    fn one_network_is_one_stranger() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for number in 0..BURST {
+            let _ = ask(&throttle, &format!("2001:db8::{number}"), now, false);
+        }
+        assert!(ask(&throttle, "2001:db8::ffff", now, true).is_err());
+        assert!(ask(&throttle, "2001:db8:0:1::1", now, true).is_ok());
+    }
+
+    #[test]
+    fn nobody_shuts_out_who_is_behind_the_same_proxy() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..2 * BURST {
+            let _ = ask(&throttle, "127.0.0.1", now, false);
+        }
+        let told = ask(&throttle, "127.0.0.1", now, false);
+        assert_eq!(told, Err(Denied::TooOften(PAUSE)));
+        assert_eq!(ask(&throttle, "127.0.0.1", now, true), Ok(()));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_worst_are_remembered() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..BURST {
+            let _ = ask(&throttle, STRANGER, now, false);
+        }
+        for number in 0..2 * MAX_HOUSEHOLDS as u32 {
+            let address = std::net::Ipv4Addr::from(0x0800_0000 + number);
+            let _ = ask(&throttle, &address.to_string(), now, false);
+        }
+        assert_eq!(throttle.until.lock().len(), MAX_HOUSEHOLDS);
+        assert!(ask(&throttle, STRANGER, now, true).is_err());
+    }
+}
