@@ -141,15 +141,7 @@ impl Config {
             },
             http,
             admin,
-            isr: isr::Config {
-                concurrency,
-                queue: fixed.generations.queue.unwrap_or(1_000),
-                wait: fixed
-                    .generations
-                    .wait
-                    .map_or(Duration::from_secs(10), |wait| wait.0),
-                await_module: overrides.dev,
-            },
+            isr: generations(fixed, concurrency, overrides),
             store: store(fixed, &site.join(".wisr"), overrides)?,
             engine,
             release: release::Config {
@@ -199,6 +191,16 @@ fn store(file: &FixedTables, state: &Path, overrides: &Overrides) -> anyhow::Res
         folder: is_kept.then(|| state.join("store")),
         disk: file.store.disk.map(|disk| disk.0),
     })
+}
+
+fn generations(file: &FixedTables, concurrency: usize, overrides: &Overrides) -> isr::Config {
+    let wait = file.generations.wait;
+    isr::Config {
+        concurrency,
+        queue: file.generations.queue.unwrap_or(1_000),
+        wait: wait.map_or(Duration::from_secs(10), |wait| wait.0),
+        await_module: overrides.dev,
+    }
 }
 
 fn compile(file: &FixedTables) -> anyhow::Result<CompileLimits> {

@@ -138,7 +138,7 @@ impl State {
     pub(super) fn routes_mut(&mut self) -> impl Iterator<Item = &mut Route> {
         let held = self.files.values_mut();
         let held = held.flat_map(|held| held.route.iter_mut().chain(&mut held.previous));
-        let hold = self.hold.iter_mut().flat_map(|hold| Arc::make_mut(hold));
+        let hold = self.hold.iter_mut().flat_map(Arc::make_mut);
         held.chain(hold).chain(self.spare.values_mut())
     }
 
