@@ -110,6 +110,11 @@ impl Durable {
         self.behind.settled(Need::Synced).await
     }
 
+    /// Waits until there is room for many pages, unless the disk fails.
+    pub(super) async fn room(&self) {
+        self.behind.room().await;
+    }
+
     /// How the tier is.
     pub(super) fn health(&self) -> StoreHealth {
         self.behind.health()

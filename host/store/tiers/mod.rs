@@ -266,6 +266,15 @@ impl Tiers {
 
     // === the disk ===
 
+    /// Waits until the disk has taken most of what was put, or fails. Who makes many pages that
+    /// nobody waits for asks before each: the disk may be slower than they are made, and what
+    /// does not fit the queue is not kept.
+    pub async fn room(&self) {
+        if let Some(durable) = &self.durable {
+            let _ = patiently(async { Ok(durable.room().await) }).await;
+        }
+    }
+
     /// Waits until all that was put so far survives `kill -9`.
     ///
     /// # Errors

@@ -179,6 +179,16 @@ impl Behind {
         true
     }
 
+    /// Waits until half of the room for pages is free, or the disk fails, which frees none.
+    pub(super) async fn room(&self) {
+        let mut progress = self.shared.progress.subscribe();
+        let over = |progress: &Progress| {
+            progress.failing.is_some() || !self.look(|queue| queue.is_busy())
+        };
+        // An error is the end of the thread: nothing is kept, whether waited for or not.
+        let _ = progress.wait_for(over).await;
+    }
+
     /// Waits until all that is queued now is as safe as `need` says.
     ///
     /// # Errors
