@@ -66,6 +66,7 @@ impl App {
         releases.scan().await;
 
         let store = Tiers::open(config.store, metrics.clone()).context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)")?;
+        store.report_to(incidents.clone(), clock);
         let isr = Isr::new(
             config.isr,
             Parts {

@@ -30,11 +30,12 @@ impl Warmer {
             changes.borrow_and_update();
             self.metrics.releases.inc();
             let release = self.releases.current();
-            let now = release
+            let now: BTreeSet<Arc<str>> = release
                 .table
                 .iter()
                 .map(|(_, routed)| routed.page.route.clone())
                 .collect();
+            self.isr.serve_routes(now.clone());
             for gone in routes.difference(&now) {
                 let pages = self.isr.remove_route(gone).await;
                 tracing::info!(route = %gone, pages, "route removed");

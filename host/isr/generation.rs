@@ -110,7 +110,10 @@ impl Inner {
             Ok(entry) => {
                 self.backoffs.forget(&ask.key);
                 if !self.parts.store.purged_since(&ask.key, sequence) {
-                    self.parts.store.put(entry.clone());
+                    match lifetime {
+                        Some(_) => self.parts.store.replace(entry.clone()),
+                        None => self.parts.store.put(entry.clone()),
+                    }
                 }
                 Landing::Stored(entry)
             }

@@ -18,6 +18,7 @@ mod served;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use tokio::sync::Semaphore;
 pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
 
 use crate::page::{Cause, Entry, Freshness, Page, PageKey, Tag, Timestamp, Why, judge};
-use crate::store::{Mark, StoreHealth, Tiers};
+use crate::store::{Degraded, Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
@@ -135,8 +136,8 @@ impl Isr {
         served
     }
 
-    /// Makes the page anew from data read after this call; the very next reader sees it, also
-    /// after `kill -9`, unless the disk fails, which the store's health tells.
+    /// Makes the page anew from data read after this call; the very next reader sees it.
+    /// [`Isr::persisted`] tells when it survives `kill -9`.
     ///
     /// # Errors
     /// When the generation fails (the last good page stays), there is no room for it, or only a
@@ -150,25 +151,24 @@ impl Isr {
         let (wait, _) = self
             .0
             .launch(ask, least, Priority::OnDemand, Cause::OnDemand);
-        let landed = self.0.landed(wait, ON_DEMAND_WAIT).await;
-        // A failing disk shows in the store's health: the page itself is made and shown.
-        let _ = store.persisted().await;
-        landed
+        self.0.landed(wait, ON_DEMAND_WAIT).await
     }
 
-    /// Marks pages as stale: they are shown once more while they are made anew.
-    pub async fn invalidate_paths(&self, keys: &[PageKey]) {
-        let marks = keys.iter().cloned().map(Mark::Path);
-        self.0.parts.store.raise(marks).await;
+    /// Marks pages as stale: they are shown once more while they are made anew. [`Isr::synced`]
+    /// tells when this survives a power cut.
+    pub fn invalidate_paths(&self, keys: impl IntoIterator<Item = PageKey>) {
+        self.0.parts.store.mark(keys.into_iter().map(Mark::Path));
     }
 
-    /// Marks all pages with any of these tags as stale.
-    pub async fn invalidate_tags(&self, tags: &[Tag]) {
+    /// Marks all pages with any of these tags as stale. [`Isr::synced`] tells when this survives a
+    /// power cut.
+    pub fn invalidate_tags(&self, tags: &[Tag]) {
         let marks = tags.iter().cloned().map(Mark::Tag);
-        self.0.parts.store.raise(marks).await;
+        self.0.parts.store.mark(marks);
     }
 
-    /// Removes a page, last good included; whether there was one.
+    /// Removes a page, last good included; whether there was one. [`Isr::synced`] tells when it
+    /// cannot come back.
     pub async fn purge(&self, key: &PageKey) -> bool {
         let store = &self.0.parts.store;
         let was_there = store.find(key).await.is_some();
@@ -177,14 +177,41 @@ impl Isr {
             store.mark([Mark::Purge(key.clone())]);
             store.remove(key);
         });
-        // A failing disk shows in the store's health: the page is gone in any case.
-        let _ = store.synced().await;
         was_there
+    }
+
+    /// Waits until all pages made so far survive `kill -9`.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs: they are shown all the same, and kept as soon as it recovers.
+    pub async fn persisted(&self) -> Result<(), Degraded> {
+        self.0.parts.store.persisted().await
+    }
+
+    /// Waits until all that was done so far survives a power cut.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs: it holds all the same, and is kept as soon as it recovers.
+    pub async fn synced(&self) -> Result<(), Degraded> {
+        self.0.parts.store.synced().await
+    }
+
+    /// Up to `limit` known pages with any of these tags.
+    pub async fn tagged(&self, tags: &[Tag], limit: usize) -> BTreeSet<PageKey> {
+        self.0.parts.store.tagged(tags, limit).await
+    }
+
+    /// Says which routes show pages: those of others are the first to go when there is no room
+    /// for all.
+    pub fn serve_routes(&self, routes: BTreeSet<Arc<str>>) {
+        self.0.parts.store.serve_routes(routes);
     }
 
     /// Forgets the pages of a route that is gone; how many there were.
     pub async fn remove_route(&self, route: &str) -> usize {
-        self.0.parts.store.remove_route(route).await
+        let route = route.to_owned();
+        let store = &self.0.parts.store;
+        store.remove_routes(move |of| of == route).await
     }
 
     /// Up to `limit` entries whose keys begin with `prefix`.
@@ -242,6 +269,8 @@ impl Inner {
         if entry.is_some_and(|entry| self.is_fresh(&ask.page, &entry)) {
             return (key, Ok(false));
         }
+        // Nobody waits for the page, so it waits for the disk.
+        self.parts.store.room().await;
         let least = self.parts.store.path_mark(&key);
         let (wait, _) = self.launch(ask, least, Priority::Background, Cause::Build);
         (key, self.landed(wait, Duration::MAX).await.map(|_| true))

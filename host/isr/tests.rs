@@ -388,16 +388,16 @@ async fn tags_and_paths_are_invalidated_softly() {
     ]);
     let (isr, ask) = (isr(), ask(&fake));
     get(&isr, &ask).await;
-    isr.invalidate_tags(&[Tag::new("sport").unwrap()]).await;
+    isr.invalidate_tags(&[Tag::new("sport").unwrap()]);
     assert_eq!(get(&isr, &ask).await, "hit news 1");
-    isr.invalidate_tags(&[Tag::new("news").unwrap()]).await;
+    isr.invalidate_tags(&[Tag::new("news").unwrap()]);
     assert_eq!(
         get(&isr, &ask).await,
         "stale news 1 tag-invalidated Started"
     );
     seconds(0.2).await;
     assert_eq!(get(&isr, &ask).await, "hit news 2");
-    isr.invalidate_paths(std::slice::from_ref(&ask.key)).await;
+    isr.invalidate_paths([ask.key.clone()]);
     assert_eq!(
         get(&isr, &ask).await,
         "stale news 2 path-invalidated Started"
@@ -487,7 +487,7 @@ async fn a_full_queue_refuses_readers_without_a_page_only() {
     });
     seconds(0.1).await;
     assert_eq!(get(&isr, &ask("/posts/2")).await, "overloaded");
-    isr.invalidate_paths(&[PageKey::new("/posts/0", &[])]).await;
+    isr.invalidate_paths([PageKey::new("/posts/0", &[])]);
     assert_eq!(
         get(&isr, &ask("/posts/0")).await,
         "stale a 1 path-invalidated Started"
@@ -567,7 +567,9 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
     let isr = on_disk();
     isr.revalidate(first.clone(), false).await.unwrap();
     isr.revalidate(second.clone(), false).await.unwrap();
+    isr.persisted().await.unwrap();
     assert!(isr.purge(&second.key).await);
+    isr.synced().await.unwrap();
     drop(isr);
     let isr = on_disk();
     assert!(isr.hit(&first.page, &first.key).is_none());

@@ -1,5 +1,6 @@
 //! What every [`Store`] must hold, and the entries that the tests of this room are made of.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -100,12 +101,38 @@ fn conforms(store: &dyn Store) {
     assert_eq!(told(store.get(&key("/posts/2"))), "none");
     assert_eq!(paths("/posts/2", 9), ["/posts/2?q=1"]);
 
+    // Looked through, each is seen once, and nothing more once enough was seen.
+    let mut seen = Vec::new();
+    store.survey(&mut |brief| {
+        seen.push((brief.key.to_owned(), brief.is_document));
+        assert_eq!(brief.route, "/posts/[id]");
+        ControlFlow::Continue(())
+    });
+    seen.sort();
+    let all = [
+        ("/other", true),
+        ("/posts/1", false),
+        ("/posts/2?q=1", true),
+        ("/posts/3", true),
+    ];
+    assert_eq!(
+        seen,
+        all.map(|(key, is_document)| (key.to_owned(), is_document))
+    );
+    let mut count = 0;
+    store.survey(&mut |_| {
+        count += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!(count, 1);
+
     // A route takes its pages with it, and no others.
     let mut of_another = document("/posts/9", 1, "another");
     of_another.route = Arc::from("/posts/9");
     let expected = put(of_another);
-    assert_eq!(store.remove_route("/posts/[id]"), 4);
-    assert_eq!(store.remove_route("/posts/[id]"), 0);
+    let is_gone = |route: &str| route == "/posts/[id]";
+    assert_eq!(store.remove_routes(&is_gone), 4);
+    assert_eq!(store.remove_routes(&is_gone), 0);
     assert_eq!(paths("", 9), ["/posts/9"]);
     assert_eq!(told(store.get(&key("/posts/9"))), expected);
 }

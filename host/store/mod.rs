@@ -3,6 +3,7 @@
 //! Entries are kept apart from the marks, which are the invalidations that they are subject to:
 //! an invalidation costs the same whether it concerns ten pages or ten million.
 
+mod brief;
 mod codec;
 #[cfg(test)]
 mod conformance;
@@ -11,6 +12,7 @@ mod marks;
 mod memory;
 mod tiers;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::page::{Entry, PageKey};
@@ -19,6 +21,7 @@ pub use durable::{Degraded, OpenError, StoreHealth};
 pub use marks::Mark;
 pub use tiers::{Config, Tiers};
 
+use brief::Brief;
 use memory::Memory;
 
 /// A tier that keeps entries. Each sees its own changes at once.
@@ -38,8 +41,11 @@ trait Store: Send + Sync {
     /// Forgets a page; whether there was an entry.
     fn remove(&self, key: &PageKey) -> bool;
 
-    /// Forgets all pages of a route; how many there were.
-    fn remove_route(&self, route: &str) -> usize;
+    /// Forgets all pages of the routes that are gone; how many there were.
+    fn remove_routes(&self, is_gone: &dyn Fn(&str) -> bool) -> usize;
+
+    /// Shows every entry to `visit`, in no order, until it has seen enough.
+    fn survey(&self, visit: &mut dyn FnMut(Brief<'_>) -> ControlFlow<()>);
 
     /// Up to `limit` entries whose keys begin with `prefix`, in the order of their keys.
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>>;

@@ -154,7 +154,11 @@ impl Keeper {
             let keeper = self.clone();
             async move {
                 for number in 0..keeper.pages {
-                    keeper.tiers.find(&key(number)).await.context("a lost page")?;
+                    keeper
+                        .tiers
+                        .find(&key(number))
+                        .await
+                        .context("a lost page")?;
                 }
                 anyhow::Ok(())
             }

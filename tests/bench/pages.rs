@@ -46,7 +46,11 @@ impl Press {
             let (page, props) = text(&mut random, size);
             let digest = Digest::of(props.as_bytes());
             let body = Payload::encode(Bytes::from(page), Some(&html));
-            (body, Payload::encode(Bytes::from(props), Some(&json)), digest)
+            (
+                body,
+                Payload::encode(Bytes::from(props), Some(&json)),
+                digest,
+            )
         });
         Self {
             plates: plates.collect(),

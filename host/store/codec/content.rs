@@ -104,6 +104,11 @@ pub(super) fn decode(input: &mut Decoder<'_>) -> Result<Outline, DecodeError> {
     }
 }
 
+/// Whether what follows is a document.
+pub(super) fn is_document(input: &mut Decoder<'_>) -> Result<bool, DecodeError> {
+    Ok(input.u8()? == DOCUMENT)
+}
+
 fn decode_document(input: &mut Decoder<'_>) -> Result<Document, DecodeError> {
     let status = decode_status(input)?;
     let mut headers = HeaderMap::new();

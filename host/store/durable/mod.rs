@@ -12,28 +12,36 @@ mod lock;
 mod open;
 mod queue;
 mod quota;
+mod survey;
+mod troubles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 pub use health::{Degraded, StoreHealth};
 pub use open::OpenError;
 
 use super::marks::{Raised, Saved};
-use super::{Store, Unkept};
-use crate::page::{Entry, PageKey};
+use super::{Brief, Store, Unkept};
+use crate::page::{Content, Entry, PageKey};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Clock, Incidents};
 use behind::{Behind, Limits, Sink};
 pub(super) use database::MAX_KEY;
 use database::{Database, ReadError};
 use health::Need;
 use queue::{Change, Round};
-use quota::Quota;
+use quota::{Quota, Worth};
+use troubles::Troubles;
 
-/// Pages of a route that are removed before looking whether others wait to be written.
-const REMOVED_AT_ONCE: usize = 1_000;
+/// How long a look through all pages waits for a disk that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The durable tier of one folder. Its calls read the disk: keep them off threads that serve.
 pub(super) struct Durable {
@@ -42,6 +50,10 @@ pub(super) struct Durable {
     database: Arc<Database>,
     /// The latest number that the site has given.
     sequence: AtomicU64,
+    /// Held while pages of routes that are gone are looked for.
+    removing: Mutex<()>,
+    troubles: Troubles,
+    worth: Arc<Worth>,
     metrics: Arc<Metrics>,
 }
 
@@ -66,9 +78,10 @@ impl Durable {
     ) -> Result<(Self, Saved), OpenError> {
         let (database, saved) = Database::open(folder, memory)?;
         let database = Arc::new(database);
+        let worth = Arc::new(Worth::default());
         let keeper = Keeper {
             database: database.clone(),
-            quota: disk.map(Quota::new),
+            quota: disk.map(|disk| Quota::new(disk, worth.clone())),
             metrics: metrics.clone(),
         };
         let behind = Behind::start(keeper, Limits::DEFAULT, metrics.clone())
@@ -77,6 +90,9 @@ impl Durable {
             behind,
             database,
             sequence: AtomicU64::new(saved.site.sequence),
+            removing: Mutex::default(),
+            troubles: Troubles::default(),
+            worth,
             metrics,
         };
         Ok((durable, saved))
@@ -87,6 +103,18 @@ impl Durable {
         self.sequence
             .fetch_max(raised.site.sequence, Ordering::AcqRel);
         self.behind.raise(raised);
+    }
+
+    /// As [`Store::put`], where there was an entry before: what says that there is no page any more
+    /// is not forgotten for want of room.
+    pub(super) fn replace(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
+        let is_document = matches!(entry.content, Content::Document { .. });
+        let key = entry.key.clone();
+        self.put(entry).inspect_err(|_| {
+            if !is_document {
+                self.forget(&key);
+            }
+        })
     }
 
     /// Queues the removal of a page; [`Durable::synced`] tells when it is done.
@@ -120,14 +148,35 @@ impl Durable {
         self.behind.health()
     }
 
-    /// The latest word on a page that is not on disk yet: an entry, or that there is none.
-    fn pending(&self, key: &PageKey) -> Option<Option<Arc<Entry>>> {
-        self.behind.look(|queue| queue.get(key).map(Change::entry))
+    /// What the disk has of a page.
+    fn stored(&self, key: &PageKey) -> Option<Arc<Entry>> {
+        match self.database.get(key, self.sequence()) {
+            Ok(entry) => entry.map(Arc::new),
+            Err(error) => {
+                self.unreadable(key.as_str(), &error);
+                None
+            }
+        }
     }
 
-    fn unreadable(&self, key: &str, error: &ReadError) {
+    /// A page that nobody could wait for any longer.
+    pub(super) fn too_slow(&self, key: &PageKey) {
+        self.unreadable(key.as_str(), &ReadError::Slow);
+    }
+
+    fn unreadable(&self, page: &str, error: &ReadError) {
         self.metrics.store_unreadable.inc();
-        tracing::error!(path = key, "a page on disk counts as missing: {error}");
+        self.troubles.tell(page, error);
+    }
+
+    /// Where records that cannot be read are told from here on, beside the metrics.
+    pub(super) fn report_to(&self, incidents: Arc<Incidents>, clock: Clock) {
+        self.troubles.report_to(incidents, clock);
+    }
+
+    /// What pages are worth, for when there is no room for all.
+    pub(super) fn worth(&self) -> &Worth {
+        &self.worth
     }
 
     fn sequence(&self) -> u64 {
@@ -137,15 +186,10 @@ impl Durable {
 
 impl Store for Durable {
     fn get(&self, key: &PageKey) -> Option<Arc<Entry>> {
-        if let Some(pending) = self.pending(key) {
-            return pending;
-        }
-        match self.database.get(key, self.sequence()) {
-            Ok(entry) => entry.map(Arc::new),
-            Err(error) => {
-                self.unreadable(key.as_str(), &error);
-                None
-            }
+        let pending = self.behind.look(|queue| queue.get(key).cloned());
+        match pending {
+            None => self.stored(key),
+            Some(change) => change.entry(|| self.stored(key)),
         }
     }
 
@@ -167,43 +211,77 @@ impl Store for Durable {
         was_there
     }
 
-    fn remove_route(&self, route: &str) -> usize {
-        let mut keys = Vec::new();
-        let of_route = |entry: &Entry| &*entry.route == route;
-        self.behind.look(|queue| {
-            let pending = queue.changes().filter_map(|(key, change)| {
-                change.entry().filter(|entry| of_route(entry)).map(|_| key)
+    fn remove_routes(&self, is_gone: &dyn Fn(&str) -> bool) -> usize {
+        // One at a time: a later look sees what an earlier one has queued.
+        let _alone = self.removing.lock();
+        let mut found: Vec<(PageKey, Arc<str>)> = self.behind.look(|queue| {
+            let pending = queue.changes().filter_map(|(key, change)| match change {
+                Change::Put(entry) if is_gone(&entry.route) => {
+                    Some((key.clone(), entry.route.clone()))
+                }
+                _ => None,
             });
-            keys.extend(pending.cloned());
+            pending.collect()
         });
-        let stored = self.database.census(|meta, _| {
-            if &*meta.route == route {
-                keys.push(meta.key);
+        let mut removed = self.behind.remove_of(&found);
+        let mut survey = self.database.survey();
+        loop {
+            found.clear();
+            let more = survey.piece(|brief, _| {
+                if is_gone(brief.route) {
+                    found.push((brief.page_key(), Arc::from(brief.route)));
+                }
+                ControlFlow::Continue(())
+            });
+            if !found.is_empty() && !self.behind.wait_for_room(PATIENCE) {
+                tracing::warn!(
+                    removed,
+                    "pages of routes that are gone stay on disk: it fails"
+                );
+                return removed;
             }
-        });
-        if let Err(error) = stored {
-            self.unreadable(route, &error);
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        let mut removed = 0;
-        for chunk in keys.chunks(REMOVED_AT_ONCE) {
-            if !self.behind.wait_for_room() {
-                break;
-            }
-            for key in chunk {
-                // Another route may have made the page anew meanwhile, or it is being removed.
-                let is_of_route = match self.pending(key) {
-                    None => true,
-                    Some(pending) => pending.is_some_and(|entry| of_route(&entry)),
-                };
-                if is_of_route {
-                    self.forget(key);
-                    removed += 1;
+            removed += self.behind.remove_of(&found);
+            match more {
+                Ok(true) => {}
+                Ok(false) => return removed,
+                Err(error) => {
+                    tracing::warn!(
+                        removed,
+                        "pages of routes that are gone stay on disk: {error}"
+                    );
+                    return removed;
                 }
             }
         }
-        removed
+    }
+
+    fn survey(&self, visit: &mut dyn FnMut(Brief<'_>) -> ControlFlow<()>) {
+        let pending: HashMap<PageKey, Change> = self.behind.look(|queue| {
+            let changes = queue.changes();
+            changes.map(|(key, c)| (key.clone(), c.clone())).collect()
+        });
+        for change in pending.values() {
+            if let Change::Put(entry) = change
+                && visit(Brief::of(entry)).is_break()
+            {
+                return;
+            }
+        }
+        let surveyed = self.database.survey().rest(|brief, _| {
+            let is_shown = match pending.get(&brief.page_key()) {
+                None => true,
+                Some(Change::RemoveOf(route)) => brief.route != &**route,
+                Some(Change::Put(_) | Change::Remove) => false,
+            };
+            if is_shown {
+                visit(brief)
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        if let Err(error) = surveyed {
+            self.unreadable("(all pages)", &error);
+        }
     }
 
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
@@ -211,7 +289,7 @@ impl Store for Durable {
         self.behind.look(|queue| {
             for (key, change) in queue.changes() {
                 if key.as_str().starts_with(prefix) {
-                    pending.insert(key.clone(), change.entry());
+                    pending.insert(key.clone(), change.clone());
                 }
             }
         });
@@ -226,12 +304,17 @@ impl Store for Durable {
             self.unreadable(prefix, &error);
             Vec::new()
         });
-        let mut entries: BTreeMap<PageKey, Option<Arc<Entry>>> = stored
+        let mut entries: BTreeMap<PageKey, Arc<Entry>> = stored
             .into_iter()
-            .map(|entry| (entry.key.clone(), Some(Arc::new(entry))))
+            .map(|entry| (entry.key.clone(), Arc::new(entry)))
             .collect();
-        entries.extend(pending);
-        entries.into_values().flatten().take(limit).collect()
+        for (key, change) in pending {
+            let stored = entries.remove(&key);
+            if let Some(entry) = change.entry(|| stored) {
+                entries.insert(key, entry);
+            }
+        }
+        entries.into_values().take(limit).collect()
     }
 }
 
@@ -256,6 +339,14 @@ impl Sink for Keeper {
 
     fn revive(&mut self) -> Result<(), String> {
         self.database.reopen()
+    }
+}
+
+#[cfg(test)]
+impl Durable {
+    /// Hangs the disk until the guard is dropped.
+    pub(super) fn hang(&self) -> impl Drop + '_ {
+        self.database.hang()
     }
 }
 
