@@ -40,6 +40,15 @@ use queue::{Change, Round};
 use quota::{Quota, Worth};
 use troubles::Troubles;
 
+#[cfg(not(test))]
+const LIMITS: Limits = Limits::DEFAULT;
+/// A queue that a test can fill.
+#[cfg(test)]
+const LIMITS: Limits = Limits {
+    bytes: 4 << 20,
+    ..Limits::DEFAULT
+};
+
 /// How long a look through all pages waits for a disk that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -84,7 +93,7 @@ impl Durable {
             quota: disk.map(|disk| Quota::new(disk, worth.clone())),
             metrics: metrics.clone(),
         };
-        let behind = Behind::start(keeper, Limits::DEFAULT, metrics.clone())
+        let behind = Behind::start(keeper, LIMITS, metrics.clone())
             .map_err(|source| OpenError::io(folder, source))?;
         let durable = Self {
             behind,
@@ -109,12 +118,22 @@ impl Durable {
     /// is not forgotten for want of room.
     pub(super) fn replace(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
         let is_document = matches!(entry.content, Content::Document { .. });
+        self.keep(entry, !is_document)
+    }
+
+    /// Queues an entry; where it is refused, and `or_remove`, the removal of what there was.
+    fn keep(&self, entry: Arc<Entry>, or_remove: bool) -> Result<(), Unkept> {
         let key = entry.key.clone();
-        self.put(entry).inspect_err(|_| {
-            if !is_document {
-                self.forget(&key);
-            }
-        })
+        if key.as_str().len() > MAX_KEY {
+            return Err(Unkept::LongKey(key.as_str().len()));
+        }
+        if self.behind.change(&key, Change::Put(entry)) {
+            return Ok(());
+        }
+        if or_remove {
+            self.forget(&key);
+        }
+        Err(Unkept::NoRoom)
     }
 
     /// Queues the removal of a page; [`Durable::synced`] tells when it is done.
@@ -194,15 +213,7 @@ impl Store for Durable {
     }
 
     fn put(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
-        let key = entry.key.clone();
-        if key.as_str().len() > MAX_KEY {
-            return Err(Unkept::LongKey(key.as_str().len()));
-        }
-        if self.behind.change(&key, Change::Put(entry)) {
-            Ok(())
-        } else {
-            Err(Unkept::NoRoom)
-        }
+        self.keep(entry, false)
     }
 
     fn remove(&self, key: &PageKey) -> bool {

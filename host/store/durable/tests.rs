@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::page::Tag;
+use crate::page::{Content, Tag};
 use crate::store::conformance::{document, entry, told};
 use crate::store::marks::{Mark, Site};
 
@@ -172,6 +172,30 @@ async fn a_page_that_another_route_made_meanwhile_is_not_removed() {
         durable.synced().await.unwrap();
     }
     assert_eq!(durable.database.bodies(), 1);
+}
+
+#[tokio::test]
+async fn a_page_that_was_deleted_is_removed_even_where_there_is_no_room_for_the_news() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    durable.put(Arc::new(page(1))).unwrap();
+    durable.put(Arc::new(page(2))).unwrap();
+    durable.synced().await.unwrap();
+    let hung = durable.hang();
+    let missing = |path: &str| Arc::new(entry(path, 2, Content::NotFound));
+    let full = (0..).find(|n| durable.put(missing(&format!("/{n}"))).is_err());
+    assert!(full.is_some());
+    assert!(durable.replace(missing("/posts/0001")).is_err());
+    assert!(durable.replace(Arc::new(page(2))).is_err());
+    drop(hung);
+    durable.synced().await.unwrap();
+    drop(durable);
+    let (durable, _) = open(folder.path());
+    assert!(durable.get(&page(1).key).is_none());
+    assert!(
+        durable.get(&page(2).key).is_some(),
+        "an older page, but one"
+    );
 }
 
 #[tokio::test]
