@@ -6,8 +6,8 @@
 //! absolute: age survives a restart.
 //!
 //! Coded bodies are kept as they are sent, so that a restart compresses nothing. The identity is
-//! left out where a zstd variant exists, and decoded from that: on pages this saves more than
-//! half of the bytes for some 10 µs at the first read after a restart.
+//! left out where a zstd variant exists, and decoded from that for the first reader who takes no
+//! coding: on pages this saves more than half of the bytes.
 //!
 //! Not kept: the list of outgoing requests of a generation; its other costs are.
 

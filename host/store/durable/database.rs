@@ -30,6 +30,9 @@ use crate::store::marks::{Mark, Saved, Site};
 const MAX_CACHE: usize = 64 << 20;
 /// The part of the memory budget that it may take where that is less.
 const CACHE_PART: usize = 10;
+/// The index and the filters of a million pages, which every read asks: without room for them each
+/// is read from disk, and its checksum made, for each page.
+const MIN_CACHE: usize = 16 << 20;
 /// Written pages wait in memory up to this, then in a second such table while the first goes to
 /// disk.
 const MEMTABLE: u64 = 16 << 20;
@@ -111,7 +114,7 @@ impl Database {
     /// When the folder is in use, of another format, unreadable, or not writable.
     pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved), OpenError> {
         let (pages, lock) = prepare(folder)?;
-        let cache = (memory / CACHE_PART).min(MAX_CACHE);
+        let cache = (memory / CACHE_PART).clamp(MIN_CACHE, MAX_CACHE);
         let cache = u64::try_from(cache).unwrap_or(0);
         let opened = open_fjall(&pages, cache).map_err(|error| match error {
             fjall::Error::Io(source) => OpenError::io(folder, source),
