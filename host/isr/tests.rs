@@ -579,6 +579,32 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_holds_a_call_up_once_and_not_for_every_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store::Config {
+        memory: 1 << 20,
+        folder: Some(folder.path().to_owned()),
+        disk: None,
+    };
+    let isr = isr_over(store, Config::few());
+    let (hung, start) = (isr.0.parts.store.hang(), tokio::time::Instant::now());
+    let keys: Vec<PageKey> = (0..1_000)
+        .map(|number| PageKey::new(&format!("/{number}"), &[]))
+        .collect();
+    for key in &keys {
+        assert!(!isr.purge(key).await);
+    }
+    isr.invalidate_paths(keys);
+    let told = isr.synced().await.unwrap_err();
+    assert_eq!(told.to_string(), "the disk takes long");
+    assert!(start.elapsed() < Duration::from_secs(20));
+    drop(hung);
+    while isr.synced().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_the_place_to_draw_a_shell_longer_than_for_a_page() {
     let config = Config {
         concurrency: 1,

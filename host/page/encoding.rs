@@ -54,7 +54,7 @@ pub struct Variant {
 /// A body in all codings that make it smaller.
 #[derive(Clone)]
 pub struct Payload {
-    identity: Identity,
+    identity: Box<Identity>,
     coded: Box<[Variant]>,
 }
 
@@ -112,11 +112,11 @@ impl Payload {
         let etag = etag(&tag, Coding::Identity);
         let identity = Variant::new(Coding::Identity, etag.clone(), body);
         Self {
-            identity: Identity {
+            identity: Box::new(Identity {
                 etag,
                 size: identity.body.len(),
                 decoded: OnceLock::from(identity),
-            },
+            }),
             coded: coded.into_boxed_slice(),
         }
     }
@@ -147,11 +147,11 @@ impl Payload {
         };
         let decoded = OnceLock::new();
         (!coded.iter().enumerate().any(is_odd)).then(|| Self {
-            identity: Identity {
+            identity: Box::new(Identity {
                 etag,
                 size,
                 decoded,
-            },
+            }),
             coded: coded.into_boxed_slice(),
         })
     }
@@ -162,7 +162,7 @@ impl Payload {
             etag,
             size,
             decoded,
-        } = &self.identity;
+        } = &*self.identity;
         decoded.get_or_init(|| {
             let zstd = self.coded.iter().find(|v| v.coding == Coding::Zstd);
             let body = zstd.and_then(|zstd| zstd::bulk::decompress(&zstd.body, *size).ok());

@@ -101,7 +101,21 @@ fn conforms(store: &dyn Store) {
     assert_eq!(told(store.get(&key("/posts/2"))), "none");
     assert_eq!(paths("/posts/2", 9), ["/posts/2?q=1"]);
 
-    // Looked through, each is seen once, and nothing more once enough was seen.
+    is_looked_through(store);
+
+    // A route takes its pages with it, and no others.
+    let mut of_another = document("/posts/9", 1, "another");
+    of_another.route = Arc::from("/posts/9");
+    let expected = put(of_another);
+    let is_gone = |route: &str| route == "/posts/[id]";
+    assert_eq!(store.remove_routes(&is_gone), 4);
+    assert_eq!(store.remove_routes(&is_gone), 0);
+    assert_eq!(paths("", 9), ["/posts/9"]);
+    assert_eq!(told(store.get(&key("/posts/9"))), expected);
+}
+
+/// Looked through, each is seen once, and nothing more once enough was seen.
+fn is_looked_through(store: &dyn Store) {
     let mut seen = Vec::new();
     store.survey(&mut |brief| {
         seen.push((brief.key.to_owned(), brief.is_document));
@@ -125,16 +139,6 @@ fn conforms(store: &dyn Store) {
         ControlFlow::Break(())
     });
     assert_eq!(count, 1);
-
-    // A route takes its pages with it, and no others.
-    let mut of_another = document("/posts/9", 1, "another");
-    of_another.route = Arc::from("/posts/9");
-    let expected = put(of_another);
-    let is_gone = |route: &str| route == "/posts/[id]";
-    assert_eq!(store.remove_routes(&is_gone), 4);
-    assert_eq!(store.remove_routes(&is_gone), 0);
-    assert_eq!(paths("", 9), ["/posts/9"]);
-    assert_eq!(told(store.get(&key("/posts/9"))), expected);
 }
 
 fn redirect() -> Content {

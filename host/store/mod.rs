@@ -2,6 +2,21 @@
 //!
 //! Entries are kept apart from the marks, which are the invalidations that they are subject to:
 //! an invalidation costs the same whether it concerns ten pages or ten million.
+//!
+//! # Memory
+//!
+//! However many pages there are, the process stays below 1.15 times the sum of
+//!
+//! | what | bytes |
+//! |---|---|
+//! | pages in memory, weighed with what an allocator adds | `store.memory` |
+//! | the database's cache, which holds twice what it is asked to | 2 × a tenth of that, from 16 to 64 MiB |
+//! | pages that wait for the disk | 64 MiB |
+//! | pages that wait for their tables | 48 MiB |
+//! | marks (20 MiB at most), the program, its threads | 100 MiB |
+//!
+//! and, where pages are made, of what their sandboxes take. For the default of 256 MiB these are 597
+//! MiB; `cargo bench --bench versus -- store` holds it to that.
 
 mod brief;
 mod codec;

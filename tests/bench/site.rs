@@ -129,6 +129,17 @@ impl Running {
         once(self.site, &get(PAGE, "")).context("the second request for a page")
     }
 
+    /// A counter of `/metrics`, by the beginning of its line.
+    pub(crate) fn metric(&self, line: &str) -> Result<f64> {
+        let (_, body) = once(self.admin, &get("/metrics", ""))?;
+        let text = String::from_utf8_lossy(&body);
+        let found = text.lines().find_map(|found| found.strip_prefix(line));
+        Ok(found
+            .with_context(|| format!("no metric {line}"))?
+            .trim()
+            .parse()?)
+    }
+
     /// What the admin door says about the entries below a path.
     pub(crate) fn entries(&self, prefix: &str) -> Result<serde_json::Value> {
         let request = get(&format!("/api/entries?prefix={prefix}&limit=1000"), "");

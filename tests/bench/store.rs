@@ -90,7 +90,7 @@ fn config(memory: usize) -> String {
 
 /// The documented bound of a process that keeps `memory` bytes of pages in memory.
 fn bound() -> f64 {
-    let cache = (MEMORY / 10).min(64 << 20);
+    let cache = (MEMORY / 10).clamp(16 << 20, 64 << 20);
     (MEMORY + 2 * cache + FIXED) as f64 * SLACK
 }
 
@@ -273,6 +273,12 @@ fn bulk(pages: usize, module: &[u8], cores: &Cores, report: &mut Report) -> Resu
     let wisr = site.serve(&cores.servers)?;
     wisr.ready(Duration::from_secs(300))?;
     let seconds = start.elapsed().as_secs_f64();
+    let made = wisr.metric("wisr_generations_total{cause=\"build\",outcome=\"document\"}")?;
+    let dropped = wisr.metric("wisr_store_dropped_total")?;
+    ensure!(
+        made >= pages as f64 && dropped == 0.0,
+        "of {pages} pages {made} were made and {dropped} not kept"
+    );
     let pid = wisr.process.pid();
     let cpu = spent(pid)?.as_secs_f64();
     report.section(&format!(

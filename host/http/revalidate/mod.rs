@@ -261,6 +261,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_done_but_not_on_disk_is_told() {
+        let told = |unkept| {
+            let response = summary(&[Done::Purged], Vec::new(), unkept);
+            assert_eq!(response.status(), StatusCode::OK);
+            let Body::Full(body) = response.into_body() else {
+                panic!("no body");
+            };
+            serde_json::from_slice::<Value>(&body).unwrap()
+        };
+        assert!(told(None).get("stored").is_none());
+        let full = told(Some(Degraded::Disk("no space left on device".into())));
+        assert_eq!(
+            (&full["revalidated"], &full["stored"]),
+            (&true.into(), &false.into())
+        );
+        let warning = full["warning"].as_str().unwrap();
+        assert!(warning.starts_with("no space left on device"), "{warning}");
+    }
+
+    #[test]
     fn a_failure_is_told_as_next_tells_it_and_with_its_reason() {
         let done = failed();
         let results = vec![done.told("path", "/posts/1")];

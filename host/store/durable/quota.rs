@@ -56,8 +56,10 @@ pub(in crate::store) struct Worth {
     /// The routes that show pages; all of them until somebody says so.
     routes: ArcSwapOption<BTreeSet<Arc<str>>>,
     /// Whether memory holds a page.
-    in_use: OnceLock<Box<dyn Fn(&PageKey) -> bool + Send + Sync>>,
+    in_use: OnceLock<Box<InUse>>,
 }
+
+type InUse = dyn Fn(&PageKey) -> bool + Send + Sync;
 
 /// The pages worth least, just enough of them to free `need` bytes.
 #[derive(Debug)]

@@ -357,7 +357,8 @@ impl Tiers {
     /// does not fit the queue is not kept.
     pub async fn room(&self) {
         if let Some(durable) = &self.durable {
-            let _ = patiently(async { Ok(durable.room().await) }).await;
+            // Longer than this nobody waits: what is made is shown in any case.
+            let _ = tokio::time::timeout(PATIENCE, durable.room()).await;
         }
     }
 
@@ -388,6 +389,14 @@ impl Tiers {
     pub fn health(&self) -> StoreHealth {
         let health = |durable: &Arc<Durable>| durable.health();
         self.durable.as_ref().map_or(StoreHealth::Ok, health)
+    }
+}
+
+#[cfg(test)]
+impl Tiers {
+    /// Hangs the disk until the guard is dropped.
+    pub(crate) fn hang(&self) -> impl Drop + '_ {
+        self.durable.as_ref().unwrap().hang()
     }
 }
 
