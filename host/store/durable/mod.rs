@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub use health::{Degraded, StoreHealth};
 pub use open::OpenError;
@@ -59,6 +60,8 @@ pub(super) struct Durable {
     database: Arc<Database>,
     /// The latest number that the site has given.
     sequence: AtomicU64,
+    /// Until when nobody waits for a disk that has not answered.
+    hung_until: Mutex<Option<Instant>>,
     /// Held while pages of routes that are gone are looked for.
     removing: Mutex<()>,
     troubles: Troubles,
@@ -99,6 +102,7 @@ impl Durable {
             behind,
             database,
             sequence: AtomicU64::new(saved.site.sequence),
+            hung_until: Mutex::default(),
             removing: Mutex::default(),
             troubles: Troubles::default(),
             worth,
@@ -169,7 +173,9 @@ impl Durable {
 
     /// What the disk has of a page.
     fn stored(&self, key: &PageKey) -> Option<Arc<Entry>> {
-        match self.database.get(key, self.sequence()) {
+        let found = self.database.get(key, self.sequence());
+        *self.hung_until.lock() = None;
+        match found {
             Ok(entry) => entry.map(Arc::new),
             Err(error) => {
                 self.unreadable(key.as_str(), &error);
@@ -178,8 +184,16 @@ impl Durable {
         }
     }
 
-    /// A page that nobody could wait for any longer.
-    pub(super) fn too_slow(&self, key: &PageKey) {
+    /// Whether a read took longer than its reader of late, and the disk has answered none since:
+    /// then nobody else need wait.
+    pub(super) fn hangs(&self) -> bool {
+        let until = *self.hung_until.lock();
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Says that nobody could wait for a page any longer; the next to wait does so after a `pause`.
+    pub(super) fn too_slow(&self, key: &PageKey, pause: Duration) {
+        *self.hung_until.lock() = Some(Instant::now() + pause);
         self.unreadable(key.as_str(), &ReadError::Slow);
     }
 

@@ -10,7 +10,6 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -57,8 +56,6 @@ pub struct Tiers {
     /// Pages being read from disk. Who changes a page takes it off, so that what was read is not
     /// brought into memory.
     reading: Mutex<HashMap<PageKey, Reading>>,
-    /// A read took longer than its reader, and none has ended since: nobody else waits.
-    hangs: AtomicBool,
 }
 
 /// Tells those who wait what came of a read.
@@ -113,7 +110,6 @@ impl Tiers {
             readers,
             marks,
             reading: Mutex::default(),
-            hangs: AtomicBool::new(false),
         });
         if let Some(durable) = &tiers.durable {
             let memory = tiers.memory.clone();
@@ -151,8 +147,7 @@ impl Tiers {
                 return Some(entry);
             }
             let durable = self.durable.as_ref()?;
-            if self.hangs.load(Ordering::Relaxed) {
-                durable.too_slow(key);
+            if durable.hangs() {
                 return None;
             }
             let mut reading = self.read(durable, key);
@@ -162,8 +157,7 @@ impl Tiers {
                 Ok(Some(Read::Overtaken)) => {}
                 Ok(None) => return None,
                 Err(_) => {
-                    self.hangs.store(true, Ordering::Relaxed);
-                    durable.too_slow(key);
+                    durable.too_slow(key, READ_PATIENCE);
                     return None;
                 }
             }
@@ -186,7 +180,6 @@ impl Tiers {
                 tracing::error!(path = %key, "the database panicked (please report it)");
                 None
             });
-            tiers.hangs.store(false, Ordering::Relaxed);
             tell.send_replace(Some(tiers.arrived(&key, found, &tell)));
         });
         reading

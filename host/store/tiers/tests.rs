@@ -214,7 +214,7 @@ async fn a_disk_that_hangs_is_a_miss_for_all_after_the_first_has_waited() {
     drop(hung);
     for path in ["/a", "/b"] {
         while tiers.find(&key(path)).await.is_none() {
-            tokio::task::yield_now().await;
+            tokio::time::advance(READ_PATIENCE).await;
         }
     }
 }
