@@ -13,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::whole_seconds;
 use crate::isr::{Renewal, Served};
-use crate::page::{Coding, Content, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
+use crate::page::{Coding, Content, Entry, Payload, Revalidate, Stamp, Timestamp, Variant, Why};
 
 pub(super) const X_WISR_CACHE: HeaderName = HeaderName::from_static("x-wisr-cache");
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -102,8 +102,11 @@ impl<'a> Showing<'a> {
     fn is_own(&self, variant: &Variant) -> bool {
         match &self.entry.content {
             Content::Document { body, data, .. } => {
-                let mut own = body.variants().iter().chain(data.variants());
-                own.any(|own| std::ptr::eq(own, variant))
+                let is_own = |payload: &Payload| {
+                    let own = payload.get(variant.coding);
+                    own.is_some_and(|own| std::ptr::eq(own, variant))
+                };
+                is_own(body) || is_own(data)
             }
             Content::NotFound | Content::Redirect { .. } => false,
         }

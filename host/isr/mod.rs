@@ -31,7 +31,7 @@ pub use ahead::{Count, Retry, Tally};
 pub use served::{Ask, Patience, Refused, Renewal, Served};
 
 use crate::page::{Cause, Entry, Freshness, Page, PageKey, Stamp, Tag, Timestamp, Why, judge};
-use crate::store::{Mark, StoreHealth, Tiers};
+use crate::store::{Degraded, Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
@@ -151,8 +151,8 @@ impl Isr {
         served
     }
 
-    /// Makes the page anew from data read after this call; the very next reader sees it, also
-    /// after `kill -9`, unless the disk fails, which the store's health tells.
+    /// Makes the page anew from data read after this call; the very next reader sees it.
+    /// [`Isr::persisted`] tells when it survives `kill -9`.
     ///
     /// # Errors
     /// When the generation fails (the last good page stays), there is no room for it, or only a
@@ -166,25 +166,24 @@ impl Isr {
         let (wait, _) = self
             .0
             .launch(ask, least, Priority::OnDemand, Cause::OnDemand);
-        let landed = self.0.landed(wait, ON_DEMAND_WAIT).await;
-        // A failing disk shows in the store's health: the page itself is made and shown.
-        let _ = store.persisted().await;
-        landed
+        self.0.landed(wait, ON_DEMAND_WAIT).await
     }
 
-    /// Marks pages as stale: they are shown once more while they are made anew.
-    pub async fn invalidate_paths(&self, keys: &[PageKey]) {
-        let marks = keys.iter().cloned().map(Mark::Path);
-        self.0.parts.store.raise(marks).await;
+    /// Marks pages as stale: they are shown once more while they are made anew. [`Isr::synced`]
+    /// tells when this survives a power cut.
+    pub fn invalidate_paths(&self, keys: impl IntoIterator<Item = PageKey>) {
+        self.0.parts.store.mark(keys.into_iter().map(Mark::Path));
     }
 
-    /// Marks all pages with any of these tags as stale.
-    pub async fn invalidate_tags(&self, tags: &[Tag]) {
+    /// Marks all pages with any of these tags as stale. [`Isr::synced`] tells when this survives a
+    /// power cut.
+    pub fn invalidate_tags(&self, tags: &[Tag]) {
         let marks = tags.iter().cloned().map(Mark::Tag);
-        self.0.parts.store.raise(marks).await;
+        self.0.parts.store.mark(marks);
     }
 
-    /// Removes a page, last good included; whether there was one.
+    /// Removes a page, last good included; whether there was one. [`Isr::synced`] tells when it
+    /// cannot come back.
     pub async fn purge(&self, key: &PageKey) -> bool {
         let store = &self.0.parts.store;
         let was_there = store.find(key).await.is_some();
@@ -193,14 +192,34 @@ impl Isr {
             store.mark([Mark::Purge(key.clone())]);
             store.remove(key);
         });
-        // A failing disk shows in the store's health: the page is gone in any case.
-        let _ = store.synced().await;
         was_there
     }
 
+    /// Waits until all pages made so far survive `kill -9`.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs: they are shown all the same, and kept as soon as it recovers.
+    pub async fn persisted(&self) -> Result<(), Degraded> {
+        self.0.parts.store.persisted().await
+    }
+
+    /// Waits until all that was done so far survives a power cut.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs: it holds all the same, and is kept as soon as it recovers.
+    pub async fn synced(&self) -> Result<(), Degraded> {
+        self.0.parts.store.synced().await
+    }
+
+    /// Up to `limit` known pages with any of these tags.
+    pub async fn tagged(&self, tags: &[Tag], limit: usize) -> BTreeSet<PageKey> {
+        self.0.parts.store.tagged(tags, limit).await
+    }
+
     /// Says which routes have pages from here on. Pages of others are not shown, though they are
-    /// kept: their routes may come back.
+    /// kept while there is room for all: their routes may come back.
     pub fn serve_routes(&self, routes: BTreeSet<Arc<str>>) {
+        self.0.parts.store.serve_routes(routes.clone());
         self.0.routes.serve(routes);
     }
 

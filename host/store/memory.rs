@@ -5,13 +5,14 @@
 //! second hit on; what was seen once goes first.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::{Store, Unkept};
+use super::{Brief, Store, Unkept};
 use crate::page::{Entry, PageKey};
 use crate::telemetry::metrics::Metrics;
 
@@ -68,6 +69,12 @@ impl Memory {
             hand: AtomicUsize::new(0),
             metrics,
         }
+    }
+
+    /// Whether the page is in memory: used of late, or just made.
+    pub(super) fn holds(&self, key: &PageKey) -> bool {
+        let shard = self.shard(key).lock();
+        shard.protected.contains(key) || shard.probation.contains(key)
     }
 
     fn shard(&self, key: &PageKey) -> &Mutex<Shard> {
@@ -155,6 +162,16 @@ impl Store for Memory {
             removed += keys.iter().filter(|key| self.remove(key)).count();
         }
         removed
+    }
+
+    fn survey(&self, visit: &mut dyn FnMut(Brief<'_>) -> ControlFlow<()>) {
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let mut held = shard.probation.iter().chain(shard.protected.iter());
+            if held.any(|(_, held)| visit(Brief::of(&held.entry)).is_break()) {
+                return;
+            }
+        }
     }
 
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
