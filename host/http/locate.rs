@@ -25,6 +25,11 @@ impl Located<'_> {
         PageKey::new(self.path.as_str(), &self.query)
     }
 
+    /// The text of [`Located::key`], which nearly always is there already.
+    pub(super) fn key_text(&self) -> Cow<'_, str> {
+        PageKey::text(self.path.as_str(), &self.query)
+    }
+
     /// What to ask the cache for.
     pub(super) fn ask(self) -> Ask {
         let params = self.routed.pattern.params_of(self.path);

@@ -93,11 +93,6 @@ impl Sent {
     }
 }
 
-enum Face {
-    Page,
-    Data,
-}
-
 fn send(method: Method, asked: &[(header::HeaderName, &str)], served: &Served, face: Face) -> Sent {
     let headers = asked
         .iter()

@@ -13,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::whole_seconds;
 use crate::isr::{Renewal, Served};
-use crate::page::{Coding, Content, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
+use crate::page::{Coding, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
 
 pub(super) const X_WISR_CACHE: HeaderName = HeaderName::from_static("x-wisr-cache");
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -75,38 +75,19 @@ impl<'a> Showing<'a> {
 
     /// All headers of a response with this variant of a body, whose own are `own`.
     pub(super) fn head(&self, own: &HeaderMap, variant: &Variant) -> HeaderMap {
-        let make = || {
-            let mut headers = own.clone();
-            headers.reserve(10);
-            tell_coding(&mut headers, variant.coding);
-            self.describe(&mut headers);
-            headers.insert(header::ETAG, variant.etag.clone());
-            headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
-            headers
-        };
-        if self.word != "HIT" || !self.is_own(variant) {
-            return make();
-        }
-        let mut headers = variant.head.get(self.max_stale, make);
-        headers.insert(header::AGE, self.age.as_secs().into());
-        if let Cow::Owned(status) = &self.status
-            && let Ok(status) = HeaderValue::try_from(status.as_str())
-        {
-            headers.insert(CACHE_STATUS, status);
-        }
-        headers
-    }
-
-    /// Whether the body is the entry's own, and not the site's 404 page for it, which other entries
-    /// with other dates show as well.
-    fn is_own(&self, variant: &Variant) -> bool {
-        match &self.entry.content {
-            Content::Document { body, data, .. } => {
-                let mut own = body.variants().iter().chain(data.variants());
-                own.any(|own| std::ptr::eq(own, variant))
+        let mut headers = own.clone();
+        headers.reserve(10);
+        headers.insert(header::ETAG, variant.etag.clone());
+        // Clones would have all cores that serve the page contend for their reference counts.
+        for shared in headers.values_mut() {
+            if let Ok(copy) = HeaderValue::from_bytes(shared.as_bytes()) {
+                *shared = copy;
             }
-            Content::NotFound | Content::Redirect { .. } => false,
         }
+        tell_coding(&mut headers, variant.coding);
+        self.describe(&mut headers);
+        headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
+        headers
     }
 
     /// Adds everything that is said of a cached response, but for its validator.
@@ -115,13 +96,17 @@ impl<'a> Showing<'a> {
         headers.insert(header::AGE, self.age.as_secs().into());
         let made = httpdate::fmt_http_date(whole_seconds(self.entry.stamp.generated));
         let control = cache_control(&self.entry.stamp, self.lifetime, self.max_stale);
-        for (name, text) in [
-            (header::CACHE_CONTROL, control),
-            (header::LAST_MODIFIED, made),
-            (CACHE_STATUS, self.status.clone().into_owned()),
+        let status = match &self.status {
+            Cow::Borrowed(status) => Ok(HeaderValue::from_static(status)),
+            Cow::Owned(status) => HeaderValue::from_str(status),
+        };
+        for (name, value) in [
+            (header::CACHE_CONTROL, HeaderValue::try_from(control)),
+            (header::LAST_MODIFIED, HeaderValue::try_from(made)),
+            (CACHE_STATUS, status),
         ] {
             // Made of digits, dates and words of ours; a tag is left out where it does not fit.
-            if let Ok(value) = HeaderValue::try_from(text) {
+            if let Ok(value) = value {
                 headers.insert(name, value);
             }
         }
@@ -198,7 +183,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::page::{Failure, FailureKind};
+    use crate::page::{Content, Failure, FailureKind};
 
     const NOW: Timestamp = Timestamp::from_millis(784_111_777_900);
 

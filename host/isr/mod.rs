@@ -25,10 +25,10 @@ use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-pub use served::{Ask, Patience, Prerendered, Refused, Renewal, Served};
+pub use served::{Ask, Hit, Patience, Prerendered, Refused, Renewal, Served};
 
 use crate::page::{Cause, Entry, Freshness, Page, PageKey, Tag, Timestamp, Why, judge};
-use crate::store::{Mark, StoreHealth, Tiers};
+use crate::store::{Kept, Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
@@ -109,14 +109,19 @@ impl Isr {
         self.0.parts.clock.now()
     }
 
-    /// A fresh entry, if there is one: the fast path, without waiting.
-    pub fn hit(&self, page: &Page, key: &PageKey) -> Option<Served> {
-        let entry = self.0.parts.store.get_hot(key)?;
-        let Freshness::Fresh(ttl) = self.0.judge(page, &entry) else {
+    /// What memory has of a page, which may be kept as long as it says that it is current.
+    pub fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
+        self.0.parts.store.kept(key)
+    }
+
+    /// What a reader of a page in memory is told, if it is a fresh one: the fast path, without
+    /// waiting.
+    pub fn hit(&self, page: &Page, kept: &Kept, now: Timestamp) -> Option<Hit> {
+        let Freshness::Fresh(ttl) = self.0.judge(page, kept.entry(), now) else {
             return None;
         };
         self.0.parts.metrics.hits.inc();
-        Some(Served::Hit { entry, ttl })
+        Some(Hit { ttl })
     }
 
     /// Answers a reader.
@@ -199,7 +204,7 @@ impl Isr {
 
     /// What readers of `page` would be told of `entry` now.
     pub fn freshness(&self, page: &Page, entry: &Entry) -> Freshness {
-        self.0.judge(page, entry)
+        self.0.judge(page, entry, self.now())
     }
 
     /// Makes those pages that are missing or stale, behind everybody who waits for one.
@@ -219,9 +224,9 @@ impl Isr {
 }
 
 impl Inner {
-    fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
+    fn judge(&self, page: &Page, entry: &Entry, now: Timestamp) -> Freshness {
         let mark = self.parts.store.why(&entry.key, &entry.stamp);
-        let (now, owner) = (self.parts.clock.now(), page.renderer.module());
+        let owner = page.renderer.module();
         match judge(&entry.stamp, now, owner, page.policy.max_stale, mark) {
             Freshness::Stale(Why::Module) if self.config.await_module => {
                 Freshness::Expired(Why::Module)
@@ -231,7 +236,8 @@ impl Inner {
     }
 
     fn is_fresh(&self, page: &Page, entry: &Entry) -> bool {
-        matches!(self.judge(page, entry), Freshness::Fresh(_))
+        let now = self.parts.clock.now();
+        matches!(self.judge(page, entry, now), Freshness::Fresh(_))
     }
 
     async fn prerender(self: &Arc<Self>, ask: Ask) -> (PageKey, Result<bool, Refused>) {

@@ -17,6 +17,7 @@ use crate::page::{Entry, PageKey};
 
 pub use durable::{Degraded, OpenError, StoreHealth};
 pub use marks::Mark;
+pub use memory::Kept;
 pub use tiers::{Config, Tiers};
 
 use memory::Memory;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::marks::{Mark, Marks};
-use super::{Memory, Store};
+use super::{Kept, Memory, Store};
 use crate::page::{Entry, PageKey, Stamp, Why};
 use crate::telemetry::metrics::Metrics;
 
@@ -100,6 +100,11 @@ impl Tiers {
     /// The entry of a page, if it is in memory: no waiting, no I/O.
     pub fn get_hot(&self, key: &PageKey) -> Option<Arc<Entry>> {
         self.memory.get(key)
+    }
+
+    /// As [`Tiers::get_hot`], for who wants to keep it: it says itself when it is replaced.
+    pub fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
+        self.memory.kept(key)
     }
 
     /// The entry of a page, wherever it is. Those who ask for one page at once share one read.

@@ -1,0 +1,208 @@
+//! `Views`: pages as one thread sends them.
+//!
+//! Whatever threads share of a page they contend for: the lock that it is found under, and the
+//! reference counts of its entry, headers and body. So each serving thread keeps views of the
+//! pages that it answered last, with heads and handles of bodies that are its own.
+//!
+//! A view never outlives what it shows: it is looked at only while the memory tier still has its
+//! entry, and judged like the entry itself for each reader. Its heads hold as long as readers are
+//! told the same, a second at most; the tier is then told that the page is in use.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use lru::LruCache;
+use thread_local::ThreadLocal;
+
+use super::body::Body;
+use super::locate::Located;
+use super::negotiate;
+use super::respond::{Drawn, Face, Form, Reader};
+use super::showing::Showing;
+use crate::isr::{Hit, Isr, Served};
+use crate::page::{Coding, Content, Entry, PageKey, Timestamp};
+use crate::store::Kept;
+
+/// Views of each thread: only the pages that several threads send at once are worth one.
+const VIEWS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// Bytes of the heaviest entry that is kept in a view. Its thread lets go of a replaced entry only
+/// when it next looks for the page or for enough others: until then a thread may hold on to
+/// `VIEWS` times this, 4 MiB, beyond `store.memory`.
+const MAX_WEIGHT: usize = 64 * 1024;
+
+/// The views of all threads.
+#[derive(Default)]
+pub(super) struct Views(ThreadLocal<RefCell<Own>>);
+
+/// The views of one thread.
+struct Own(LruCache<PageKey, View>);
+
+/// One page.
+struct View {
+    kept: Arc<Kept>,
+    forms: Forms,
+}
+
+/// The forms in which a page was sent so far, with heads that tell the same.
+#[derive(Default)]
+struct Forms {
+    told: Option<Told>,
+    made: Vec<(Face, Coding, Form)>,
+}
+
+/// What the head of a hit tells beside what the entry says of itself, in whole seconds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Told {
+    age: u64,
+    ttl: Option<u64>,
+    max_stale: u64,
+}
+
+/// A request that has found its page.
+struct Asked<'a> {
+    isr: &'a Isr,
+    located: &'a Located<'a>,
+    face: Face,
+    reader: &'a Reader<'a>,
+    now: Timestamp,
+}
+
+impl Views {
+    /// The answer to `reader`, if the page is a hit.
+    pub(super) fn answer(
+        &self,
+        isr: &Isr,
+        located: &Located<'_>,
+        face: Face,
+        reader: &Reader<'_>,
+    ) -> Option<Response<Body>> {
+        let asked = Asked {
+            isr,
+            located,
+            face,
+            reader,
+            now: isr.now(),
+        };
+        let mut own = self.0.get_or_default().borrow_mut();
+        if let Some(view) = own.0.get_mut(&*located.key_text())
+            && view.kept.is_current()
+        {
+            return view.answer(&asked);
+        }
+        let key = located.key();
+        let Some(kept) = isr.kept(&key) else {
+            own.0.pop(&key);
+            return None;
+        };
+        let mut view = View::of(kept);
+        let answer = view.answer(&asked);
+        if view.kept.weight() <= MAX_WEIGHT {
+            own.0.put(key, view);
+        }
+        answer
+    }
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self(LruCache::new(VIEWS))
+    }
+}
+
+impl View {
+    fn of(kept: Arc<Kept>) -> Self {
+        Self {
+            kept,
+            forms: Forms::default(),
+        }
+    }
+
+    /// None if the page is no hit, or is shown as the site's 404 page, which must be fetched.
+    fn answer(&mut self, asked: &Asked<'_>) -> Option<Response<Body>> {
+        let entry = self.kept.entry();
+        if asked.face == Face::Page && matches!(entry.content, Content::NotFound) {
+            return None;
+        }
+        let page = &asked.located.routed.page;
+        let hit = asked.isr.hit(page, &self.kept, asked.now)?;
+        let Some(drawn) = Drawn::of(entry, asked.face) else {
+            return asked.show(entry, hit, |showing| match asked.face {
+                Face::Page => asked.reader.page(showing, None),
+                Face::Data => asked.reader.data(showing),
+            });
+        };
+        if self.forms.renew(asked.told(entry, hit)) {
+            // The tier must not take for unused what is found here.
+            asked.isr.kept(&entry.key);
+        }
+        let variant = negotiate::choose(asked.reader.headers, drawn.body);
+        let form = self.forms.get(asked.face, variant.coding, || {
+            asked.show(entry, hit, |showing| Form {
+                headers: showing.head(drawn.headers, variant),
+                // A reference count of its own, over what is shared.
+                body: Bytes::from_owner(variant.body.clone()),
+            })
+        })?;
+        let generated = entry.stamp.generated;
+        let reader = asked.reader;
+        Some(reader.formed(drawn.status, generated, variant, form))
+    }
+}
+
+impl Forms {
+    /// Forgets the forms that tell something else; whether there were any.
+    fn renew(&mut self, told: Told) -> bool {
+        if self.told == Some(told) {
+            return false;
+        }
+        self.made.clear();
+        self.told.replace(told).is_some()
+    }
+
+    fn get(
+        &mut self,
+        face: Face,
+        coding: Coding,
+        make: impl FnOnce() -> Option<Form>,
+    ) -> Option<Form> {
+        let is_it = |made: &&(Face, Coding, Form)| (made.0, made.1) == (face, coding);
+        if let Some((.., form)) = self.made.iter().find(is_it) {
+            return Some(form.clone());
+        }
+        let form = make()?;
+        self.made.push((face, coding, form.clone()));
+        Some(form)
+    }
+}
+
+impl Asked<'_> {
+    fn max_stale(&self) -> Duration {
+        self.located.routed.page.policy.max_stale
+    }
+
+    fn told(&self, entry: &Entry, hit: Hit) -> Told {
+        Told {
+            age: self.now.since(entry.stamp.generated).as_secs(),
+            ttl: hit.ttl.map(|ttl| ttl.as_secs()),
+            max_stale: self.max_stale().as_secs(),
+        }
+    }
+
+    fn show<T>(
+        &self,
+        entry: &Arc<Entry>,
+        hit: Hit,
+        make: impl FnOnce(&Showing<'_>) -> T,
+    ) -> Option<T> {
+        let served = Served::Hit {
+            entry: Arc::clone(entry),
+            ttl: hit.ttl,
+        };
+        Showing::of(&served, self.now, self.max_stale()).map(|showing| make(&showing))
+    }
+}
