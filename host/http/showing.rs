@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::whole_seconds;
@@ -78,37 +79,58 @@ impl<'a> Showing<'a> {
         let mut headers = own.clone();
         headers.reserve(10);
         headers.insert(header::ETAG, variant.etag.clone());
-        // Clones would have all cores that serve the page contend for their reference counts.
-        for shared in headers.values_mut() {
-            if let Ok(copy) = HeaderValue::from_bytes(shared.as_bytes()) {
-                *shared = copy;
-            }
-        }
-        tell_coding(&mut headers, variant.coding);
-        self.describe(&mut headers);
         headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
+        self.tell_times(&mut headers);
+        pack(&mut headers);
+        // Words of ours are constants: a copy of one costs nothing.
+        tell_coding(&mut headers, variant.coding);
+        self.tell_verdict(&mut headers);
         headers
     }
 
     /// Adds everything that is said of a cached response, but for its validator.
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
+        self.tell_verdict(headers);
+        self.tell_times(headers);
+    }
+
+    fn tell_verdict(&self, headers: &mut HeaderMap) {
         headers.insert(X_WISR_CACHE, HeaderValue::from_static(self.word));
-        headers.insert(header::AGE, self.age.as_secs().into());
-        let made = httpdate::fmt_http_date(whole_seconds(self.entry.stamp.generated));
-        let control = cache_control(&self.entry.stamp, self.lifetime, self.max_stale);
         let status = match &self.status {
             Cow::Borrowed(status) => Ok(HeaderValue::from_static(status)),
             Cow::Owned(status) => HeaderValue::from_str(status),
         };
-        for (name, value) in [
-            (header::CACHE_CONTROL, HeaderValue::try_from(control)),
-            (header::LAST_MODIFIED, HeaderValue::try_from(made)),
-            (CACHE_STATUS, status),
+        // Made of words of ours; a tag is left out where it does not fit.
+        if let Ok(status) = status {
+            headers.insert(CACHE_STATUS, status);
+        }
+    }
+
+    fn tell_times(&self, headers: &mut HeaderMap) {
+        headers.insert(header::AGE, self.age.as_secs().into());
+        let made = httpdate::fmt_http_date(whole_seconds(self.entry.stamp.generated));
+        let control = cache_control(&self.entry.stamp, self.lifetime, self.max_stale);
+        for (name, text) in [
+            (header::CACHE_CONTROL, control),
+            (header::LAST_MODIFIED, made),
         ] {
-            // Made of digits, dates and words of ours; a tag is left out where it does not fit.
-            if let Ok(value) = value {
+            // Made of digits, dates and words of ours.
+            if let Ok(value) = HeaderValue::try_from(text) {
                 headers.insert(name, value);
             }
+        }
+    }
+}
+
+/// Copies all values into one piece of memory: those of the entry have reference counts that all
+/// cores that show it would contend for, and one count is one place in memory to look at.
+fn pack(headers: &mut HeaderMap) {
+    let texts: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
+    let mut texts = Bytes::from(texts.concat());
+    for value in headers.values_mut() {
+        // They were header values before.
+        if let Ok(packed) = HeaderValue::from_maybe_shared(texts.split_to(value.len())) {
+            *value = packed;
         }
     }
 }
@@ -289,6 +311,18 @@ mod tests {
                 .unwrap()
                 .ends_with("=0")
         );
+    }
+
+    #[test]
+    fn packed_headers_are_what_they_were() {
+        let mut headers = HeaderMap::new();
+        headers.insert("etag", HeaderValue::from_static("\"a\""));
+        headers.append("link", HeaderValue::from_static("</a>; rel=preload"));
+        headers.append("link", HeaderValue::from_static("</b>; rel=preload"));
+        headers.insert("x-empty", HeaderValue::from_static(""));
+        let mut packed = headers.clone();
+        pack(&mut packed);
+        assert_eq!(packed, headers);
     }
 
     #[test]
