@@ -33,7 +33,7 @@ pub(in super::super) fn holding(
     })
 }
 
-fn document(text: &str) -> Content {
+pub(in super::super) fn document(text: &str) -> Content {
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
     let headers = HeaderMap::from_iter([
         (header::CONTENT_TYPE, kind.clone()),

@@ -21,7 +21,7 @@ use super::overlay::Overlay;
 use super::respond::{Face, Reader};
 use super::revalidate;
 use super::showing::Showing;
-use super::views::Views;
+use super::views::{Asked, Views};
 use super::{Answer, Config, Crawlers, Secret, Service};
 use crate::isr::{Ask, Isr, Patience, Served};
 use crate::page::{Content, Entry};
@@ -167,11 +167,19 @@ impl Site {
                 Face::Data => Problem::Method.json(),
             });
         }
-        let reader = Reader {
-            headers: request.headers(),
-            method: request.method(),
+        let asked = Asked {
+            isr: &self.isr,
+            page: &located.routed.page,
+            path: located.path.as_str(),
+            query: &located.query,
+            face,
+            reader: Reader {
+                headers: request.headers(),
+                method: request.method(),
+            },
+            now: self.isr.now(),
         };
-        if let Some(hit) = self.views.answer(&self.isr, &located, face, &reader) {
+        if let Some(hit) = self.views.answer(&asked) {
             return Answer::Now(hit);
         }
         let (patience, ask) = (located.patience, located.ask());

@@ -26,6 +26,15 @@ const YEAR: u64 = 31_536_000;
 /// What `cache-status` says of a hit that no age ends.
 const HIT: &str = "wisr; hit";
 
+/// What the headers of most hits say.
+const COMMON: [&str; 5] = [
+    "text/html; charset=utf-8",
+    "accept-encoding",
+    "public, max-age=0, s-maxage=31536000",
+    "HIT",
+    HIT,
+];
+
 /// An entry and what its reader is told of it.
 pub(super) struct Showing<'a> {
     pub(super) entry: &'a Entry,
@@ -78,43 +87,26 @@ impl<'a> Showing<'a> {
     pub(super) fn head(&self, own: &HeaderMap, variant: &Variant) -> HeaderMap {
         let mut headers = own.clone();
         headers.reserve(10);
+        tell_coding(&mut headers, variant.coding);
+        self.describe(&mut headers);
         headers.insert(header::ETAG, variant.etag.clone());
         headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
-        self.tell_times(&mut headers);
         pack(&mut headers);
-        // Words of ours are constants: a copy of one costs nothing.
-        tell_coding(&mut headers, variant.coding);
-        self.tell_verdict(&mut headers);
         headers
     }
 
     /// Adds everything that is said of a cached response, but for its validator.
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
-        self.tell_verdict(headers);
-        self.tell_times(headers);
-    }
-
-    fn tell_verdict(&self, headers: &mut HeaderMap) {
         headers.insert(X_WISR_CACHE, HeaderValue::from_static(self.word));
-        let status = match &self.status {
-            Cow::Borrowed(status) => Ok(HeaderValue::from_static(status)),
-            Cow::Owned(status) => HeaderValue::from_str(status),
-        };
-        // Made of words of ours; a tag is left out where it does not fit.
-        if let Ok(status) = status {
-            headers.insert(CACHE_STATUS, status);
-        }
-    }
-
-    fn tell_times(&self, headers: &mut HeaderMap) {
         headers.insert(header::AGE, self.age.as_secs().into());
         let made = httpdate::fmt_http_date(whole_seconds(self.entry.stamp.generated));
         let control = cache_control(&self.entry.stamp, self.lifetime, self.max_stale);
         for (name, text) in [
             (header::CACHE_CONTROL, control),
             (header::LAST_MODIFIED, made),
+            (CACHE_STATUS, self.status.clone().into_owned()),
         ] {
-            // Made of digits, dates and words of ours.
+            // Made of digits, dates and words of ours; a tag is left out where it does not fit.
             if let Ok(value) = HeaderValue::try_from(text) {
                 headers.insert(name, value);
             }
@@ -122,14 +114,20 @@ impl<'a> Showing<'a> {
     }
 }
 
-/// Copies all values into one piece of memory: those of the entry have reference counts that all
-/// cores that show it would contend for, and one count is one place in memory to look at.
+/// Makes all values cheap to copy: one that nearly every page has becomes a constant, and the
+/// others share one piece of memory. Those of the entry have reference counts that all cores that
+/// show it would contend for.
 fn pack(headers: &mut HeaderMap) {
     let texts: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
     let mut texts = Bytes::from(texts.concat());
     for value in headers.values_mut() {
+        let text = texts.split_to(value.len());
+        let packed = match COMMON.into_iter().find(|common| *common == text) {
+            Some(common) => Ok(HeaderValue::from_static(common)),
+            None => HeaderValue::from_maybe_shared(text),
+        };
         // They were header values before.
-        if let Ok(packed) = HeaderValue::from_maybe_shared(texts.split_to(value.len())) {
+        if let Ok(packed) = packed {
             *value = packed;
         }
     }
@@ -320,6 +318,7 @@ mod tests {
         headers.append("link", HeaderValue::from_static("</a>; rel=preload"));
         headers.append("link", HeaderValue::from_static("</b>; rel=preload"));
         headers.insert("x-empty", HeaderValue::from_static(""));
+        headers.insert("vary", HeaderValue::from_static("accept-encoding"));
         let mut packed = headers.clone();
         pack(&mut packed);
         assert_eq!(packed, headers);

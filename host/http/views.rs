@@ -19,12 +19,11 @@ use lru::LruCache;
 use thread_local::ThreadLocal;
 
 use super::body::Body;
-use super::locate::Located;
 use super::negotiate;
 use super::respond::{Drawn, Face, Form, Reader};
 use super::showing::Showing;
 use crate::isr::{Hit, Isr, Served};
-use crate::page::{Coding, Content, Entry, PageKey, Timestamp};
+use crate::page::{Coding, Content, Entry, Page, PageKey, Timestamp};
 use crate::store::Kept;
 
 /// Views of each thread: only the pages that several threads send at once are worth one.
@@ -65,43 +64,33 @@ struct Told {
 }
 
 /// A request that has found its page.
-struct Asked<'a> {
-    isr: &'a Isr,
-    located: &'a Located<'a>,
-    face: Face,
-    reader: &'a Reader<'a>,
-    now: Timestamp,
+pub(super) struct Asked<'a> {
+    pub(super) isr: &'a Isr,
+    pub(super) page: &'a Page,
+    /// The canonical path, and the parameters of the query that the page allows.
+    pub(super) path: &'a str,
+    pub(super) query: &'a [(String, String)],
+    pub(super) face: Face,
+    pub(super) reader: Reader<'a>,
+    pub(super) now: Timestamp,
 }
 
 impl Views {
-    /// The answer to `reader`, if the page is a hit.
-    pub(super) fn answer(
-        &self,
-        isr: &Isr,
-        located: &Located<'_>,
-        face: Face,
-        reader: &Reader<'_>,
-    ) -> Option<Response<Body>> {
-        let asked = Asked {
-            isr,
-            located,
-            face,
-            reader,
-            now: isr.now(),
-        };
+    /// The answer, if the page is a hit.
+    pub(super) fn answer(&self, asked: &Asked<'_>) -> Option<Response<Body>> {
         let mut own = self.0.get_or_default().borrow_mut();
-        if let Some(view) = own.0.get_mut(&*located.key_text())
+        if let Some(view) = own.0.get_mut(&*PageKey::text(asked.path, asked.query))
             && view.kept.is_current()
         {
-            return view.answer(&asked);
+            return view.answer(asked);
         }
-        let key = located.key();
-        let Some(kept) = isr.kept(&key) else {
+        let key = PageKey::new(asked.path, asked.query);
+        let Some(kept) = asked.isr.kept(&key) else {
             own.0.pop(&key);
             return None;
         };
         let mut view = View::of(kept);
-        let answer = view.answer(&asked);
+        let answer = view.answer(asked);
         if view.kept.weight() <= MAX_WEIGHT {
             own.0.put(key, view);
         }
@@ -129,8 +118,7 @@ impl View {
         if asked.face == Face::Page && matches!(entry.content, Content::NotFound) {
             return None;
         }
-        let page = &asked.located.routed.page;
-        let hit = asked.isr.hit(page, &self.kept, asked.now)?;
+        let hit = asked.isr.hit(asked.page, &self.kept, asked.now)?;
         let Some(drawn) = Drawn::of(entry, asked.face) else {
             return asked.show(entry, hit, |showing| match asked.face {
                 Face::Page => asked.reader.page(showing, None),
@@ -150,8 +138,7 @@ impl View {
             })
         })?;
         let generated = entry.stamp.generated;
-        let reader = asked.reader;
-        Some(reader.formed(drawn.status, generated, variant, form))
+        Some(asked.reader.formed(drawn.status, generated, variant, form))
     }
 }
 
@@ -183,7 +170,7 @@ impl Forms {
 
 impl Asked<'_> {
     fn max_stale(&self) -> Duration {
-        self.located.routed.page.policy.max_stale
+        self.page.policy.max_stale
     }
 
     fn told(&self, entry: &Entry, hit: Hit) -> Told {
@@ -207,3 +194,7 @@ impl Asked<'_> {
         Showing::of(&served, self.now, self.max_stale()).map(|showing| make(&showing))
     }
 }
+
+#[cfg(test)]
+#[path = "views_tests.rs"]
+mod tests;
