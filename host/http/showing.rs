@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::whole_seconds;
@@ -24,16 +23,7 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 const YEAR: u64 = 31_536_000;
 
 /// What `cache-status` says of a hit that no age ends.
-const HIT: &str = "wisr; hit";
-
-/// What the headers of most hits say.
-const COMMON: [&str; 5] = [
-    "text/html; charset=utf-8",
-    "accept-encoding",
-    "public, max-age=0, s-maxage=31536000",
-    "HIT",
-    HIT,
-];
+pub(super) const HIT: &str = "wisr; hit";
 
 /// An entry and what its reader is told of it.
 pub(super) struct Showing<'a> {
@@ -91,7 +81,6 @@ impl<'a> Showing<'a> {
         self.describe(&mut headers);
         headers.insert(header::ETAG, variant.etag.clone());
         headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
-        pack(&mut headers);
         headers
     }
 
@@ -110,25 +99,6 @@ impl<'a> Showing<'a> {
             if let Ok(value) = HeaderValue::try_from(text) {
                 headers.insert(name, value);
             }
-        }
-    }
-}
-
-/// Makes all values cheap to copy: one that nearly every page has becomes a constant, and the
-/// others share one piece of memory. Those of the entry have reference counts that all cores that
-/// show it would contend for.
-fn pack(headers: &mut HeaderMap) {
-    let texts: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
-    let mut texts = Bytes::from(texts.concat());
-    for value in headers.values_mut() {
-        let text = texts.split_to(value.len());
-        let packed = match COMMON.into_iter().find(|common| *common == text) {
-            Some(common) => Ok(HeaderValue::from_static(common)),
-            None => HeaderValue::from_maybe_shared(text),
-        };
-        // They were header values before.
-        if let Ok(packed) = packed {
-            *value = packed;
         }
     }
 }
@@ -309,19 +279,6 @@ mod tests {
                 .unwrap()
                 .ends_with("=0")
         );
-    }
-
-    #[test]
-    fn packed_headers_are_what_they_were() {
-        let mut headers = HeaderMap::new();
-        headers.insert("etag", HeaderValue::from_static("\"a\""));
-        headers.append("link", HeaderValue::from_static("</a>; rel=preload"));
-        headers.append("link", HeaderValue::from_static("</b>; rel=preload"));
-        headers.insert("x-empty", HeaderValue::from_static(""));
-        headers.insert("vary", HeaderValue::from_static("accept-encoding"));
-        let mut packed = headers.clone();
-        pack(&mut packed);
-        assert_eq!(packed, headers);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Whatever threads share of a page they contend for: the lock that it is found under, and the
 //! reference counts of its entry, headers and body. So each serving thread keeps views of the
-//! pages that it answered last, with heads and handles of bodies that are its own.
+//! pages that it is asked for most, with heads and handles of bodies that are its own.
 //!
 //! A view never outlives what it shows: it is looked at only while the memory tier still has its
 //! entry, and judged like the entry itself for each reader. Its heads hold as long as readers are
@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, HeaderValue, Response};
 use lru::LruCache;
 use thread_local::ThreadLocal;
 
 use super::body::Body;
 use super::negotiate;
 use super::respond::{Drawn, Face, Form, Reader};
-use super::showing::Showing;
+use super::showing::{HIT, Showing};
 use crate::isr::{Hit, Isr, Served};
 use crate::page::{Coding, Content, Entry, Page, PageKey, Timestamp};
 use crate::store::Kept;
@@ -34,9 +34,24 @@ const VIEWS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// `VIEWS` times this, 4 MiB, beyond `store.memory`.
 const MAX_WEIGHT: usize = 64 * 1024;
 
+/// Of so many answers without a view, one makes one: a page that is asked for often has it soon,
+/// and one that is not seldom pays for what is looked at once.
+const ONE_IN: u32 = 16;
+
+/// What the headers of most hits say.
+const COMMON: [&str; 5] = [
+    "text/html; charset=utf-8",
+    "accept-encoding",
+    "public, max-age=0, s-maxage=31536000",
+    "HIT",
+    HIT,
+];
+
 /// The views of all threads.
-#[derive(Default)]
-pub(super) struct Views(ThreadLocal<RefCell<Own>>);
+pub(super) struct Views {
+    own: ThreadLocal<RefCell<Own>>,
+    one_in: u32,
+}
 
 /// The views of one thread, on cache lines that no other thread writes to.
 #[repr(align(128))]
@@ -78,23 +93,33 @@ pub(super) struct Asked<'a> {
 impl Views {
     /// The answer, if the page is a hit.
     pub(super) fn answer(&self, asked: &Asked<'_>) -> Option<Response<Body>> {
-        let mut own = self.0.get_or_default().borrow_mut();
+        let mut own = self.own.get_or_default().borrow_mut();
         if let Some(view) = own.0.get_mut(&*PageKey::text(asked.path, asked.query))
             && view.kept.is_current()
         {
             return view.answer(asked);
         }
         let key = PageKey::new(asked.path, asked.query);
-        let Some(kept) = asked.isr.kept(&key) else {
-            own.0.pop(&key);
-            return None;
-        };
+        let had_one = own.0.pop(&key).is_some();
+        let kept = asked.isr.kept(&key)?;
+        let makes_one = had_one || fastrand::u32(..self.one_in) == 0;
+        if !makes_one || kept.weight() > MAX_WEIGHT {
+            let hit = asked.hit(&kept)?;
+            return asked.show(kept.entry(), hit, |showing| asked.plainly(showing));
+        }
         let mut view = View::of(kept);
         let answer = view.answer(asked);
-        if view.kept.weight() <= MAX_WEIGHT {
-            own.0.put(key, view);
-        }
+        own.0.put(key, view);
         answer
+    }
+}
+
+impl Default for Views {
+    fn default() -> Self {
+        Self {
+            own: ThreadLocal::new(),
+            one_in: ONE_IN,
+        }
     }
 }
 
@@ -112,18 +137,10 @@ impl View {
         }
     }
 
-    /// None if the page is no hit, or is shown as the site's 404 page, which must be fetched.
     fn answer(&mut self, asked: &Asked<'_>) -> Option<Response<Body>> {
-        let entry = self.kept.entry();
-        if asked.face == Face::Page && matches!(entry.content, Content::NotFound) {
-            return None;
-        }
-        let hit = asked.isr.hit(asked.page, &self.kept, asked.now)?;
+        let (entry, hit) = (self.kept.entry(), asked.hit(&self.kept)?);
         let Some(drawn) = Drawn::of(entry, asked.face) else {
-            return asked.show(entry, hit, |showing| match asked.face {
-                Face::Page => asked.reader.page(showing, None),
-                Face::Data => asked.reader.data(showing),
-            });
+            return asked.show(entry, hit, |showing| asked.plainly(showing));
         };
         if self.forms.renew(asked.told(entry, hit)) {
             // The tier must not take for unused what is found here.
@@ -132,7 +149,7 @@ impl View {
         let variant = negotiate::choose(asked.reader.headers, drawn.body);
         let form = self.forms.get(asked.face, variant.coding, || {
             asked.show(entry, hit, |showing| Form {
-                headers: showing.head(drawn.headers, variant),
+                headers: packed(showing.head(drawn.headers, variant)),
                 // A reference count of its own, over what is shared.
                 body: Bytes::from_owner(variant.body.clone()),
             })
@@ -169,6 +186,22 @@ impl Forms {
 }
 
 impl Asked<'_> {
+    /// None if the page is no hit, or is shown as the site's 404 page, which must be fetched.
+    fn hit(&self, kept: &Kept) -> Option<Hit> {
+        let content = &kept.entry().content;
+        if self.face == Face::Page && matches!(content, Content::NotFound) {
+            return None;
+        }
+        self.isr.hit(self.page, kept, self.now)
+    }
+
+    fn plainly(&self, showing: &Showing<'_>) -> Response<Body> {
+        match self.face {
+            Face::Page => self.reader.page(showing, None),
+            Face::Data => self.reader.data(showing),
+        }
+    }
+
     fn max_stale(&self) -> Duration {
         self.page.policy.max_stale
     }
@@ -193,6 +226,25 @@ impl Asked<'_> {
         };
         Showing::of(&served, self.now, self.max_stale()).map(|showing| make(&showing))
     }
+}
+
+/// The same headers, cheap to copy: a value that nearly every page has becomes a constant, and the
+/// others share one piece of memory with a reference count of its own.
+fn packed(mut headers: HeaderMap) -> HeaderMap {
+    let texts: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
+    let mut texts = Bytes::from(texts.concat());
+    for value in headers.values_mut() {
+        let text = texts.split_to(value.len());
+        let packed = match COMMON.into_iter().find(|common| *common == text) {
+            Some(common) => Ok(HeaderValue::from_static(common)),
+            None => HeaderValue::from_maybe_shared(text),
+        };
+        // They were header values before.
+        if let Ok(packed) = packed {
+            *value = packed;
+        }
+    }
+    headers
 }
 
 #[cfg(test)]

@@ -86,7 +86,10 @@ impl Site {
                 renderer: Arc::new(Unasked),
                 policy,
             },
-            views: Views::default(),
+            views: Views {
+                one_in: 1,
+                ..Views::default()
+            },
         }
     }
 
@@ -203,4 +206,15 @@ async fn a_page_that_is_answered_from_views_alone_is_not_the_first_to_be_evicted
             site.store.get_hot(&other.key);
         }
     }
+}
+
+#[test]
+fn packed_headers_are_what_they_were() {
+    let mut headers = HeaderMap::new();
+    headers.insert("etag", HeaderValue::from_static("\"a\""));
+    headers.append("link", HeaderValue::from_static("</a>; rel=preload"));
+    headers.append("link", HeaderValue::from_static("</b>; rel=preload"));
+    headers.insert("x-empty", HeaderValue::from_static(""));
+    headers.insert("vary", HeaderValue::from_static("accept-encoding"));
+    assert_eq!(packed(headers.clone()), headers);
 }
