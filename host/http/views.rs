@@ -29,8 +29,8 @@ use crate::store::Kept;
 /// Views of each thread: only the pages that several threads send at once are worth one.
 const VIEWS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
-/// Bytes of the heaviest entry that is kept in a view. Its thread lets go of a replaced entry only
-/// when it next looks for the page or for enough others: until then a thread may hold on to
+/// Bytes of the heaviest entry that is kept in a view. A thread lets go of a replaced entry only
+/// when it is next asked for the page, or others need the place: until then it may hold on to
 /// `VIEWS` times this, 4 MiB, beyond `store.memory`.
 const MAX_WEIGHT: usize = 64 * 1024;
 
