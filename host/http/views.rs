@@ -36,7 +36,7 @@ const MAX_WEIGHT: usize = 64 * 1024;
 
 /// Of so many answers without a view, one makes one: a page that is asked for often has it soon,
 /// and one that is not seldom pays for what is looked at once.
-const ONE_IN: u32 = 16;
+const ONE_IN: u32 = 64;
 
 /// What the headers of most hits say.
 const COMMON: [&str; 5] = [
