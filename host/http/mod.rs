@@ -25,6 +25,7 @@ mod service;
 mod showing;
 mod timed;
 pub mod upload;
+mod views;
 
 pub use body::{Body, BodyError};
 pub use config::{Config, Secret};

@@ -28,10 +28,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 pub use ahead::{Count, Retry, Tally};
-pub use served::{Ask, Patience, Refused, Renewal, Served};
+pub use served::{Ask, Hit, Patience, Refused, Renewal, Served};
 
 use crate::page::{Cause, Entry, Freshness, Page, PageKey, Stamp, Tag, Timestamp, Why, judge};
-use crate::store::{Degraded, Mark, StoreHealth, Tiers};
+use crate::store::{Degraded, Kept, Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
@@ -124,15 +124,20 @@ impl Isr {
         self.0.parts.clock.now()
     }
 
-    /// A fresh entry, if there is one: the fast path, without waiting.
-    pub fn hit(&self, page: &Page, key: &PageKey) -> Option<Served> {
-        let entry = self.0.parts.store.get_hot(key)?;
+    /// What memory has of a page, which may be kept as long as it says that it is current.
+    pub fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
+        self.0.parts.store.kept(key)
+    }
+
+    /// What a reader of a page in memory is told, if it is a fresh one: the fast path, without
+    /// waiting.
+    pub fn hit(&self, page: &Page, kept: &Kept, now: Timestamp) -> Option<Hit> {
         // One of another route is not fresh, and may not be shown at all.
-        let Freshness::Fresh(ttl) = self.0.judge(page, &entry) else {
+        let Freshness::Fresh(ttl) = self.0.judge(page, kept.entry(), now) else {
             return None;
         };
         self.0.parts.metrics.hits.inc();
-        Some(Served::Hit { entry, ttl })
+        Some(Hit { ttl })
     }
 
     /// Answers a reader.
@@ -248,7 +253,7 @@ impl Isr {
 
     /// What readers of `page` would be told of `entry` now.
     pub fn freshness(&self, page: &Page, entry: &Entry) -> Freshness {
-        self.0.judge(page, entry)
+        self.0.judge(page, entry, self.now())
     }
 }
 
@@ -257,15 +262,21 @@ impl Inner {
         self.parts.clock.now()
     }
 
-    fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
-        self.judge_stamp(page, &entry.key, &entry.route, &entry.stamp)
+    fn judge(&self, page: &Page, entry: &Entry, now: Timestamp) -> Freshness {
+        self.judge_stamp(page, &entry.key, (&entry.route, &entry.stamp), now)
     }
 
-    fn judge_stamp(&self, page: &Page, key: &PageKey, route: &str, stamp: &Stamp) -> Freshness {
+    fn judge_stamp(
+        &self,
+        page: &Page,
+        key: &PageKey,
+        (route, stamp): (&str, &Stamp),
+        now: Timestamp,
+    ) -> Freshness {
         let mark = self.parts.store.why(key, stamp);
         // The same module may serve both routes, and make another page for each.
         let mark = mark.or_else(|| (*route != *page.route).then_some(Why::Module));
-        let (now, owner) = (self.parts.clock.now(), page.renderer.module());
+        let owner = page.renderer.module();
         match judge(stamp, now, owner, page.policy.max_stale, mark) {
             Freshness::Stale(Why::Module) if self.config.await_module => {
                 Freshness::Expired(Why::Module)
@@ -282,6 +293,6 @@ impl Inner {
     }
 
     fn is_fresh(&self, page: &Page, entry: &Entry) -> bool {
-        matches!(self.judge(page, entry), Freshness::Fresh(_))
+        matches!(self.judge(page, entry, self.now()), Freshness::Fresh(_))
     }
 }

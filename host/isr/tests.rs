@@ -606,9 +606,10 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
     isr.synced().await.unwrap();
     drop(isr);
     let isr = on_disk();
-    assert!(isr.hit(&first.page, &first.key).is_none());
+    assert!(isr.kept(&first.key).is_none());
     assert_eq!(get(&isr, &first).await, "hit a 1");
-    assert!(isr.hit(&first.page, &first.key).is_some());
+    let kept = isr.kept(&first.key).unwrap();
+    assert!(isr.hit(&first.page, &kept, isr.now()).is_some());
     assert_eq!(get(&isr, &second).await, "error");
 }
 
@@ -764,7 +765,9 @@ async fn a_page_of_another_route_is_shown_while_that_has_pages_and_is_never_fres
     isr.serve_routes(routes(&["/posts/[id]"]));
     assert_eq!(get(&isr, &by_id).await, "miss a 1");
     // Its module is the same, and so are the props; but it is a page of another route.
-    assert_eq!(isr.hit(&by_slug.page, &by_slug.key).map(|_| ()), None);
+    let kept = isr.kept(&by_slug.key).unwrap();
+    assert!(isr.hit(&by_id.page, &kept, isr.now()).is_some());
+    assert!(isr.hit(&by_slug.page, &kept, isr.now()).is_none());
     isr.serve_routes(routes(&["/posts/[id]", "/posts/[slug]"]));
     let shown = get(&isr, &by_slug).await;
     assert_eq!(shown, "stale a 1 module-changed Started");
@@ -795,5 +798,5 @@ async fn pages_of_a_route_that_is_gone_are_there_until_they_are_forgotten() {
     seconds(0.05).await;
     assert_eq!(isr.forget_routes(routes(&["/posts/[id]"])).await, 0);
     assert_eq!(early.await.unwrap(), "miss b 2");
-    assert_eq!(isr.hit(&ask.page, &ask.key).map(|_| ()), None);
+    assert!(isr.kept(&ask.key).is_none());
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::{Digest, Head};
+use super::Digest;
 
 /// A content coding (RFC 9110 section 8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,8 +47,6 @@ pub struct Variant {
     pub etag: HeaderValue,
     /// The bytes as sent.
     pub body: Bytes,
-    /// The headers of a hit.
-    pub head: Head,
 }
 
 /// A body in all codings that make it smaller.
@@ -81,13 +79,7 @@ const GZIP_LEVEL: u32 = 6;
 impl Variant {
     /// A body in one coding.
     pub fn new(coding: Coding, etag: HeaderValue, body: Bytes) -> Self {
-        let head = Head::default();
-        Self {
-            coding,
-            etag,
-            body,
-            head,
-        }
+        Self { coding, etag, body }
     }
 }
 

@@ -59,8 +59,8 @@ impl Content {
     }
 }
 
-/// What an entry costs beside its bodies: the structures, the hash table's slot, allocator slack,
-/// the headers that its first hit makes.
+/// What an entry costs beside its bodies: the structures, its headers, the hash table's slot,
+/// allocator slack.
 const OVERHEAD: usize = 2048;
 
 /// An entry's route and what its freshness depends on.

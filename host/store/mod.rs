@@ -15,8 +15,8 @@
 //! | pages that wait for their tables | 48 MiB |
 //! | marks (20 MiB at most), notes that wait for the disk (8 MiB), the program, its threads | 100 MiB |
 //!
-//! and, where pages are made, of what their sandboxes take. For the default of 256 MiB these are 597
-//! MiB; `cargo bench --bench versus -- store` holds it to that.
+//! and, where pages are made, of what their sandboxes take; and a serving thread may hold on to 4 MiB
+//! of pages that were replaced. For the default of 256 MiB the table makes 597 MiB; `cargo bench --bench versus -- store` holds it to that.
 
 mod brief;
 mod codec;
@@ -35,6 +35,7 @@ use crate::page::{Entry, PageKey};
 
 pub use durable::{Degraded, OpenError, StoreHealth};
 pub use marks::Mark;
+pub use memory::Kept;
 pub use notes::{Note, Notes};
 pub use tiers::{Config, Tiers};
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::marks::{Mark, Marks};
 use super::notes::{Note, Notes};
-use super::{Brief, Memory, Store, Unkept};
+use super::{Brief, Kept, Memory, Store, Unkept};
 use crate::page::{Entry, PageKey, Stamp, Stamped, Tag, Why};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
@@ -141,6 +141,11 @@ impl Tiers {
     /// The entry of a page, if it is in memory: no waiting, no I/O.
     pub fn get_hot(&self, key: &PageKey) -> Option<Arc<Entry>> {
         self.memory.get(key)
+    }
+
+    /// As [`Tiers::get_hot`], for who wants to keep it: it says itself when it is replaced.
+    pub fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
+        self.memory.kept(key)
     }
 
     /// The entry of a page, wherever it is. Those who ask for one page at once share one read.
