@@ -117,7 +117,10 @@ fn lengths() -> Vec<Row> {
         ),
         (
             "9.3",
-            get("transfer-encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n",
+            get("transfer-encoding: chunked\r\n")
+                + "493e0\r\n"
+                + &"a".repeat(300_000)
+                + "\r\n0\r\n\r\n",
             200,
             CLOSED,
         ),

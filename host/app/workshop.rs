@@ -40,6 +40,7 @@ impl Workshop {
         let store = Tiers::open(config.store, metrics.clone())?;
         // Before the first look at the folder, so that what it finds wrong is kept as well.
         let incidents = Arc::new(recall(&store, &metrics).await);
+        store.report_to(incidents.clone(), clock);
         let engine = Engine::new(config.engine)?;
         let client = Client::new(ClientConfig {
             own_addresses,
@@ -95,9 +96,12 @@ async fn recall(store: &Arc<Tiers>, metrics: &Metrics) -> Incidents {
         tracing::error!("the incidents of earlier runs are not shown: {error}");
         Vec::new()
     });
-    let store = store.clone();
+    // The store tells of its own incidents: neither keeps the other from being closed.
+    let store = Arc::downgrade(store);
     Incidents::new(metrics.incidents.clone()).kept_by(earlier, move |slot, incident| {
-        store.note(Note::Incident(slot), Some(incident));
+        if let Some(store) = store.upgrade() {
+            store.note(Note::Incident(slot), Some(incident));
+        }
     })
 }
 

@@ -6,25 +6,19 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 
 use crate::isr::{Ask, Patience};
-use crate::page::PageKey;
 use crate::release::{Admission, Release, Routed};
 use crate::route::Path;
 
-/// A page that a path leads to. Borrowed: a hit needs no more of it than its key.
+/// A page that a path leads to. Borrowed: a hit needs no more of it.
 pub(super) struct Located<'a> {
     pub(super) routed: &'a Arc<Routed>,
-    path: &'a Path,
-    query: Vec<(String, String)>,
+    pub(super) path: &'a Path,
+    pub(super) query: Vec<(String, String)>,
     /// What a reader gets who finds no entry.
     pub(super) patience: Patience,
 }
 
 impl Located<'_> {
-    /// What the page is kept under.
-    pub(super) fn key(&self) -> PageKey {
-        PageKey::new(self.path.as_str(), &self.query)
-    }
-
     /// What to ask the cache for.
     pub(super) fn ask(self) -> Ask {
         let params = self.routed.pattern.params_of(self.path);

@@ -28,6 +28,7 @@ mod sound;
 mod throttle;
 mod timed;
 pub mod upload;
+mod views;
 
 pub use address::PerAddress;
 pub use body::{Body, BodyError};

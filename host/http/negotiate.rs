@@ -13,18 +13,19 @@ const UNLISTED_IDENTITY: Weight = 0;
 
 /// The variant of `payload` that the reader would like best; among equals the smallest coding.
 pub(super) fn choose<'a>(headers: &HeaderMap, payload: &'a Payload) -> &'a Variant {
-    let identity = payload.identity();
-    if payload.variants().len() == 1 {
+    if payload.coded().is_empty() {
         // Whatever is acceptable, there is nothing else: a page beats a 415 or 406.
-        return identity;
+        return payload.identity();
     }
     let accepted = Accepted::of(headers);
     Coding::PREFERRED
         .into_iter()
-        .filter_map(|coding| Some((accepted.weight(coding)?, payload.get(coding)?)))
+        .filter(|coding| payload.has(*coding))
+        .filter_map(|coding| Some((accepted.weight(coding)?, coding)))
         // The first of the greatest, not the last as `max_by_key` would have it.
         .reduce(|best, other| if other.0 > best.0 { other } else { best })
-        .map_or(identity, |(_, variant)| variant)
+        .and_then(|(_, coding)| payload.get(coding))
+        .unwrap_or_else(|| payload.identity())
 }
 
 /// What an `accept-encoding` says of each coding that wisr has.

@@ -1,7 +1,8 @@
 //! `Reader`: what a request may vary, and the responses that entries become for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
@@ -9,7 +10,7 @@ use super::body::Body;
 use super::errors::{Problem, html, link, no_store};
 use super::showing::{CACHE_STATUS, Showing, X_WISR_CACHE, tell_coding};
 use super::{conditional, negotiate};
-use crate::page::{Content, Document, Entry, Payload};
+use crate::page::{Content, Document, Entry, Payload, Timestamp, Variant};
 
 /// The part of a request that decides which form of an entry is sent.
 #[derive(Clone, Copy)]
@@ -18,70 +19,87 @@ pub(super) struct Reader<'a> {
     pub(super) method: &'a Method,
 }
 
-/// An entry's document, which is what error pages are made of too.
-struct Drawn<'a> {
-    headers: &'a HeaderMap,
-    body: &'a Payload,
+/// Which side of an entry is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Face {
+    Page,
+    Data,
 }
 
+/// A side of an entry that has a body of its own.
+pub(super) struct Drawn<'a> {
+    pub(super) status: StatusCode,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: &'a Payload,
+}
+
+/// The headers of all data.
+static JSON: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let json = HeaderValue::from_static("application/json");
+    HeaderMap::from_iter([(header::CONTENT_TYPE, json)])
+});
+
 impl<'a> Drawn<'a> {
-    fn of(entry: &'a Entry) -> Option<Self> {
-        match &entry.content {
-            Content::Document { headers, body, .. } => Some(Self { headers, body }),
-            Content::NotFound | Content::Redirect { .. } => None,
-        }
+    pub(super) fn of(entry: &'a Entry, face: Face) -> Option<Self> {
+        let Content::Document {
+            status,
+            headers,
+            body,
+            data,
+            ..
+        } = &entry.content
+        else {
+            return None;
+        };
+        let (status, headers, body) = match face {
+            Face::Page => (*status, headers, body),
+            Face::Data => (StatusCode::OK, &*JSON, data),
+        };
+        Some(Self {
+            status,
+            headers,
+            body,
+        })
     }
+}
+
+/// A side of an entry in one coding, as it is sent to whoever does not have it already.
+#[derive(Clone)]
+pub(super) struct Form {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Reader<'_> {
     /// A page. `not_found` is the site's own 404 page, where it has one.
     pub(super) fn page(&self, showing: &Showing<'_>, not_found: Option<&Entry>) -> Response<Body> {
-        match &showing.entry.content {
-            Content::Document {
-                status,
-                headers,
-                body,
-                ..
-            } => self.coded(*status, headers, body, Some(showing)),
-            Content::NotFound => match not_found.and_then(Drawn::of) {
-                Some(Drawn { headers, body }) => {
-                    self.coded(StatusCode::NOT_FOUND, headers, body, Some(showing))
-                }
-                None => self.plain(Problem::NotFound.page(false), showing),
-            },
+        let (entry, status) = match &showing.entry.content {
+            Content::Document { status, .. } => (Some(showing.entry), *status),
+            Content::NotFound => (not_found, StatusCode::NOT_FOUND),
             Content::Redirect { location, status } => {
-                let target = String::from_utf8_lossy(location.as_bytes());
-                let body = html("This page has moved", &link(&target));
-                let mut response = Response::new(Body::from(body));
-                *response.status_mut() = *status;
-                let headers = response.headers_mut();
-                headers.insert(header::LOCATION, location.clone());
-                headers.insert(
-                    header::CONTENT_TYPE,
-                    content_type("text/html; charset=utf-8"),
-                );
-                self.plain(response, showing)
+                return self.plain(moved(location, *status), showing);
             }
+        };
+        match entry.and_then(|entry| Drawn::of(entry, Face::Page)) {
+            Some(drawn) => self.coded(&Drawn { status, ..drawn }, showing),
+            None => self.plain(Problem::NotFound.page(false), showing),
         }
     }
 
     /// The props of a page, as the scripts in it read them.
     pub(super) fn data(&self, showing: &Showing<'_>) -> Response<Body> {
-        let redirect = match &showing.entry.content {
-            Content::Document { data, .. } => {
-                let json = content_type("application/json");
-                let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
-                return self.coded(StatusCode::OK, &headers, data, Some(showing));
-            }
-            Content::NotFound => return self.plain(Problem::NotFound.json(), showing),
-            Content::Redirect { location, status } => serde_json::json!({"redirect": {
-                "location": String::from_utf8_lossy(location.as_bytes()),
-                "status": status.as_u16(),
-            }}),
+        if let Some(drawn) = Drawn::of(showing.entry, Face::Data) {
+            return self.coded(&drawn, showing);
+        }
+        let Content::Redirect { location, status } = &showing.entry.content else {
+            return self.plain(Problem::NotFound.json(), showing);
         };
+        let redirect = serde_json::json!({"redirect": {
+            "location": String::from_utf8_lossy(location.as_bytes()),
+            "status": status.as_u16(),
+        }});
         let mut response = Response::new(Body::from(redirect.to_string()));
-        let json = content_type("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response.headers_mut().clone_from(&JSON);
         self.plain(response, showing)
     }
 
@@ -106,38 +124,43 @@ impl Reader<'_> {
         dev: bool,
     ) -> Response<Body> {
         let hidden = !(dev && matches!(problem, Problem::Failed(_)));
-        let Some(drawn) = own.and_then(Drawn::of).filter(|_| hidden) else {
+        let drawn = own.and_then(|entry| Drawn::of(entry, Face::Page));
+        let Some(drawn) = drawn.filter(|_| hidden) else {
             return self.sized(problem.page(dev));
         };
-        let mut response = self.coded(problem.status(), drawn.headers, drawn.body, None);
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, no_store());
-        response
+        // Nobody keeps it, and thus it needs no validator.
+        let variant = negotiate::choose(self.headers, drawn.body);
+        let mut response = Response::new(Body::from(variant.body.clone()));
+        *response.status_mut() = problem.status();
+        let headers = response.headers_mut();
+        headers.clone_from(drawn.headers);
+        tell_coding(headers, variant.coding);
+        headers.insert(header::CACHE_CONTROL, no_store());
+        self.sized(response)
     }
 
-    /// A body in the coding that the reader likes best, or 304. Without a `showing` it is an error
-    /// page, which nobody keeps and which thus needs no validator.
-    fn coded(
+    /// A body in the coding that the reader likes best, or 304.
+    fn coded(&self, drawn: &Drawn<'_>, showing: &Showing<'_>) -> Response<Body> {
+        let variant = negotiate::choose(self.headers, drawn.body);
+        let form = Form {
+            headers: showing.head(drawn.headers, variant),
+            body: variant.body.clone(),
+        };
+        self.formed(drawn.status, showing.entry.stamp.generated, variant, form)
+    }
+
+    /// `variant` in its `form`, or 304.
+    pub(super) fn formed(
         &self,
         status: StatusCode,
-        own: &HeaderMap,
-        payload: &Payload,
-        showing: Option<&Showing<'_>>,
+        generated: Timestamp,
+        variant: &Variant,
+        form: Form,
     ) -> Response<Body> {
-        let variant = negotiate::choose(self.headers, payload);
         let mut response = Response::new(Body::Empty);
-        let Some(showing) = showing else {
-            let headers = response.headers_mut();
-            *headers = own.clone();
-            tell_coding(headers, variant.coding);
-            *response.status_mut() = status;
-            *response.body_mut() = Body::from(variant.body.clone());
-            return self.sized(response);
-        };
-        *response.headers_mut() = showing.head(own, variant);
+        *response.status_mut() = status;
+        *response.headers_mut() = form.headers;
         // RFC 9110 section 13.2.1: conditions count only where the answer would be a success.
-        let generated = showing.entry.stamp.generated;
         if status.is_success() && conditional::unchanged(self.headers, &variant.etag, generated) {
             // Section 15.4.5: not the metadata of a body that is not sent.
             for of_body in [
@@ -148,11 +171,8 @@ impl Reader<'_> {
                 response.headers_mut().remove(of_body);
             }
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return response;
-        }
-        *response.status_mut() = status;
-        if *self.method != Method::HEAD {
-            *response.body_mut() = Body::from(variant.body.clone());
+        } else if *self.method != Method::HEAD {
+            *response.body_mut() = Body::from(form.body);
         }
         response
     }
@@ -180,8 +200,15 @@ impl Reader<'_> {
     }
 }
 
-fn content_type(text: &'static str) -> HeaderValue {
-    HeaderValue::from_static(text)
+fn moved(location: &HeaderValue, status: StatusCode) -> Response<Body> {
+    let target = String::from_utf8_lossy(location.as_bytes());
+    let mut response = Response::new(Body::from(html("This page has moved", &link(&target))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location.clone());
+    let kind = HeaderValue::from_static("text/html; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 #[cfg(test)]

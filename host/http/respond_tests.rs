@@ -33,7 +33,7 @@ pub(in super::super) fn holding(
     })
 }
 
-fn document(text: &str) -> Content {
+pub(in super::super) fn document(text: &str) -> Content {
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
     let headers = HeaderMap::from_iter([
         (header::CONTENT_TYPE, kind.clone()),
@@ -91,11 +91,6 @@ impl Sent {
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
     }
-}
-
-enum Face {
-    Page,
-    Data,
 }
 
 fn send(method: Method, asked: &[(header::HeaderName, &str)], served: &Served, face: Face) -> Sent {

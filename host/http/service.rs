@@ -19,10 +19,11 @@ use super::errors::Problem;
 use super::files::Files;
 use super::locate::{Located, locate};
 use super::overlay::Overlay;
-use super::respond::Reader;
+use super::respond::{Face, Reader};
 use super::revalidate;
 use super::showing::Showing;
 use super::throttle::Throttle;
+use super::views::{Asked, Views};
 use super::{Answer, Config, Service, Settings};
 use crate::isr::{Ask, Isr, Patience, Served};
 use crate::page::{Content, Entry};
@@ -39,19 +40,13 @@ const OWN: &str = "/_wisr/";
 pub struct Site {
     releases: Arc<Releases>,
     isr: Isr,
+    views: Views,
     apis: Apis,
     files: Option<Files>,
     settings: ArcSwap<Settings>,
     throttle: Throttle,
     dev: bool,
     overlay: Option<Arc<Overlay>>,
-}
-
-/// Which form of an entry is asked for.
-#[derive(Clone, Copy, PartialEq)]
-enum Face {
-    Page,
-    Data,
 }
 
 impl Site {
@@ -67,6 +62,7 @@ impl Site {
         Self {
             releases,
             isr,
+            views: Views::default(),
             apis: Apis::new(threads),
             files: config.public.map(Files::watch),
             settings: ArcSwap::from_pointee(config.settings),
@@ -180,36 +176,25 @@ impl Site {
                 Face::Data => Problem::Method.json(),
             });
         }
-        if let Some(served) = self.isr.hit(&located.routed.page, &located.key())
-            && let Some(response) = self.at_once(&served, &located, face, &request)
-        {
-            return Answer::Now(response);
+        let asked = Asked {
+            isr: &self.isr,
+            page: &located.routed.page,
+            path: located.path.as_str(),
+            query: &located.query,
+            face,
+            reader: Reader {
+                headers: request.headers(),
+                method: request.method(),
+            },
+            now: self.isr.now(),
+        };
+        if let Some(hit) = self.views.answer(&asked) {
+            return Answer::Now(hit);
         }
         let (patience, ask) = (located.patience, located.ask());
         self.later(request, async move |site, parts| {
             site.wait(ask, patience, face, &parts).await
         })
-    }
-
-    /// The response for a hit, unless the site's 404 page must be fetched for it.
-    fn at_once(
-        &self,
-        served: &Served,
-        located: &Located<'_>,
-        face: Face,
-        request: &Request<Incoming>,
-    ) -> Option<Response<Body>> {
-        let max_stale = located.routed.page.policy.max_stale;
-        let showing = Showing::of(served, self.isr.now(), max_stale)?;
-        let reader = Reader {
-            headers: request.headers(),
-            method: request.method(),
-        };
-        match (face, &showing.entry.content) {
-            (Face::Data, _) => Some(reader.data(&showing)),
-            (Face::Page, Content::NotFound) => None,
-            (Face::Page, _) => Some(reader.page(&showing, None)),
-        }
     }
 
     async fn wait(

@@ -13,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::whole_seconds;
 use crate::isr::{Renewal, Served};
-use crate::page::{Coding, Content, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
+use crate::page::{Coding, Entry, Revalidate, Stamp, Timestamp, Variant, Why};
 
 pub(super) const X_WISR_CACHE: HeaderName = HeaderName::from_static("x-wisr-cache");
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -23,7 +23,7 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 const YEAR: u64 = 31_536_000;
 
 /// What `cache-status` says of a hit that no age ends.
-const HIT: &str = "wisr; hit";
+pub(super) const HIT: &str = "wisr; hit";
 
 /// An entry and what its reader is told of it.
 pub(super) struct Showing<'a> {
@@ -75,38 +75,13 @@ impl<'a> Showing<'a> {
 
     /// All headers of a response with this variant of a body, whose own are `own`.
     pub(super) fn head(&self, own: &HeaderMap, variant: &Variant) -> HeaderMap {
-        let make = || {
-            let mut headers = own.clone();
-            headers.reserve(10);
-            tell_coding(&mut headers, variant.coding);
-            self.describe(&mut headers);
-            headers.insert(header::ETAG, variant.etag.clone());
-            headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
-            headers
-        };
-        if self.word != "HIT" || !self.is_own(variant) {
-            return make();
-        }
-        let mut headers = variant.head.get(self.max_stale, make);
-        headers.insert(header::AGE, self.age.as_secs().into());
-        if let Cow::Owned(status) = &self.status
-            && let Ok(status) = HeaderValue::try_from(status.as_str())
-        {
-            headers.insert(CACHE_STATUS, status);
-        }
+        let mut headers = own.clone();
+        headers.reserve(10);
+        tell_coding(&mut headers, variant.coding);
+        self.describe(&mut headers);
+        headers.insert(header::ETAG, variant.etag.clone());
+        headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
         headers
-    }
-
-    /// Whether the body is the entry's own, and not the site's 404 page for it, which other entries
-    /// with other dates show as well.
-    fn is_own(&self, variant: &Variant) -> bool {
-        match &self.entry.content {
-            Content::Document { body, data, .. } => {
-                let mut own = body.variants().iter().chain(data.variants());
-                own.any(|own| std::ptr::eq(own, variant))
-            }
-            Content::NotFound | Content::Redirect { .. } => false,
-        }
     }
 
     /// Adds everything that is said of a cached response, but for its validator.
@@ -198,7 +173,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::page::{Failure, FailureKind};
+    use crate::page::{Content, Failure, FailureKind};
 
     const NOW: Timestamp = Timestamp::from_millis(784_111_777_900);
 

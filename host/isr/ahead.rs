@@ -152,9 +152,9 @@ impl Inner {
         let store = &self.parts.store;
         // Never closed, so always held.
         let _place = self.ahead.acquire().await;
-        let judged = stamp
-            .as_ref()
-            .map(|(route, stamp)| self.judge_stamp(&ask.page, &ask.key, route, stamp));
+        let judged = stamp.as_ref().map(|(route, stamp)| {
+            self.judge_stamp(&ask.page, &ask.key, (route, stamp), self.now())
+        });
         if matches!(judged, Some(Freshness::Fresh(_))) {
             return Ahead::Fresh;
         }

@@ -137,7 +137,10 @@ impl Inner {
                 self.backoffs.forget(&ask.key);
                 self.routes.unless_forgotten(&ask.page.route, began.1, || {
                     if !self.parts.store.purged_since(&ask.key, began.0) {
-                        self.parts.store.put(entry.clone());
+                        match lifetime {
+                            Some(_) => self.parts.store.replace(entry.clone()),
+                            None => self.parts.store.put(entry.clone()),
+                        }
                     }
                 });
                 Landing::Stored(entry)

@@ -28,10 +28,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 pub use ahead::{Count, Retry, Tally};
-pub use served::{Ask, Patience, Refused, Renewal, Served};
+pub use served::{Ask, Hit, Patience, Refused, Renewal, Served};
 
 use crate::page::{Cause, Entry, Freshness, Page, PageKey, Stamp, Tag, Timestamp, Why, judge};
-use crate::store::{Mark, StoreHealth, Tiers};
+use crate::store::{Degraded, Kept, Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
@@ -124,15 +124,20 @@ impl Isr {
         self.0.parts.clock.now()
     }
 
-    /// A fresh entry, if there is one: the fast path, without waiting.
-    pub fn hit(&self, page: &Page, key: &PageKey) -> Option<Served> {
-        let entry = self.0.parts.store.get_hot(key)?;
+    /// What memory has of a page, which may be kept as long as it says that it is current.
+    pub fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
+        self.0.parts.store.kept(key)
+    }
+
+    /// What a reader of a page in memory is told, if it is a fresh one: the fast path, without
+    /// waiting.
+    pub fn hit(&self, page: &Page, kept: &Kept, now: Timestamp) -> Option<Hit> {
         // One of another route is not fresh, and may not be shown at all.
-        let Freshness::Fresh(ttl) = self.0.judge(page, &entry) else {
+        let Freshness::Fresh(ttl) = self.0.judge(page, kept.entry(), now) else {
             return None;
         };
         self.0.parts.metrics.hits.inc();
-        Some(Served::Hit { entry, ttl })
+        Some(Hit { ttl })
     }
 
     /// Answers a reader.
@@ -151,8 +156,8 @@ impl Isr {
         served
     }
 
-    /// Makes the page anew from data read after this call; the very next reader sees it, also
-    /// after `kill -9`, unless the disk fails, which the store's health tells.
+    /// Makes the page anew from data read after this call; the very next reader sees it.
+    /// [`Isr::persisted`] tells when it survives `kill -9`.
     ///
     /// # Errors
     /// When the generation fails (the last good page stays), there is no room for it, or only a
@@ -166,25 +171,24 @@ impl Isr {
         let (wait, _) = self
             .0
             .launch(ask, least, Priority::OnDemand, Cause::OnDemand);
-        let landed = self.0.landed(wait, ON_DEMAND_WAIT).await;
-        // A failing disk shows in the store's health: the page itself is made and shown.
-        let _ = store.persisted().await;
-        landed
+        self.0.landed(wait, ON_DEMAND_WAIT).await
     }
 
-    /// Marks pages as stale: they are shown once more while they are made anew.
-    pub async fn invalidate_paths(&self, keys: &[PageKey]) {
-        let marks = keys.iter().cloned().map(Mark::Path);
-        self.0.parts.store.raise(marks).await;
+    /// Marks pages as stale: they are shown once more while they are made anew. [`Isr::synced`]
+    /// tells when this survives a power cut.
+    pub fn invalidate_paths(&self, keys: impl IntoIterator<Item = PageKey>) {
+        self.0.parts.store.mark(keys.into_iter().map(Mark::Path));
     }
 
-    /// Marks all pages with any of these tags as stale.
-    pub async fn invalidate_tags(&self, tags: &[Tag]) {
+    /// Marks all pages with any of these tags as stale. [`Isr::synced`] tells when this survives a
+    /// power cut.
+    pub fn invalidate_tags(&self, tags: &[Tag]) {
         let marks = tags.iter().cloned().map(Mark::Tag);
-        self.0.parts.store.raise(marks).await;
+        self.0.parts.store.mark(marks);
     }
 
-    /// Removes a page, last good included; whether there was one.
+    /// Removes a page, last good included; whether there was one. [`Isr::synced`] tells when it
+    /// cannot come back.
     pub async fn purge(&self, key: &PageKey) -> bool {
         let store = &self.0.parts.store;
         let was_there = store.find(key).await.is_some();
@@ -193,14 +197,34 @@ impl Isr {
             store.mark([Mark::Purge(key.clone())]);
             store.remove(key);
         });
-        // A failing disk shows in the store's health: the page is gone in any case.
-        let _ = store.synced().await;
         was_there
     }
 
+    /// Waits until all pages made so far survive `kill -9`.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs: they are shown all the same, and kept as soon as it recovers.
+    pub async fn persisted(&self) -> Result<(), Degraded> {
+        self.0.parts.store.persisted().await
+    }
+
+    /// Waits until all that was done so far survives a power cut.
+    ///
+    /// # Errors
+    /// When the disk fails or hangs: it holds all the same, and is kept as soon as it recovers.
+    pub async fn synced(&self) -> Result<(), Degraded> {
+        self.0.parts.store.synced().await
+    }
+
+    /// Up to `limit` known pages with any of these tags.
+    pub async fn tagged(&self, tags: &[Tag], limit: usize) -> BTreeSet<PageKey> {
+        self.0.parts.store.tagged(tags, limit).await
+    }
+
     /// Says which routes have pages from here on. Pages of others are not shown, though they are
-    /// kept: their routes may come back.
+    /// kept while there is room for all: their routes may come back.
     pub fn serve_routes(&self, routes: BTreeSet<Arc<str>>) {
+        self.0.parts.store.serve_routes(routes.clone());
         self.0.routes.serve(routes);
     }
 
@@ -229,7 +253,7 @@ impl Isr {
 
     /// What readers of `page` would be told of `entry` now.
     pub fn freshness(&self, page: &Page, entry: &Entry) -> Freshness {
-        self.0.judge(page, entry)
+        self.0.judge(page, entry, self.now())
     }
 }
 
@@ -238,15 +262,21 @@ impl Inner {
         self.parts.clock.now()
     }
 
-    fn judge(&self, page: &Page, entry: &Entry) -> Freshness {
-        self.judge_stamp(page, &entry.key, &entry.route, &entry.stamp)
+    fn judge(&self, page: &Page, entry: &Entry, now: Timestamp) -> Freshness {
+        self.judge_stamp(page, &entry.key, (&entry.route, &entry.stamp), now)
     }
 
-    fn judge_stamp(&self, page: &Page, key: &PageKey, route: &str, stamp: &Stamp) -> Freshness {
+    fn judge_stamp(
+        &self,
+        page: &Page,
+        key: &PageKey,
+        (route, stamp): (&str, &Stamp),
+        now: Timestamp,
+    ) -> Freshness {
         let mark = self.parts.store.why(key, stamp);
         // The same module may serve both routes, and make another page for each.
         let mark = mark.or_else(|| (*route != *page.route).then_some(Why::Module));
-        let (now, owner) = (self.parts.clock.now(), page.renderer.module());
+        let owner = page.renderer.module();
         match judge(stamp, now, owner, page.policy.max_stale, mark) {
             Freshness::Stale(Why::Module) if self.config.await_module => {
                 Freshness::Expired(Why::Module)
@@ -263,6 +293,6 @@ impl Inner {
     }
 
     fn is_fresh(&self, page: &Page, entry: &Entry) -> bool {
-        matches!(self.judge(page, entry), Freshness::Fresh(_))
+        matches!(self.judge(page, entry, self.now()), Freshness::Fresh(_))
     }
 }

@@ -19,7 +19,7 @@ impl Inner {
                 Patience::Shell => self.shell(ask).await,
             };
         };
-        match self.judge(&ask.page, &entry) {
+        match self.judge(&ask.page, &entry, self.parts.clock.now()) {
             Freshness::Fresh(ttl) => Ok(Served::Hit { entry, ttl }),
             Freshness::Stale(why) => Ok(self.stale(ask, entry, why)),
             Freshness::Expired(why) => Ok(self.expired(ask, entry, why).await),
@@ -126,7 +126,7 @@ impl Inner {
 
     /// What was waited for, unless it was invalidated or overtaken by another module meanwhile.
     fn rendered(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, collapsed: bool) -> Served {
-        match self.judge(&ask.page, &entry) {
+        match self.judge(&ask.page, &entry, self.parts.clock.now()) {
             Freshness::Fresh(_) => Served::Rendered { entry, collapsed },
             Freshness::Stale(why) | Freshness::Expired(why) => self.stale(ask, entry, why),
         }

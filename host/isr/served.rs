@@ -47,6 +47,13 @@ pub enum Patience {
     Shell,
 }
 
+/// A fresh page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hit {
+    /// The remaining freshness; none when no age ends it.
+    pub ttl: Option<Duration>,
+}
+
 /// What goes on while a stale entry is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {

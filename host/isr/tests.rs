@@ -395,16 +395,16 @@ async fn tags_and_paths_are_invalidated_softly() {
     ]);
     let (isr, ask) = (isr(), ask(&fake));
     get(&isr, &ask).await;
-    isr.invalidate_tags(&[Tag::new("sport").unwrap()]).await;
+    isr.invalidate_tags(&[Tag::new("sport").unwrap()]);
     assert_eq!(get(&isr, &ask).await, "hit news 1");
-    isr.invalidate_tags(&[Tag::new("news").unwrap()]).await;
+    isr.invalidate_tags(&[Tag::new("news").unwrap()]);
     assert_eq!(
         get(&isr, &ask).await,
         "stale news 1 tag-invalidated Started"
     );
     seconds(0.2).await;
     assert_eq!(get(&isr, &ask).await, "hit news 2");
-    isr.invalidate_paths(std::slice::from_ref(&ask.key)).await;
+    isr.invalidate_paths([ask.key.clone()]);
     assert_eq!(
         get(&isr, &ask).await,
         "stale news 2 path-invalidated Started"
@@ -506,7 +506,7 @@ async fn a_full_queue_refuses_readers_without_a_page_only() {
     });
     seconds(0.1).await;
     assert_eq!(get(&isr, &ask("/posts/2")).await, "overloaded");
-    isr.invalidate_paths(&[PageKey::new("/posts/0", &[])]).await;
+    isr.invalidate_paths([PageKey::new("/posts/0", &[])]);
     assert_eq!(
         get(&isr, &ask("/posts/0")).await,
         "stale a 1 path-invalidated Started"
@@ -601,13 +601,42 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
     let isr = on_disk();
     isr.revalidate(first.clone(), false).await.unwrap();
     isr.revalidate(second.clone(), false).await.unwrap();
+    isr.persisted().await.unwrap();
     assert!(isr.purge(&second.key).await);
+    isr.synced().await.unwrap();
     drop(isr);
     let isr = on_disk();
-    assert!(isr.hit(&first.page, &first.key).is_none());
+    assert!(isr.kept(&first.key).is_none());
     assert_eq!(get(&isr, &first).await, "hit a 1");
-    assert!(isr.hit(&first.page, &first.key).is_some());
+    let kept = isr.kept(&first.key).unwrap();
+    assert!(isr.hit(&first.page, &kept, isr.now()).is_some());
     assert_eq!(get(&isr, &second).await, "error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_holds_a_call_up_once_and_not_for_every_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store::Config {
+        memory: 1 << 20,
+        folder: Some(folder.path().to_owned()),
+        disk: None,
+    };
+    let isr = isr_over(store, Config::few());
+    let (hung, start) = (isr.0.parts.store.hang(), tokio::time::Instant::now());
+    let keys: Vec<PageKey> = (0..1_000)
+        .map(|number| PageKey::new(&format!("/{number}"), &[]))
+        .collect();
+    for key in &keys {
+        assert!(!isr.purge(key).await);
+    }
+    isr.invalidate_paths(keys);
+    let told = isr.synced().await.unwrap_err();
+    assert_eq!(told.to_string(), "the disk takes long");
+    assert!(start.elapsed() < Duration::from_secs(20));
+    drop(hung);
+    while isr.synced().await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -736,7 +765,9 @@ async fn a_page_of_another_route_is_shown_while_that_has_pages_and_is_never_fres
     isr.serve_routes(routes(&["/posts/[id]"]));
     assert_eq!(get(&isr, &by_id).await, "miss a 1");
     // Its module is the same, and so are the props; but it is a page of another route.
-    assert_eq!(isr.hit(&by_slug.page, &by_slug.key).map(|_| ()), None);
+    let kept = isr.kept(&by_slug.key).unwrap();
+    assert!(isr.hit(&by_id.page, &kept, isr.now()).is_some());
+    assert!(isr.hit(&by_slug.page, &kept, isr.now()).is_none());
     isr.serve_routes(routes(&["/posts/[id]", "/posts/[slug]"]));
     let shown = get(&isr, &by_slug).await;
     assert_eq!(shown, "stale a 1 module-changed Started");
@@ -767,5 +798,5 @@ async fn pages_of_a_route_that_is_gone_are_there_until_they_are_forgotten() {
     seconds(0.05).await;
     assert_eq!(isr.forget_routes(routes(&["/posts/[id]"])).await, 0);
     assert_eq!(early.await.unwrap(), "miss b 2");
-    assert_eq!(isr.hit(&ask.page, &ask.key).map(|_| ()), None);
+    assert!(isr.kept(&ask.key).is_none());
 }

@@ -1,11 +1,13 @@
 //! `Payload`: one body in every content coding, made once, at generation.
 
+use std::fmt;
 use std::io::Write;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::{Digest, Head};
+use super::Digest;
 
 /// A content coding (RFC 9110 section 8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,13 +47,24 @@ pub struct Variant {
     pub etag: HeaderValue,
     /// The bytes as sent.
     pub body: Bytes,
-    /// The headers of a hit.
-    pub head: Head,
 }
 
-/// A body in all codings that make it smaller; the first is the identity.
-#[derive(Debug, Clone)]
-pub struct Payload(Box<[Variant]>);
+/// A body in all codings that make it smaller.
+#[derive(Clone)]
+pub struct Payload {
+    identity: Box<Identity>,
+    coded: Box<[Variant]>,
+}
+
+/// The body as rendered, or what it is decoded from: nearly all readers take a coding, and the
+/// body of a page that comes from a store is its largest part.
+#[derive(Clone)]
+struct Identity {
+    etag: HeaderValue,
+    /// Bytes, decoded.
+    size: usize,
+    decoded: OnceLock<Variant>,
+}
 
 /// Below this, a response fits one packet anyway and the coding costs more than it saves.
 const MIN_COMPRESSED: usize = 512;
@@ -66,13 +79,7 @@ const GZIP_LEVEL: u32 = 6;
 impl Variant {
     /// A body in one coding.
     pub fn new(coding: Coding, etag: HeaderValue, body: Bytes) -> Self {
-        let head = Head::default();
-        Self {
-            coding,
-            etag,
-            body,
-            head,
-        }
+        Self { coding, etag, body }
     }
 }
 
@@ -81,58 +88,121 @@ impl Payload {
     /// Takes milliseconds: keep it off the threads that serve.
     pub fn encode(body: Bytes, content_type: Option<&HeaderValue>) -> Self {
         let tag = hex_tag(&body);
-        let mut variants = Vec::with_capacity(4);
+        let mut coded = Vec::with_capacity(3);
         if body.len() >= MIN_COMPRESSED && compressible(content_type) {
-            for (coding, coded) in [
+            for (coding, bytes) in [
                 (Coding::Brotli, brotli(&body)),
                 (Coding::Zstd, zstd::bulk::compress(&body, ZSTD_LEVEL).ok()),
                 (Coding::Gzip, gzip(&body)),
             ] {
-                if let Some(coded) = coded.filter(|coded| coded.len() < body.len()) {
-                    let body = Bytes::from(coded.into_boxed_slice());
-                    variants.push(Variant::new(coding, etag(&tag, coding), body));
+                if let Some(bytes) = bytes.filter(|bytes| bytes.len() < body.len()) {
+                    let bytes = Bytes::from(bytes.into_boxed_slice());
+                    coded.push(Variant::new(coding, etag(&tag, coding), bytes));
                 }
             }
         }
         let etag = etag(&tag, Coding::Identity);
-        let identity = Variant::new(Coding::Identity, etag, body);
-        variants.insert(0, identity);
-        Self(variants.into_boxed_slice())
+        let identity = Variant::new(Coding::Identity, etag.clone(), body);
+        Self {
+            identity: Box::new(Identity {
+                etag,
+                size: identity.body.len(),
+                decoded: OnceLock::from(identity),
+            }),
+            coded: coded.into_boxed_slice(),
+        }
     }
 
-    /// A payload made earlier, as a store kept it; none unless the identity comes first and no
-    /// coding comes twice.
-    pub fn from_variants(variants: Vec<Variant>) -> Option<Self> {
-        let identity_first = variants.first()?.coding == Coding::Identity;
-        let repeated = variants.iter().enumerate().any(|(position, variant)| {
-            variants[..position]
-                .iter()
-                .any(|earlier| earlier.coding == variant.coding)
-        });
-        (identity_first && !repeated).then(|| Self(variants.into_boxed_slice()))
+    /// A payload made earlier, as a store kept it: the identity and what it is coded as.
+    pub fn from_variants(identity: Variant, coded: Vec<Variant>) -> Option<Self> {
+        let Variant { etag, body, .. } = &identity;
+        let (etag, size) = (etag.clone(), body.len());
+        let mut payload = Self::of_coded(etag, size, coded)?;
+        payload.identity.decoded = OnceLock::from(identity);
+        Some(payload)
     }
 
-    /// The body as rendered.
+    /// A payload made earlier, whose identity of `size` bytes is what its zstd variant decodes to;
+    /// none if a coding comes twice, or the zstd variant does not say that size.
+    pub fn from_zstd(etag: HeaderValue, size: usize, coded: Vec<Variant>) -> Option<Self> {
+        let payload = Self::of_coded(etag, size, coded)?;
+        let frame = &payload.get(Coding::Zstd)?.body;
+        // A frame says the size of its content (RFC 8878 section 3.1.1.1.4).
+        let told = zstd::zstd_safe::get_frame_content_size(frame);
+        (told.ok().flatten() == u64::try_from(size).ok()).then_some(payload)
+    }
+
+    fn of_coded(etag: HeaderValue, size: usize, coded: Vec<Variant>) -> Option<Self> {
+        let is_odd = |(position, variant): (usize, &Variant)| {
+            let mut earlier = coded[..position].iter();
+            variant.coding == Coding::Identity || earlier.any(|e| e.coding == variant.coding)
+        };
+        let decoded = OnceLock::new();
+        (!coded.iter().enumerate().any(is_odd)).then(|| Self {
+            identity: Box::new(Identity {
+                etag,
+                size,
+                decoded,
+            }),
+            coded: coded.into_boxed_slice(),
+        })
+    }
+
+    /// The body as rendered. The first call may take some 10 µs to decode it.
     pub fn identity(&self) -> &Variant {
-        &self.0[0]
+        let Identity {
+            etag,
+            size,
+            decoded,
+        } = &*self.identity;
+        decoded.get_or_init(|| {
+            let zstd = self.coded.iter().find(|v| v.coding == Coding::Zstd);
+            let body = zstd.and_then(|zstd| zstd::bulk::decompress(&zstd.body, *size).ok());
+            let body = body.expect("a checksum says that these are the bytes that zstd made of it");
+            Variant::new(Coding::Identity, etag.clone(), Bytes::from(body))
+        })
     }
 
-    /// All variants, the identity first.
-    pub fn variants(&self) -> &[Variant] {
-        &self.0
+    /// The entity tag and the size of the body as rendered.
+    pub fn outline(&self) -> (&HeaderValue, usize) {
+        (&self.identity.etag, self.identity.size)
+    }
+
+    /// What the body is coded as.
+    pub fn coded(&self) -> &[Variant] {
+        &self.coded
+    }
+
+    /// Whether there is the body in this coding.
+    pub fn has(&self, coding: Coding) -> bool {
+        coding == Coding::Identity || self.coded.iter().any(|v| v.coding == coding)
     }
 
     /// The body in this coding, if there is one.
     pub fn get(&self, coding: Coding) -> Option<&Variant> {
-        self.0.iter().find(|variant| variant.coding == coding)
+        match coding {
+            Coding::Identity => Some(self.identity()),
+            coded => self.coded.iter().find(|variant| variant.coding == coded),
+        }
     }
 
-    /// The bytes of all bodies.
+    /// The bytes that it holds in memory once all of it was asked for. An allocator's size classes lie an eighth apart and more,
+    /// and what is freed among others is not all used again: a body holds a quarter more than it
+    /// has.
     pub fn weight(&self) -> usize {
-        self.0
-            .iter()
-            .map(|variant| variant.body.len() + variant.etag.len())
-            .sum()
+        let weigh = |etag: &HeaderValue, size: usize| {
+            let bytes = etag.len() + size;
+            size_of::<Variant>() + bytes + bytes / 4
+        };
+        let coded = self.coded.iter().map(|v| weigh(&v.etag, v.body.len()));
+        weigh(&self.identity.etag, self.identity.size) + coded.sum::<usize>()
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = std::iter::once(self.identity()).chain(&self.coded);
+        f.debug_list().entries(all).finish()
     }
 }
 
@@ -204,10 +274,9 @@ mod tests {
         let page = "<p>the same words again and again</p>".repeat(200);
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         let payload = Payload::encode(Bytes::from(page.clone()), Some(&html));
-        let etags: std::collections::HashSet<_> = payload
-            .variants()
+        let etags: std::collections::HashSet<_> = Coding::PREFERRED
             .iter()
-            .map(|variant| variant.etag.clone())
+            .map(|coding| payload.get(*coding).unwrap().etag.clone())
             .collect();
         assert_eq!(etags.len(), 4);
         let decode = |coding| {
@@ -235,15 +304,15 @@ mod tests {
         let png = HeaderValue::from_static("image/png");
         assert_eq!(
             Payload::encode(Bytes::from_static(b"small"), Some(&html))
-                .variants()
+                .coded()
                 .len(),
-            1
+            0
         );
         assert_eq!(
             Payload::encode(Bytes::from(vec![0; 9000]), Some(&png))
-                .variants()
+                .coded()
                 .len(),
-            1
+            0
         );
     }
 

@@ -59,8 +59,9 @@ impl Content {
     }
 }
 
-/// What an entry costs beside its bodies: the structures, the hash table's slot, allocator slack.
-const OVERHEAD: usize = 1024;
+/// What an entry costs beside its bodies: the structures, its headers, the hash table's slot,
+/// allocator slack.
+const OVERHEAD: usize = 2048;
 
 /// An entry's route and what its freshness depends on.
 pub type Stamped = (Arc<str>, Stamp);

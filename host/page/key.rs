@@ -1,5 +1,6 @@
 //! `PageKey`: what identifies one cached page.
 
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,8 +26,13 @@ impl PageKey {
     /// The key of a canonical path (see `route::Path`) and the query parameters that its route
     /// allows, in the order given.
     pub fn new(path: &str, query: &[(String, String)]) -> Self {
+        Self(Arc::from(Self::text(path, query)))
+    }
+
+    /// The text of that key: enough to look for what is kept under it.
+    pub fn text<'a>(path: &'a str, query: &[(String, String)]) -> Cow<'a, str> {
         if query.is_empty() {
-            return Self(Arc::from(path));
+            return Cow::Borrowed(path);
         }
         let mut key = String::from(path);
         for (position, (name, value)) in query.iter().enumerate() {
@@ -35,7 +41,7 @@ impl PageKey {
             key.push('=');
             key.extend(utf8_percent_encode(value, QUERY));
         }
-        Self(Arc::from(key))
+        Cow::Owned(key)
     }
 
     /// The key as text, which is also the URL of the page.
@@ -46,6 +52,13 @@ impl PageKey {
     /// The path without the query.
     pub fn path(&self) -> &str {
         self.0.split_once('?').map_or(&*self.0, |(path, _)| path)
+    }
+}
+
+/// Keys are compared and hashed by their text.
+impl Borrow<str> for PageKey {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

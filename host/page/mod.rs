@@ -9,7 +9,6 @@ mod encoding;
 mod entry;
 mod failure;
 mod freshness;
-mod head;
 mod key;
 mod render;
 mod tag;
@@ -22,7 +21,6 @@ pub use encoding::{Coding, Payload, Variant};
 pub use entry::{Content, Entry, Stamped};
 pub use failure::{Failure, FailureKind, Frame};
 pub use freshness::{Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge};
-pub use head::Head;
 pub use key::PageKey;
 pub use render::{
     Cause, Context, Fallback, Generation, Lifetime, Outcome, Page, Param, PathList, Pending, Props,

@@ -5,7 +5,7 @@ mod path;
 mod pattern;
 mod table;
 
-pub use path::{BadPath, MAX_SEGMENTS, Path, PathError};
+pub use path::{BadPath, MAX_SEGMENTS, Path, PathError, Segments};
 pub use pattern::{ParamsError, Pattern, PatternError};
 pub use table::{Conflict, Match, Rule, Table};
 

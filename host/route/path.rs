@@ -117,27 +117,72 @@ impl Path {
     }
 
     /// The segments, decoded; `/` has none.
-    pub fn segments(&self) -> impl Iterator<Item = &str> {
-        let plain = self.decoded.is_empty().then(|| self.text.split('/'));
-        plain
-            .into_iter()
-            .flatten()
-            .filter(|segment| !segment.is_empty())
-            .chain(self.decoded.iter().map(String::as_str))
+    pub fn segments(&self) -> Segments<'_> {
+        if self.decoded.is_empty() {
+            Segments::Plain(self.text.strip_prefix('/').unwrap_or(&self.text))
+        } else {
+            Segments::Decoded(self.decoded.iter())
+        }
+    }
+}
+
+/// What is left of a path's segments. A copy starts where this one stands.
+#[derive(Debug, Clone)]
+pub enum Segments<'a> {
+    /// The rest of a path without escapes, without its slash.
+    Plain(&'a str),
+    /// The rest of a path with escapes.
+    Decoded(std::slice::Iter<'a, String>),
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = match self {
+            Self::Decoded(segments) => return segments.next().map(String::as_str),
+            Self::Plain("") => return None,
+            Self::Plain(rest) => rest,
+        };
+        // Segments are short: searching them by the word, as `split_once` does, costs more.
+        let end = rest.bytes().position(|byte| byte == b'/');
+        let segment;
+        (segment, *rest) = end.map_or((*rest, ""), |end| (&rest[..end], &rest[end + 1..]));
+        Some(segment)
     }
 }
 
 /// Whether the path after its first slash is canonical and has no escapes: nearly every request's.
 fn is_plain(rest: &str) -> bool {
-    let is_literal =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
+    let is_literal = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+                    | b':'
+                    | b'@'
+            )
+    };
     let mut count = 0;
     rest.is_empty()
-        || rest.split('/').all(|segment| {
+        || rest.as_bytes().split(|byte| *byte == b'/').all(|segment| {
             count += 1;
             count <= MAX_SEGMENTS
-                && !matches!(segment, "" | "." | "..")
-                && segment.bytes().all(is_literal)
+                && !matches!(segment, b"" | b"." | b"..")
+                && segment.iter().all(is_literal)
         })
 }
 

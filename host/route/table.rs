@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::path::Path;
+use super::path::{Path, Segments};
 use super::pattern::{Pattern, Segment};
 
 /// Routes, no two of which claim one place. At each segment a static route comes before `[id]`,
@@ -63,8 +63,9 @@ struct One {
     next: Node,
 }
 
-enum Step<'a> {
-    Into(&'a Node, usize),
+/// What is still to be tried: a node with the segments that are left, or a route.
+enum Step<'a, 'p> {
+    Into(&'a Node, Segments<'p>),
     Found(usize),
 }
 
@@ -113,12 +114,11 @@ impl<T> Table<T> {
     /// The routes that match a path, best first: the next one is for when the one before turns out
     /// not to have the page.
     pub fn matches<'a>(&'a self, path: &Path) -> impl Iterator<Item = Match<'a, T>> {
-        let segments: Vec<&str> = path.segments().collect();
-        let mut steps = vec![Step::Into(&self.root, 0)];
+        let mut steps = vec![Step::Into(&self.root, path.segments())];
         std::iter::from_fn(move || {
             loop {
                 match steps.pop()? {
-                    Step::Into(node, depth) => node.expand(&segments, depth, &mut steps),
+                    Step::Into(node, rest) => node.expand(rest, &mut steps),
                     Step::Found(route) => {
                         let (pattern, value) = &self.entries[route];
                         return Some(Match { pattern, value });
@@ -203,17 +203,17 @@ impl Node {
     }
 
     /// Puts what follows on the stack of steps, the best on top.
-    fn expand<'a>(&'a self, path: &[&str], depth: usize, steps: &mut Vec<Step<'a>>) {
+    fn expand<'a, 'p>(&'a self, mut path: Segments<'p>, steps: &mut Vec<Step<'a, 'p>>) {
         steps.extend(self.any.map(Step::Found));
-        let Some(&segment) = path.get(depth) else {
+        let Some(segment) = path.next() else {
             steps.extend(self.end.map(Step::Found));
             return;
         };
         steps.extend(self.many.map(Step::Found));
         let one = self.one.as_ref().map(|one| &one.next);
         let fixed = self.statics.get(segment);
-        steps.extend(one.map(|node| Step::Into(node, depth + 1)));
-        steps.extend(fixed.map(|node| Step::Into(node, depth + 1)));
+        steps.extend(one.map(|node| Step::Into(node, path.clone())));
+        steps.extend(fixed.map(|node| Step::Into(node, path)));
     }
 }
 

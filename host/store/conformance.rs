@@ -1,5 +1,6 @@
 //! What every [`Store`] must hold, and the entries that the tests of this room are made of.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Handle;
 
 use super::durable::Durable;
-use super::{Config, Memory, Store, Tiers, Unkept};
+use super::{Brief, Config, Memory, Store, Tiers, Unkept};
 use crate::page::{
     Content, Cost, Digest, Entry, PageKey, Payload, Revalidate, Stamp, Tag, Timestamp,
 };
@@ -103,6 +104,8 @@ fn conforms(store: &dyn Store, settle: impl Fn()) {
     assert_eq!(told(store.get(&key("/posts/2"))), "none");
     assert_eq!(paths("/posts/2", 9), ["/posts/2?q=1"]);
 
+    is_looked_through(store);
+
     // What is removed may be made again.
     let expected = put(document("/posts/2", 3, "again"));
     assert_eq!(told(store.get(&key("/posts/2"))), expected);
@@ -144,6 +147,33 @@ fn keeps_pages_apart(store: &dyn Store) {
     });
 }
 
+/// Looked through, each is seen once, and nothing more once enough was seen.
+fn is_looked_through(store: &dyn Store) {
+    let mut seen = Vec::new();
+    store.survey(&mut |brief| {
+        seen.push((brief.key.to_owned(), brief.is_document));
+        assert_eq!(brief.route, "/posts/[id]");
+        ControlFlow::Continue(())
+    });
+    seen.sort();
+    let all = [
+        ("/other", true),
+        ("/posts/1", false),
+        ("/posts/2?q=1", true),
+        ("/posts/3", true),
+    ];
+    assert_eq!(
+        seen,
+        all.map(|(key, is_document)| (key.to_owned(), is_document))
+    );
+    let mut count = 0;
+    store.survey(&mut |_| {
+        count += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!(count, 1);
+}
+
 fn redirect() -> Content {
     Content::Redirect {
         location: HeaderValue::from_static("/new"),
@@ -174,6 +204,18 @@ impl Store for Together {
         let routes = ["/posts/[id]", "/posts/9"].map(|route| (route, is_gone(route)));
         let is_gone = move |route: &str| routes.contains(&(route, true));
         self.1.block_on(self.0.remove_routes(is_gone))
+    }
+
+    /// By a tag that all entries of these tests have.
+    fn survey(&self, visit: &mut dyn FnMut(Brief<'_>) -> ControlFlow<()>) {
+        let posts = [Tag::new("posts").unwrap()];
+        let tagged = self.1.block_on(self.0.tagged(&posts, usize::MAX));
+        let entries = tagged.iter().filter_map(|key| self.get(key));
+        for entry in entries {
+            if visit(Brief::of(&entry)).is_break() {
+                return;
+            }
+        }
     }
 
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {

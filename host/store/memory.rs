@@ -5,13 +5,14 @@
 //! second hit on; what was seen once goes first.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::{Store, Unkept};
+use super::{Brief, Store, Unkept};
 use crate::page::{Entry, PageKey};
 use crate::telemetry::metrics::Metrics;
 
@@ -34,8 +35,8 @@ pub(super) struct Memory {
 }
 
 struct Shard {
-    probation: LruCache<PageKey, Held>,
-    protected: LruCache<PageKey, Held>,
+    probation: LruCache<PageKey, Arc<Kept>>,
+    protected: LruCache<PageKey, Arc<Kept>>,
     protected_bytes: usize,
 }
 
@@ -45,9 +46,44 @@ enum Segment {
     Protected,
 }
 
-struct Held {
+/// An entry in memory, which says itself when it no longer is: who keeps one needs no look into
+/// the tier to know that it is still what the tier has.
+pub struct Kept {
     entry: Arc<Entry>,
     weight: usize,
+    let_go: AtomicBool,
+}
+
+impl Kept {
+    fn new(entry: Arc<Entry>, weight: usize) -> Arc<Self> {
+        Arc::new(Self {
+            entry,
+            weight,
+            let_go: AtomicBool::new(false),
+        })
+    }
+
+    /// The entry.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// What the entry takes of the budget, in bytes.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Whether the tier would still answer with it. Once it is replaced, removed or evicted it
+    /// never is again.
+    pub fn is_current(&self) -> bool {
+        !self.let_go.load(Ordering::Acquire)
+    }
+
+    /// To be called under the shard's lock: what comes in its place may be acknowledged as soon as
+    /// the lock is free.
+    fn let_go(&self) {
+        self.let_go.store(true, Ordering::Release);
+    }
 }
 
 impl Memory {
@@ -70,6 +106,12 @@ impl Memory {
         }
     }
 
+    /// Whether the page is in memory: used of late, or just made.
+    pub(super) fn holds(&self, key: &PageKey) -> bool {
+        let shard = self.shard(key).lock();
+        shard.protected.contains(key) || shard.probation.contains(key)
+    }
+
     fn shard(&self, key: &PageKey) -> &Mutex<Shard> {
         // The upper bits: the lower ones choose the bucket inside the shard's own table.
         let hash = self.hasher.hash_one(key) >> 32;
@@ -78,6 +120,11 @@ impl Memory {
 
     fn protected_budget(&self) -> usize {
         self.budget / SHARDS * PROTECTED_PERCENT / 100
+    }
+
+    /// What the tier has of a page.
+    pub(super) fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
+        self.shard(key).lock().get(key, self.protected_budget())
     }
 
     fn account(&self, added: usize, removed: usize, entries: i64) {
@@ -89,15 +136,15 @@ impl Memory {
     }
 
     /// Gives up entries, a shard at a time, until the budget holds: protected ones only when
-    /// none is on probation anywhere. `kept` just came in.
-    fn evict(&self, kept: &PageKey) {
+    /// none is on probation anywhere. `newest` just came in.
+    fn evict(&self, newest: &PageKey) {
         for segment in [Segment::Probation, Segment::Protected] {
             let mut idle_shards = 0;
             while self.bytes.load(Ordering::Relaxed) > self.budget && idle_shards < SHARDS {
                 let hand = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
-                match self.shards[hand].lock().pop_least(segment, kept) {
-                    Some(held) => {
-                        self.account(0, held.weight, -1);
+                match self.shards[hand].lock().pop_least(segment, newest) {
+                    Some(kept) => {
+                        self.account(0, kept.weight, -1);
                         self.metrics.evictions.inc();
                         idle_shards = 0;
                     }
@@ -110,7 +157,7 @@ impl Memory {
 
 impl Store for Memory {
     fn get(&self, key: &PageKey) -> Option<Arc<Entry>> {
-        self.shard(key).lock().get(key, self.protected_budget())
+        self.kept(key).map(|kept| Arc::clone(&kept.entry))
     }
 
     fn put(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
@@ -123,7 +170,7 @@ impl Store for Memory {
             });
         }
         let key = entry.key.clone();
-        let replaced = self.shard(&key).lock().put(Held { entry, weight });
+        let replaced = self.shard(&key).lock().put(Kept::new(entry, weight));
         self.account(weight, replaced.unwrap_or(0), i64::from(replaced.is_none()));
         self.evict(&key);
         Ok(())
@@ -131,8 +178,8 @@ impl Store for Memory {
 
     fn remove(&self, key: &PageKey) -> bool {
         let removed = self.shard(key).lock().remove(key);
-        if let Some(held) = &removed {
-            self.account(0, held.weight, -1);
+        if let Some(kept) = &removed {
+            self.account(0, kept.weight, -1);
         }
         removed.is_some()
     }
@@ -142,8 +189,8 @@ impl Store for Memory {
         for shard in &self.shards {
             let keys: Vec<PageKey> = {
                 let shard = shard.lock();
-                let of_route = |(key, held): (&PageKey, &Held)| {
-                    is_gone(&held.entry.route).then(|| key.clone())
+                let of_route = |(key, kept): (&PageKey, &Arc<Kept>)| {
+                    is_gone(&kept.entry.route).then(|| key.clone())
                 };
                 shard
                     .probation
@@ -157,14 +204,24 @@ impl Store for Memory {
         removed
     }
 
+    fn survey(&self, visit: &mut dyn FnMut(Brief<'_>) -> ControlFlow<()>) {
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let mut all = shard.probation.iter().chain(shard.protected.iter());
+            if all.any(|(_, kept)| visit(Brief::of(&kept.entry)).is_break()) {
+                return;
+            }
+        }
+    }
+
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let held = shard.probation.iter().chain(shard.protected.iter());
+            let all = shard.probation.iter().chain(shard.protected.iter());
             found.extend(
-                held.filter(|(key, _)| key.as_str().starts_with(prefix))
-                    .map(|(_, held)| held.entry.clone()),
+                all.filter(|(key, _)| key.as_str().starts_with(prefix))
+                    .map(|(_, kept)| kept.entry.clone()),
             );
         }
         found.sort_by(|a, b| a.key.cmp(&b.key));
@@ -174,14 +231,13 @@ impl Store for Memory {
 }
 
 impl Shard {
-    fn get(&mut self, key: &PageKey, protected_budget: usize) -> Option<Arc<Entry>> {
-        if let Some(held) = self.protected.get(key) {
-            return Some(held.entry.clone());
+    fn get(&mut self, key: &PageKey, protected_budget: usize) -> Option<Arc<Kept>> {
+        if let Some(kept) = self.protected.get(key) {
+            return Some(Arc::clone(kept));
         }
-        let (key, held) = self.probation.pop_entry(key)?;
-        let entry = held.entry.clone();
-        self.protected_bytes += held.weight;
-        self.protected.put(key, held);
+        let (key, kept) = self.probation.pop_entry(key)?;
+        self.protected_bytes += kept.weight;
+        self.protected.put(key, Arc::clone(&kept));
         while self.protected_bytes > protected_budget && self.protected.len() > 1 {
             let Some((key, demoted)) = self.protected.pop_lru() else {
                 break;
@@ -189,30 +245,33 @@ impl Shard {
             self.protected_bytes -= demoted.weight;
             self.probation.put(key, demoted);
         }
-        Some(entry)
+        Some(kept)
     }
 
     /// Returns the weight of what was replaced. A page regenerated keeps its segment.
-    fn put(&mut self, held: Held) -> Option<usize> {
-        let key = held.entry.key.clone();
-        if let Some(current) = self.protected.peek_mut(&key) {
-            self.protected_bytes = self.protected_bytes - current.weight + held.weight;
-            return Some(std::mem::replace(current, held).weight);
-        }
-        self.probation
-            .put(key, held)
-            .map(|replaced| replaced.weight)
+    fn put(&mut self, kept: Arc<Kept>) -> Option<usize> {
+        let key = kept.entry.key.clone();
+        let replaced = if let Some(current) = self.protected.peek_mut(&key) {
+            self.protected_bytes = self.protected_bytes - current.weight + kept.weight;
+            Some(std::mem::replace(current, kept))
+        } else {
+            self.probation.put(key, kept)
+        }?;
+        replaced.let_go();
+        Some(replaced.weight)
     }
 
-    fn remove(&mut self, key: &PageKey) -> Option<Held> {
-        self.probation.pop(key).or_else(|| {
-            let held = self.protected.pop(key)?;
-            self.protected_bytes -= held.weight;
-            Some(held)
-        })
+    fn remove(&mut self, key: &PageKey) -> Option<Arc<Kept>> {
+        let removed = self.probation.pop(key).or_else(|| {
+            let kept = self.protected.pop(key)?;
+            self.protected_bytes -= kept.weight;
+            Some(kept)
+        })?;
+        removed.let_go();
+        Some(removed)
     }
 
-    fn pop_least(&mut self, segment: Segment, kept: &PageKey) -> Option<Held> {
+    fn pop_least(&mut self, segment: Segment, spared: &PageKey) -> Option<Arc<Kept>> {
         let entries = match segment {
             Segment::Probation => &self.probation,
             Segment::Protected => &self.protected,
@@ -221,7 +280,7 @@ impl Shard {
             .iter()
             .rev()
             .map(|(key, _)| key)
-            .find(|key| *key != kept)
+            .find(|key| *key != spared)
             .cloned()?;
         self.remove(&least)
     }
@@ -299,6 +358,66 @@ mod tests {
                 .sum::<usize>(),
             0
         );
+    }
+
+    #[test]
+    fn what_the_tier_lets_go_of_says_so_at_once_whatever_the_reason() {
+        let memory = memory(2);
+        let kept = |path| memory.kept(&PageKey::new(path, &[])).unwrap();
+        for path in ["/00001", "/00002"] {
+            memory.put(entry(path)).unwrap();
+        }
+        let first = kept("/00001");
+        assert!(first.is_current());
+        // The same entry again is another one to the tier.
+        memory.put(Arc::clone(first.entry())).unwrap();
+        assert!(!first.is_current());
+
+        let (again, second) = (kept("/00001"), kept("/00002"));
+        assert!(again.is_current() && second.is_current());
+        memory.remove(&PageKey::new("/00001", &[]));
+        assert!(!again.is_current() && second.is_current());
+
+        memory.put(entry("/00003")).unwrap();
+        let third = kept("/00003");
+        memory.put(entry("/00004")).unwrap();
+        assert_ne!(second.is_current(), third.is_current(), "one is evicted");
+        memory.remove_routes(&|route| route == "/[id]");
+        assert!(![second, third].iter().any(|kept| kept.is_current()));
+        assert!(memory.list("/", usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_page_put_and_acknowledged_is_what_other_threads_then_see() {
+        let memory = memory(100);
+        let key = PageKey::new("/00001", &[]);
+        memory.put(entry("/00001")).unwrap();
+        // How often the page was put, told after each time, as an acknowledgement is.
+        let told = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let (mut view, mut seen) = (memory.kept(&key).unwrap(), 0);
+                    while seen < 2_000 {
+                        let acknowledged = told.load(Ordering::Acquire);
+                        if acknowledged > seen {
+                            seen = acknowledged;
+                            if !view.is_current() {
+                                view = memory.kept(&key).unwrap();
+                            }
+                            let put = view.entry().stamp.sequence;
+                            assert!(put >= acknowledged as u64, "{put} after {acknowledged}");
+                        }
+                    }
+                });
+            }
+            for number in 1..=2_000 {
+                let mut renewed = Arc::into_inner(entry("/00001")).unwrap();
+                renewed.stamp.sequence = number as u64;
+                memory.put(Arc::new(renewed)).unwrap();
+                told.store(number, Ordering::Release);
+            }
+        });
     }
 
     #[test]

@@ -2,7 +2,23 @@
 //!
 //! Entries are kept apart from the marks, which are the invalidations that they are subject to:
 //! an invalidation costs the same whether it concerns ten pages or ten million.
+//!
+//! # Memory
+//!
+//! However many pages there are, the process stays below 1.15 times the sum of
+//!
+//! | what | bytes |
+//! |---|---|
+//! | pages in memory, weighed with what an allocator adds | `store.memory` |
+//! | the database's cache, which holds twice what it is asked to | 2 × a tenth of that, from 16 to 64 MiB |
+//! | pages that wait for the disk | 64 MiB |
+//! | pages that wait for their tables | 48 MiB |
+//! | marks (20 MiB at most), notes that wait for the disk (8 MiB), the program, its threads | 100 MiB |
+//!
+//! and, where pages are made, of what their sandboxes take; and a serving thread may hold on to 4 MiB
+//! of pages that were replaced. For the default of 256 MiB the table makes 597 MiB; `cargo bench --bench versus -- store` holds it to that.
 
+mod brief;
 mod codec;
 #[cfg(test)]
 mod conformance;
@@ -12,15 +28,18 @@ mod memory;
 mod notes;
 mod tiers;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::page::{Entry, PageKey};
 
 pub use durable::{Degraded, OpenError, StoreHealth};
 pub use marks::Mark;
+pub use memory::Kept;
 pub use notes::{Note, Notes};
 pub use tiers::{Config, Tiers};
 
+use brief::Brief;
 use memory::Memory;
 
 /// A tier that keeps entries. Each sees its own changes at once.
@@ -42,6 +61,9 @@ trait Store: Send + Sync {
 
     /// Forgets all pages of the routes that are gone; how many there were.
     fn remove_routes(&self, is_gone: &dyn Fn(&str) -> bool) -> usize;
+
+    /// Shows every entry to `visit`, in no order, until it has seen enough.
+    fn survey(&self, visit: &mut dyn FnMut(Brief<'_>) -> ControlFlow<()>);
 
     /// Up to `limit` entries whose keys begin with `prefix`, in the order of their keys.
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>>;

@@ -21,7 +21,8 @@ const BUFFER: usize = 32 << 10;
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) addr: SocketAddr,
-    /// The connection of number `n` sends the request of number `n`, counted round and round.
+    /// The connection of number `n` of `c` sends the requests of numbers `n`, `n + c`, `n + 2c`, counted
+    /// round and round: all of them are sent, if there are more requests than connections.
     pub(crate) requests: Vec<Vec<u8>>,
     pub(crate) connections: usize,
     /// From one request of a connection to its next; none asks at once.
@@ -118,7 +119,7 @@ impl Load {
 async fn ask(load: Load, connection: usize, end: Instant) -> Result<Vec<u32>> {
     let mut stream = TcpStream::connect(load.addr).await?;
     stream.set_nodelay(true)?;
-    let request = &load.requests[connection % load.requests.len()];
+    let mut number = connection;
     let mut buffer = vec![0; BUFFER];
     let mut latencies = Vec::with_capacity(4096);
     // Paced connections begin one after the other, not all at once.
@@ -133,7 +134,10 @@ async fn ask(load: Load, connection: usize, end: Instant) -> Result<Vec<u32>> {
         if start >= end {
             return Ok(latencies);
         }
-        stream.write_all(request).await?;
+        stream
+            .write_all(&load.requests[number % load.requests.len()])
+            .await?;
+        number += load.connections;
         answer(&mut stream, &mut buffer).await?;
         latencies.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
     }

@@ -1,6 +1,6 @@
 //! `versus`: wisr beside nginx, Varnish, a bare hyper loop and a bare wasmtime loop, in one run.
 //!
-//! `cargo bench --bench versus [-- hits|generations|interference|hostile|small]`. Rounds are
+//! `cargo bench --bench versus [-- hits|generations|interference|hostile|small|store]`. Rounds are
 //! interleaved and ratios are of the same round, so that a noisy machine disturbs both sides alike. What an opponent
 //! lacks is told, not failed on; the exit code is 1 only when wisr itself could not be measured.
 
@@ -11,12 +11,15 @@ mod generations;
 mod hits;
 mod hostile;
 mod interference;
+mod keeper;
 mod load;
 mod own;
+mod pages;
 mod report;
 mod servers;
 mod site;
 mod small;
+mod store;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,7 +36,14 @@ use site::Site;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts of a run, in order.
-const PARTS: [&str; 5] = ["hits", "generations", "interference", "hostile", "small"];
+const PARTS: [&str; 6] = [
+    "hits",
+    "generations",
+    "interference",
+    "hostile",
+    "small",
+    "store",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -45,6 +55,9 @@ fn main() -> ExitCode {
     {
         // The bare loop is a process of its own: its CPU time is to be told apart.
         ["--bare", addr, folder, threads] => serve_bare(addr, folder, threads),
+        ["--keeper", what, folder, pages, memory, module] => {
+            keeper::run(what, folder, pages, memory, module)
+        }
         // cargo passes `--bench`.
         words => measure(
             words
@@ -92,7 +105,8 @@ fn measure(parts: Vec<&str>) -> Result<()> {
             "generations" => generations::run(&module, &site, &cores, &mut report),
             "hostile" => hostile::run(&module, &cores, &mut report),
             "interference" => interference::run(&module, &site, &cores, &mut report),
-            _ => small::run(&site, &cores, &mut report),
+            "small" => small::run(&site, &cores, &mut report),
+            _ => store::run(&module, &cores, &mut report),
         };
         if let Err(error) = ended {
             report.missing(format!("{part}: {error:#}"));

@@ -38,6 +38,13 @@ impl Process {
         Ok(Self(child?.with_context(|| format!("starting {name}"))?))
     }
 
+    /// Ends it as a machine that fails does.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }

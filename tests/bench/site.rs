@@ -48,13 +48,31 @@ pub(crate) struct Running {
 impl Site {
     /// Lays the folder out.
     pub(crate) fn lay_out(module: &[u8]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        fs::write(folder.path().join("wisr.toml"), CONFIG)?;
+        Self::with(CONFIG, &["page", "p/[id]", "busy/[busy]"], module)
+    }
+
+    /// A site of these pages, below `target`: where temporary files go may be memory.
+    pub(crate) fn with(config: &str, pages: &[&str], module: &[u8]) -> Result<Self> {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        let folder = tempfile::Builder::new()
+            .prefix("site-")
+            .tempdir_in(target)?;
         let site = Self { folder };
-        for page in ["page", "p/[id]", "busy/[busy]"] {
+        site.configure(config)?;
+        for page in pages {
             site.put(page, module)?;
         }
         Ok(site)
+    }
+
+    /// Changes the configuration, for the next start.
+    pub(crate) fn configure(&self, config: &str) -> Result<()> {
+        Ok(fs::write(self.folder.path().join("wisr.toml"), config)?)
+    }
+
+    /// Where its pages are kept.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join(".wisr/store")
     }
 
     /// Puts a module in, whole from the first moment.
@@ -94,15 +112,35 @@ impl Site {
 }
 
 impl Running {
-    /// Waits until the page is there and everything made ahead of time is made.
-    pub(crate) fn settle(&self) -> Result<(String, Vec<u8>)> {
-        let until = Instant::now() + Duration::from_secs(60);
+    /// Waits until everything made ahead of time is made.
+    pub(crate) fn ready(&self, patience: Duration) -> Result<()> {
+        let until = Instant::now() + patience;
         while once(self.admin, &get("/readyz", "")).is_err() {
-            ensure!(Instant::now() < until, "wisr is not ready after a minute");
+            ensure!(
+                Instant::now() < until,
+                "wisr is not ready after {patience:?}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
+    }
+
+    /// Waits until the page is there and everything made ahead of time is made.
+    pub(crate) fn settle(&self) -> Result<(String, Vec<u8>)> {
+        self.ready(Duration::from_secs(60))?;
         once(self.site, &get(PAGE, ""))?;
         once(self.site, &get(PAGE, "")).context("the second request for a page")
+    }
+
+    /// A counter of `/metrics`, by the beginning of its line.
+    pub(crate) fn metric(&self, line: &str) -> Result<f64> {
+        let (_, body) = once(self.admin, &get("/metrics", ""))?;
+        let text = String::from_utf8_lossy(&body);
+        let found = text.lines().find_map(|found| found.strip_prefix(line));
+        Ok(found
+            .with_context(|| format!("no metric {line}"))?
+            .trim()
+            .parse()?)
     }
 
     /// What the admin door says about the entries below a path.
@@ -115,7 +153,15 @@ impl Running {
 
 /// A call of the revalidate endpoint that waits for the new page.
 pub(crate) fn regenerate(path: &str) -> Vec<u8> {
-    let body = format!(r#"{{"paths":["{path}"],"mode":"regenerate"}}"#);
+    call(&format!(r#"{{"paths":["{path}"],"mode":"regenerate"}}"#))
+}
+
+/// A call of the revalidate endpoint after which all pages with this tag are stale.
+pub(crate) fn invalidate(tag: &str) -> Vec<u8> {
+    call(&format!(r#"{{"tags":["{tag}"],"mode":"stale"}}"#))
+}
+
+fn call(body: &str) -> Vec<u8> {
     format!(
         "POST /api/revalidate HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {TOKEN}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

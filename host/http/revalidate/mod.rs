@@ -23,6 +23,7 @@ use crate::isr::{Ask, Isr, Refused};
 use crate::page::Tag;
 use crate::release::{Release, Releases};
 use crate::route::Path;
+use crate::store::Degraded;
 use call::{Call, Mode, Target, authorised};
 
 /// Bytes of a body: a thousand long paths.
@@ -33,9 +34,6 @@ const AT_ONCE: usize = 16;
 
 /// Pages that one call regenerates for its tags; the others become stale.
 const MAX_TAGGED: usize = 1_000;
-
-/// How many entries are searched for tags.
-const MAX_SEARCHED: usize = 100_000;
 
 /// What the endpoint works with.
 pub(super) struct Endpoint<'a> {
@@ -120,7 +118,7 @@ impl Endpoint<'_> {
         let only_generated = call.only_generated;
         if !call.tags.is_empty() {
             // First: a page that is made anew below and has such a tag is fresh afterwards.
-            self.isr.invalidate_tags(&call.tags).await;
+            self.isr.invalidate_tags(&call.tags);
         }
         let outcomes: Vec<(Target, Done)> = stream::iter(call.paths)
             .map(|target| {
@@ -148,14 +146,19 @@ impl Endpoint<'_> {
                 outcomes.push(done);
             }
         }
-        summary(&outcomes, results)
+        // Once for all: a disk that hangs holds a call up once, not for every page.
+        let kept = match mode {
+            Mode::Regenerate if call.tags.is_empty() => self.isr.persisted().await,
+            _ => self.isr.synced().await,
+        };
+        summary(&outcomes, results, kept.err())
     }
 
     async fn apply(&self, ask: Ask, mode: Mode, only_generated: bool) -> Done {
         let key = &ask.key;
         match mode {
             Mode::Stale => {
-                self.isr.invalidate_paths(std::slice::from_ref(key)).await;
+                self.isr.invalidate_paths([key.clone()]);
                 Done::Stale
             }
             Mode::Purge if self.isr.purge(key).await => Done::Purged,
@@ -170,19 +173,15 @@ impl Endpoint<'_> {
 
     /// Makes the known pages with any of these tags anew.
     async fn regenerate_tagged(&self, release: &Release, tags: &[Tag]) -> Vec<(String, Done)> {
-        let known = self.isr.entries("", MAX_SEARCHED).await;
-        let tagged = known
-            .iter()
-            .filter(|entry| entry.stamp.tags.iter().any(|tag| tags.contains(tag)))
-            .filter_map(|entry| {
-                let (path, query) = match entry.key.as_str().split_once('?') {
-                    Some((path, query)) => (path, Some(query)),
-                    None => (entry.key.as_str(), None),
-                };
-                locate(release, &Path::parse(path).ok()?, query).map(Located::ask)
-            })
-            .take(MAX_TAGGED)
-            .collect::<Vec<Ask>>();
+        let known = self.isr.tagged(tags, MAX_TAGGED).await;
+        let tagged = known.iter().filter_map(|key| {
+            let (path, query) = match key.as_str().split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (key.as_str(), None),
+            };
+            locate(release, &Path::parse(path).ok()?, query).map(Located::ask)
+        });
+        let tagged: Vec<Ask> = tagged.collect();
         stream::iter(tagged)
             .map(async |ask| {
                 let key = ask.key.to_string();
@@ -194,8 +193,9 @@ impl Endpoint<'_> {
     }
 }
 
-/// A failure outweighs an unknown route, and both outweigh what went well.
-fn summary(outcomes: &[Done], results: Vec<Value>) -> Response<Body> {
+/// A failure outweighs an unknown route, and both outweigh what went well. What holds but is not on
+/// disk is told: it ends with the process, unless the disk recovers before.
+fn summary(outcomes: &[Done], results: Vec<Value>, unkept: Option<Degraded>) -> Response<Body> {
     let any = |kind: fn(&Done) -> bool| outcomes.iter().any(kind);
     let (status, trouble) = if any(|done| matches!(done, Done::Refused(Refused::Failed(_)))) {
         (StatusCode::INTERNAL_SERVER_ERROR, "Error revalidating")
@@ -212,6 +212,12 @@ fn summary(outcomes: &[Done], results: Vec<Value>) -> Response<Body> {
     let mut told = json!({"revalidated": status == StatusCode::OK, "results": results});
     if status != StatusCode::OK {
         told["message"] = trouble.into();
+    }
+    if let Some(why) = unkept {
+        let warning =
+            format!("{why}: this holds until wisr ends, and is stored once the disk recovers");
+        told["stored"] = false.into();
+        told["warning"] = warning.into();
     }
     respond(status, &told)
 }
@@ -270,15 +276,38 @@ mod tests {
             (vec![overloaded(), Done::UnknownRoute], 503),
             (vec![Done::UnknownRoute, failed(), overloaded()], 500),
         ] {
-            assert_eq!(summary(&outcomes, Vec::new()).status().as_u16(), status);
+            assert_eq!(
+                summary(&outcomes, Vec::new(), None).status().as_u16(),
+                status
+            );
         }
+    }
+
+    #[test]
+    fn what_is_done_but_not_on_disk_is_told() {
+        let told = |unkept| {
+            let response = summary(&[Done::Purged], Vec::new(), unkept);
+            assert_eq!(response.status(), StatusCode::OK);
+            let Body::Full(body) = response.into_body() else {
+                panic!("no body");
+            };
+            serde_json::from_slice::<Value>(&body).unwrap()
+        };
+        assert!(told(None).get("stored").is_none());
+        let full = told(Some(Degraded::Disk("no space left on device".into())));
+        assert_eq!(
+            (&full["revalidated"], &full["stored"]),
+            (&true.into(), &false.into())
+        );
+        let warning = full["warning"].as_str().unwrap();
+        assert!(warning.starts_with("no space left on device"), "{warning}");
     }
 
     #[test]
     fn a_failure_is_told_as_next_tells_it_and_with_its_reason() {
         let done = failed();
         let results = vec![done.told("path", "/posts/1")];
-        let response = summary(&[done], results);
+        let response = summary(&[done], results, None);
         assert_eq!(
             response.headers()[header::CACHE_CONTROL],
             "private, no-store"

@@ -37,11 +37,11 @@ pub(super) fn bodies(body: &Payload, data: &Payload) -> Vec<u8> {
     out.raw(&BODY);
     out.u8(VERSION);
     for payload in [body, data] {
-        let derived = payload.get(Coding::Zstd).is_some();
-        for variant in payload.variants() {
-            if !(derived && variant.coding == Coding::Identity) {
-                out.raw(&variant.body);
-            }
+        if !payload.has(Coding::Zstd) {
+            out.raw(&payload.identity().body);
+        }
+        for variant in payload.coded() {
+            out.raw(&variant.body);
         }
     }
     out.into_bytes()
@@ -79,16 +79,20 @@ pub(super) fn encode(out: &mut Encoder, content: &Content, bodies: Option<&[u8]>
 }
 
 fn encode_payload(out: &mut Encoder, payload: &Payload) {
-    out.length(payload.variants().len());
-    for variant in payload.variants() {
-        out.u8(match variant.coding {
+    out.length(1 + payload.coded().len());
+    let (etag, size) = payload.outline();
+    let identity = (Coding::Identity, etag, size);
+    let coded = payload.coded().iter();
+    let coded = coded.map(|variant| (variant.coding, &variant.etag, variant.body.len()));
+    for (coding, etag, size) in std::iter::once(identity).chain(coded) {
+        out.u8(match coding {
             Coding::Identity => 0,
             Coding::Gzip => 1,
             Coding::Brotli => 2,
             Coding::Zstd => 3,
         });
-        out.length(variant.body.len());
-        out.bytes(variant.etag.as_bytes());
+        out.length(size);
+        out.bytes(etag.as_bytes());
     }
 }
 
@@ -102,6 +106,11 @@ pub(super) fn decode(input: &mut Decoder<'_>) -> Result<Outline, DecodeError> {
         }),
         _ => Err(DecodeError::Malformed("kind")),
     }
+}
+
+/// Whether what follows is a document.
+pub(super) fn is_document(input: &mut Decoder<'_>) -> Result<bool, DecodeError> {
+    Ok(input.u8()? == DOCUMENT)
 }
 
 fn decode_document(input: &mut Decoder<'_>) -> Result<Document, DecodeError> {
@@ -167,37 +176,24 @@ impl Document {
 
 /// Gives each variant its bytes.
 fn fill(sketches: Vec<Sketch>, input: &mut Decoder<'_>) -> Result<Payload, DecodeError> {
+    let wrong = DecodeError::Malformed("variants");
     let derived = sketches.iter().any(|sketch| sketch.coding == Coding::Zstd);
-    let mut variants = Vec::with_capacity(sketches.len());
-    for Sketch { coding, size, etag } in sketches {
-        let body = if derived && coding == Coding::Identity {
-            Bytes::new()
-        } else {
-            Bytes::copy_from_slice(input.raw(size)?)
-        };
-        // Until the zstd variant is read, the identity's size waits in its place.
-        variants.push((size, Variant::new(coding, etag, body)));
-    }
-    let zstd = variants
-        .iter()
-        .find(|(_, variant)| variant.coding == Coding::Zstd)
-        .map(|(_, variant)| variant.body.clone());
-    if let (Some(zstd), Some((size, identity))) = (zstd, variants.first_mut()) {
-        identity.body = inflate(&zstd, *size)?;
-    }
-    let variants = variants.into_iter().map(|(_, variant)| variant).collect();
-    Payload::from_variants(variants).ok_or(DecodeError::Malformed("variants"))
-}
-
-fn inflate(zstd: &[u8], size: usize) -> Result<Bytes, DecodeError> {
-    let wrong = DecodeError::Malformed("zstd variant");
-    // The frame says its size too (RFC 8878 section 3.1.1.1.4): no room is made for another.
-    let frame = zstd::zstd_safe::get_frame_content_size(zstd);
-    if frame.ok().flatten() != u64::try_from(size).ok() {
-        return Err(wrong);
-    }
-    match zstd::bulk::decompress(zstd, size) {
-        Ok(body) if body.len() == size => Ok(Bytes::from(body)),
-        _ => Err(wrong),
-    }
+    let mut sketches = sketches.into_iter();
+    let first = sketches
+        .next()
+        .filter(|first| first.coding == Coding::Identity);
+    let first = first.ok_or(wrong)?;
+    let fill = |sketch: Sketch, input: &mut Decoder<'_>| {
+        let body = Bytes::copy_from_slice(input.raw(sketch.size)?);
+        Ok::<_, DecodeError>(Variant::new(sketch.coding, sketch.etag, body))
+    };
+    let payload = if derived {
+        let coded = sketches.map(|sketch| fill(sketch, input));
+        Payload::from_zstd(first.etag, first.size, coded.collect::<Result<_, _>>()?)
+    } else {
+        let identity = fill(first, input)?;
+        let coded = sketches.map(|sketch| fill(sketch, input));
+        Payload::from_variants(identity, coded.collect::<Result<_, _>>()?)
+    };
+    payload.ok_or(wrong)
 }

@@ -32,6 +32,9 @@ use crate::store::marks::{Mark, Saved, Site};
 const MAX_CACHE: usize = 64 << 20;
 /// The part of the memory budget that it may take where that is less.
 const CACHE_PART: usize = 10;
+/// The index and the filters of a million pages, which every read asks: without room for them each
+/// is read from disk, and its checksum made, for each page.
+const MIN_CACHE: usize = 16 << 20;
 /// Written pages wait in memory up to this, then in a second such table while the first goes to
 /// disk.
 const MEMTABLE: u64 = 16 << 20;
@@ -59,10 +62,12 @@ const SEALED: usize = 3;
 /// A look at how far the workers are, and how long they are waited for if none is sealed.
 const GLANCE: Duration = Duration::from_millis(2);
 const GLANCES: usize = 500;
+/// How long a disk that hangs is waited for at the end.
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes of a page key; the database's limit is 64 KiB.
 pub(in crate::store) const MAX_KEY: usize = 60_000;
 
-const META: u8 = b'm';
+pub(super) const META: u8 = b'm';
 const BODY: u8 = b'b';
 const PATH: u8 = b'p';
 const PURGE: u8 = b'x';
@@ -96,6 +101,9 @@ pub(super) enum ReadError {
     /// It is being opened again.
     #[error("the database is closed after a failure")]
     Closed,
+    /// It did not answer.
+    #[error("the disk takes long")]
+    Slow,
 }
 
 // === opening ===
@@ -108,7 +116,7 @@ impl Database {
     /// When the folder is in use, of another format, unreadable, or not writable.
     pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved), OpenError> {
         let (pages, lock) = prepare(folder)?;
-        let cache = (memory / CACHE_PART).min(MAX_CACHE);
+        let cache = (memory / CACHE_PART).clamp(MIN_CACHE, MAX_CACHE);
         let cache = u64::try_from(cache).unwrap_or(0);
         let opened = open_fjall(&pages, cache).map_err(|error| match error {
             fjall::Error::Io(source) => OpenError::io(folder, source),
@@ -182,6 +190,24 @@ fn describe(error: &fjall::Error) -> String {
     }
 }
 
+impl Drop for Database {
+    /// Closes it, or leaves it to the end of the process where the disk hangs: the database waits
+    /// for its workers, however long they take.
+    fn drop(&mut self) {
+        let opened = self.opened.get_mut().take();
+        let (closing, closed) = std::sync::mpsc::channel::<()>();
+        let close = move || {
+            drop(opened);
+            drop(closing);
+        };
+        // Where there is no thread, it is closed here.
+        let _ = std::thread::Builder::new()
+            .name("wisr-close".to_owned())
+            .spawn(close);
+        let _ = closed.recv_timeout(FAREWELL);
+    }
+}
+
 // === reading ===
 
 impl Database {
@@ -237,20 +263,6 @@ impl Database {
                 }
             }
             Ok(entries)
-        })
-    }
-
-    /// Shows every readable meta record to `visit`, with the bytes that its page takes.
-    pub(super) fn census(&self, mut visit: impl FnMut(Meta, u64)) -> Result<(), ReadError> {
-        self.snapshot(|snapshot, keyspace| {
-            for guard in snapshot.prefix(keyspace, [META]) {
-                let (key, record) = guard.into_inner()?;
-                if let Ok(meta) = codec::decode_meta(&record) {
-                    let size = key.len() * 2 + record.len() + meta.body_size;
-                    visit(meta, u64::try_from(size).unwrap_or(u64::MAX));
-                }
-            }
-            Ok(())
         })
     }
 
@@ -373,7 +385,7 @@ impl Commits<'_> {
             }
         }
         for (key, change) in &round.changes {
-            self.change(key, change);
+            self.change(key, change)?;
             if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
                 self.commit()?;
             }
@@ -394,16 +406,22 @@ impl Commits<'_> {
         self.commit()
     }
 
-    fn change(&mut self, key: &PageKey, change: &Change) {
+    fn change(&mut self, key: &PageKey, change: &Change) -> Result<(), fjall::Error> {
         let keyspace = &self.opened.keyspace;
         let (meta, body) = (text_key(META, key.as_str()), text_key(BODY, key.as_str()));
         let record = match change {
             Change::Remove => None,
+            // No one else writes: what is found here is what is removed.
+            Change::RemoveOf(route) => match keyspace.get(&meta)? {
+                Some(found) if !is_of(&found, route) => return Ok(()),
+                _ => None,
+            },
             Change::Put(entry) => Some(codec::encode(entry)),
         };
         let Some(record) = record else {
             self.batch.remove(keyspace, meta);
-            return self.batch.remove(keyspace, body);
+            self.batch.remove(keyspace, body);
+            return Ok(());
         };
         let size = record.meta.len() + record.body.as_ref().map_or(0, Vec::len);
         self.unwritten += size;
@@ -413,6 +431,7 @@ impl Commits<'_> {
             // A page that was and is not any more: its document must never come back.
             None => self.batch.remove(keyspace, body),
         }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<(), fjall::Error> {
@@ -439,6 +458,11 @@ impl Commits<'_> {
             glances += 1;
         }
     }
+}
+
+/// Whether a record is of `route`; one that cannot be read is nobody's, and may go.
+fn is_of(meta: &[u8], route: &str) -> bool {
+    codec::sketch(meta).map_or(true, |sketch| sketch.route == route)
 }
 
 // === keys ===
@@ -478,6 +502,11 @@ impl Database {
         let mut record = keyspace.get(&key).unwrap().unwrap().to_vec();
         change(&mut record);
         keyspace.insert(key, record).unwrap();
+    }
+
+    /// Keeps everybody waiting, as a disk that hangs does.
+    pub(super) fn hang(&self) -> impl Drop + '_ {
+        self.opened.write()
     }
 
     /// How many body records there are.

@@ -13,11 +13,18 @@ mod open;
 mod queue;
 mod quota;
 mod shelf;
+mod survey;
+mod troubles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,18 +34,29 @@ pub use open::OpenError;
 
 use super::marks::{Raised, Saved};
 use super::notes::{self, Note, Notes};
-use super::{Store, Unkept};
-use crate::page::{Entry, PageKey, Stamped};
+use super::{Brief, Store, Unkept};
+use crate::page::{Content, Entry, PageKey, Stamped};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Clock, Incidents};
 use behind::{Behind, Limits, Sink};
 pub(super) use database::MAX_KEY;
 use database::{Database, ReadError};
 use health::Need;
 use queue::{Change, Round};
-use quota::Quota;
+use quota::{Quota, Worth};
+use troubles::Troubles;
 
-/// Pages of a route that are removed before looking whether others wait to be written.
-const REMOVED_AT_ONCE: usize = 1_000;
+#[cfg(not(test))]
+const LIMITS: Limits = Limits::DEFAULT;
+/// A queue that a test can fill.
+#[cfg(test)]
+const LIMITS: Limits = Limits {
+    bytes: 4 << 20,
+    ..Limits::DEFAULT
+};
+
+/// How long a look through all pages waits for a disk that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The durable tier of one folder. Its calls read the disk: keep them off threads that serve.
 pub(super) struct Durable {
@@ -47,6 +65,12 @@ pub(super) struct Durable {
     database: Arc<Database>,
     /// The latest number that the site has given.
     sequence: AtomicU64,
+    /// Until when nobody waits for a disk that has not answered.
+    hung_until: Mutex<Option<Instant>>,
+    /// Held while pages of routes that are gone are looked for.
+    removing: Mutex<()>,
+    troubles: Troubles,
+    worth: Arc<Worth>,
     metrics: Arc<Metrics>,
 }
 
@@ -71,17 +95,22 @@ impl Durable {
     ) -> Result<(Self, Saved), OpenError> {
         let (database, saved) = Database::open(folder, memory)?;
         let database = Arc::new(database);
+        let worth = Arc::new(Worth::default());
         let keeper = Keeper {
             database: database.clone(),
-            quota: disk.map(Quota::new),
+            quota: disk.map(|disk| Quota::new(disk, worth.clone())),
             metrics: metrics.clone(),
         };
-        let behind = Behind::start(keeper, Limits::DEFAULT, metrics.clone())
+        let behind = Behind::start(keeper, LIMITS, metrics.clone())
             .map_err(|source| OpenError::io(folder, source))?;
         let durable = Self {
             behind,
             database,
             sequence: AtomicU64::new(saved.site.sequence),
+            hung_until: Mutex::default(),
+            removing: Mutex::default(),
+            troubles: Troubles::default(),
+            worth,
             metrics,
         };
         Ok((durable, saved))
@@ -92,6 +121,28 @@ impl Durable {
         self.sequence
             .fetch_max(raised.site.sequence, Ordering::AcqRel);
         self.behind.raise(raised);
+    }
+
+    /// As [`Store::put`], where there was an entry before: what says that there is no page any more
+    /// is not forgotten for want of room.
+    pub(super) fn replace(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
+        let is_document = matches!(entry.content, Content::Document { .. });
+        self.keep(entry, !is_document)
+    }
+
+    /// Queues an entry; where it is refused, and `or_remove`, the removal of what there was.
+    fn keep(&self, entry: Arc<Entry>, or_remove: bool) -> Result<(), Unkept> {
+        let key = entry.key.clone();
+        if key.as_str().len() > MAX_KEY {
+            return Err(Unkept::LongKey(key.as_str().len()));
+        }
+        if self.behind.change(&key, Change::Put(entry)) {
+            return Ok(());
+        }
+        if or_remove {
+            self.forget(&key);
+        }
+        Err(Unkept::NoRoom)
     }
 
     /// Queues the removal of a page; [`Durable::synced`] tells when it is done.
@@ -161,24 +212,61 @@ impl Durable {
 
     /// The route and the stamp of a page's entry.
     pub(super) fn stamp(&self, key: &PageKey) -> Option<Stamped> {
-        if let Some(pending) = self.pending(key) {
-            return pending.map(|entry| entry.stamped());
+        match self.behind.look(|queue| queue.get(key).cloned()) {
+            None => self.stored_stamp(key),
+            Some(Change::Put(entry)) => Some(entry.stamped()),
+            Some(Change::Remove) => None,
+            Some(Change::RemoveOf(gone)) => {
+                self.stored_stamp(key).filter(|(route, _)| *route != gone)
+            }
         }
-        self.database
-            .stamp(key, self.sequence())
-            .inspect_err(|error| self.unreadable(key.as_str(), error))
-            .ok()
-            .flatten()
     }
 
-    /// The latest word on a page that is not on disk yet: an entry, or that there is none.
-    fn pending(&self, key: &PageKey) -> Option<Option<Arc<Entry>>> {
-        self.behind.look(|queue| queue.get(key).map(Change::entry))
+    fn stored_stamp(&self, key: &PageKey) -> Option<Stamped> {
+        self.answered(key, self.database.stamp(key, self.sequence()))
     }
 
-    fn unreadable(&self, key: &str, error: &ReadError) {
+    /// What the disk has of a page.
+    fn stored(&self, key: &PageKey) -> Option<Arc<Entry>> {
+        self.answered(key, self.database.get(key, self.sequence()))
+            .map(Arc::new)
+    }
+
+    /// What the disk has said of a page; what cannot be read is a miss.
+    fn answered<T>(&self, key: &PageKey, said: Result<Option<T>, ReadError>) -> Option<T> {
+        *self.hung_until.lock() = None;
+        said.unwrap_or_else(|error| {
+            self.unreadable(key.as_str(), &error);
+            None
+        })
+    }
+
+    /// Whether a read took longer than its reader of late, and the disk has answered none since:
+    /// then nobody else need wait.
+    pub(super) fn hangs(&self) -> bool {
+        let until = *self.hung_until.lock();
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Says that nobody could wait for a page any longer; the next to wait does so after a `pause`.
+    pub(super) fn too_slow(&self, key: &PageKey, pause: Duration) {
+        *self.hung_until.lock() = Some(Instant::now() + pause);
+        self.unreadable(key.as_str(), &ReadError::Slow);
+    }
+
+    fn unreadable(&self, page: &str, error: &ReadError) {
         self.metrics.store_unreadable.inc();
-        tracing::error!(path = key, "a page on disk counts as missing: {error}");
+        self.troubles.tell(page, error);
+    }
+
+    /// Where records that cannot be read are told from here on, beside the metrics.
+    pub(super) fn report_to(&self, incidents: Arc<Incidents>, clock: Clock) {
+        self.troubles.report_to(incidents, clock);
+    }
+
+    /// What pages are worth, for when there is no room for all.
+    pub(super) fn worth(&self) -> &Worth {
+        &self.worth
     }
 
     fn sequence(&self) -> u64 {
@@ -188,28 +276,15 @@ impl Durable {
 
 impl Store for Durable {
     fn get(&self, key: &PageKey) -> Option<Arc<Entry>> {
-        if let Some(pending) = self.pending(key) {
-            return pending;
-        }
-        match self.database.get(key, self.sequence()) {
-            Ok(entry) => entry.map(Arc::new),
-            Err(error) => {
-                self.unreadable(key.as_str(), &error);
-                None
-            }
+        let pending = self.behind.look(|queue| queue.get(key).cloned());
+        match pending {
+            None => self.stored(key),
+            Some(change) => change.entry(|| self.stored(key)),
         }
     }
 
     fn put(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
-        let key = entry.key.clone();
-        if key.as_str().len() > MAX_KEY {
-            return Err(Unkept::LongKey(key.as_str().len()));
-        }
-        if self.behind.change(&key, Change::Put(entry)) {
-            Ok(())
-        } else {
-            Err(Unkept::NoRoom)
-        }
+        self.keep(entry, false)
     }
 
     fn remove(&self, key: &PageKey) -> bool {
@@ -219,42 +294,86 @@ impl Store for Durable {
     }
 
     fn remove_routes(&self, is_gone: &dyn Fn(&str) -> bool) -> usize {
-        let mut keys = Vec::new();
-        let of_route = |entry: &Entry| is_gone(&entry.route);
+        // One at a time: a later look sees what an earlier one has queued.
+        let _alone = self.removing.lock();
+        let mut found: Vec<(PageKey, Arc<str>)> = Vec::new();
+        // What the disk has of these is not what there is, also if they reach it meanwhile.
+        let mut overtaken = HashSet::new();
         self.behind.look(|queue| {
-            let pending = queue.changes().filter_map(|(key, change)| {
-                change.entry().filter(|entry| of_route(entry)).map(|_| key)
+            for (key, change) in queue.changes() {
+                match change {
+                    Change::RemoveOf(route) if !is_gone(route) => {
+                        overtaken.remove(key);
+                        continue;
+                    }
+                    Change::Put(entry) if is_gone(&entry.route) => {
+                        found.push((key.clone(), entry.route.clone()));
+                    }
+                    Change::Put(_) | Change::Remove | Change::RemoveOf(_) => {}
+                }
+                overtaken.insert(key.clone());
+            }
+        });
+        let mut removed = self.behind.remove_of(&found);
+        let mut survey = self.database.survey();
+        loop {
+            found.clear();
+            let more = survey.piece(|brief, _| {
+                let key = brief.page_key();
+                if is_gone(brief.route) && !overtaken.contains(&key) {
+                    found.push((key, Arc::from(brief.route)));
+                }
+                ControlFlow::Continue(())
             });
-            keys.extend(pending.cloned());
-        });
-        let stored = self.database.census(|meta, _| {
-            if is_gone(&meta.route) {
-                keys.push(meta.key);
+            if !found.is_empty() && !self.behind.wait_for_room(PATIENCE) {
+                tracing::warn!(
+                    removed,
+                    "pages of routes that are gone stay on disk: it fails"
+                );
+                return removed;
             }
-        });
-        if let Err(error) = stored {
-            self.unreadable("", &error);
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        let mut removed = 0;
-        for chunk in keys.chunks(REMOVED_AT_ONCE) {
-            if !self.behind.wait_for_room() {
-                break;
-            }
-            for key in chunk {
-                // Another route may have made the page anew meanwhile, or it is being removed.
-                let is_of_route = match self.pending(key) {
-                    None => true,
-                    Some(pending) => pending.is_some_and(|entry| of_route(&entry)),
-                };
-                if is_of_route {
-                    self.forget(key);
-                    removed += 1;
+            removed += self.behind.remove_of(&found);
+            match more {
+                Ok(true) => {}
+                Ok(false) => return removed,
+                Err(error) => {
+                    tracing::warn!(
+                        removed,
+                        "pages of routes that are gone stay on disk: {error}"
+                    );
+                    return removed;
                 }
             }
         }
-        removed
+    }
+
+    fn survey(&self, visit: &mut dyn FnMut(Brief<'_>) -> ControlFlow<()>) {
+        let pending: HashMap<PageKey, Change> = self.behind.look(|queue| {
+            let changes = queue.changes();
+            changes.map(|(key, c)| (key.clone(), c.clone())).collect()
+        });
+        for change in pending.values() {
+            if let Change::Put(entry) = change
+                && visit(Brief::of(entry)).is_break()
+            {
+                return;
+            }
+        }
+        let surveyed = self.database.survey().rest(|brief, _| {
+            let is_shown = match pending.get(&brief.page_key()) {
+                None => true,
+                Some(Change::RemoveOf(route)) => brief.route != &**route,
+                Some(Change::Put(_) | Change::Remove) => false,
+            };
+            if is_shown {
+                visit(brief)
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        if let Err(error) = surveyed {
+            self.unreadable("(all pages)", &error);
+        }
     }
 
     fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
@@ -262,7 +381,7 @@ impl Store for Durable {
         self.behind.look(|queue| {
             for (key, change) in queue.changes() {
                 if key.as_str().starts_with(prefix) {
-                    pending.insert(key.clone(), change.entry());
+                    pending.insert(key.clone(), change.clone());
                 }
             }
         });
@@ -277,12 +396,17 @@ impl Store for Durable {
             self.unreadable(prefix, &error);
             Vec::new()
         });
-        let mut entries: BTreeMap<PageKey, Option<Arc<Entry>>> = stored
+        let mut entries: BTreeMap<PageKey, Arc<Entry>> = stored
             .into_iter()
-            .map(|entry| (entry.key.clone(), Some(Arc::new(entry))))
+            .map(|entry| (entry.key.clone(), Arc::new(entry)))
             .collect();
-        entries.extend(pending);
-        entries.into_values().flatten().take(limit).collect()
+        for (key, change) in pending {
+            let stored = entries.remove(&key);
+            if let Some(entry) = change.entry(|| stored) {
+                entries.insert(key, entry);
+            }
+        }
+        entries.into_values().take(limit).collect()
     }
 }
 
@@ -307,6 +431,14 @@ impl Sink for Keeper {
 
     fn revive(&mut self) -> Result<(), String> {
         self.database.reopen()
+    }
+}
+
+#[cfg(test)]
+impl Durable {
+    /// Hangs the disk until the guard is dropped.
+    pub(super) fn hang(&self) -> impl Drop + '_ {
+        self.database.hang()
     }
 }
 

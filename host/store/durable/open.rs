@@ -43,6 +43,9 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The operating system has no threads for those who read.
+    #[error("cannot start the threads that read pages from disk: {0}")]
+    NoThreads(rayon::ThreadPoolBuildError),
     /// The file system refused.
     #[error(
         "cannot use {}: {source}. The folder and everything in it must be writable by this user",

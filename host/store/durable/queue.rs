@@ -18,6 +18,9 @@ pub(super) enum Change {
     Put(Arc<Entry>),
     /// They are removed.
     Remove,
+    /// They are removed if they are of this route, which is gone: another route may have made the
+    /// page anew since somebody looked.
+    RemoveOf(Arc<str>),
 }
 
 /// Changes that are written together.
@@ -59,18 +62,19 @@ const REMOVAL: usize = 128;
 const UNFORGETTABLE: usize = 4;
 
 impl Change {
-    /// The entry that there will be.
-    pub(super) fn entry(&self) -> Option<Arc<Entry>> {
+    /// The entry that there will be, for `stored`, which is read if that depends on it.
+    pub(super) fn entry(&self, stored: impl FnOnce() -> Option<Arc<Entry>>) -> Option<Arc<Entry>> {
         match self {
             Change::Put(entry) => Some(entry.clone()),
             Change::Remove => None,
+            Change::RemoveOf(route) => stored().filter(|entry| entry.route != *route),
         }
     }
 
     fn weight(&self, key: &PageKey) -> usize {
         match self {
             Change::Put(entry) => entry.weight(),
-            Change::Remove => REMOVAL + key.as_str().len(),
+            Change::Remove | Change::RemoveOf(_) => REMOVAL + key.as_str().len(),
         }
     }
 
@@ -82,7 +86,7 @@ impl Change {
                 Content::Document { .. } => limit,
                 Content::NotFound | Content::Redirect { .. } => limit.saturating_mul(UNFORGETTABLE),
             },
-            Change::Remove => usize::MAX,
+            Change::Remove | Change::RemoveOf(_) => usize::MAX,
         }
     }
 }
@@ -143,6 +147,19 @@ impl Queue {
         self.waiting.notes.insert(note, record);
         self.ticket += 1;
         true
+    }
+
+    /// Adds the removal of a page that was of `route` when somebody looked; whether there is
+    /// something to remove.
+    pub(super) fn remove_of(&mut self, key: &PageKey, route: &Arc<str>) -> bool {
+        let change = match self.get(key) {
+            Some(Change::Put(entry)) if entry.route == *route => Change::Remove,
+            Some(Change::Put(_) | Change::Remove) => return false,
+            Some(Change::RemoveOf(gone)) if gone == route => return false,
+            // Who looks does so after earlier removals were queued: this one is the later truth.
+            Some(Change::RemoveOf(_)) | None => Change::RemoveOf(route.clone()),
+        };
+        self.change(key, change)
     }
 
     /// Adds an invalidation.
@@ -275,7 +292,10 @@ mod tests {
         queue.change(&key, put(2));
         queue.raise(raised(2, 0));
         queue.put_back();
-        let entry = queue.get(&key).and_then(Change::entry).unwrap();
+        let entry = queue
+            .get(&key)
+            .and_then(|change| change.entry(|| None))
+            .unwrap();
         assert_eq!(entry.stamp.generated.as_millis(), 2);
         let round = queue.begin().unwrap();
         let site = Site {

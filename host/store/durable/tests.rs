@@ -153,6 +153,158 @@ async fn a_record_that_changed_is_a_miss_and_heals() {
     assert!(durable.get(&page(1).key).is_some());
 }
 
+#[tokio::test]
+async fn a_page_that_another_route_made_meanwhile_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    let mut moved = page(1);
+    moved.route = Arc::from("/posts/0001");
+    durable.put(Arc::new(moved)).unwrap();
+    durable.put(Arc::new(page(2))).unwrap();
+    durable.committed().await.unwrap();
+    // As somebody saw them before.
+    let seen = [1, 2].map(|number| (page(number).key, Arc::from("/posts/[id]")));
+    assert_eq!(durable.behind.remove_of(&seen), 2);
+    for _ in 0..2 {
+        assert!(durable.get(&page(1).key).is_some());
+        assert!(durable.get(&page(2).key).is_none());
+        assert_eq!(durable.list("", 9).len(), 1);
+        durable.synced().await.unwrap();
+    }
+    assert_eq!(durable.database.bodies(), 1);
+}
+
+#[tokio::test]
+async fn a_page_that_was_deleted_is_removed_even_where_there_is_no_room_for_the_news() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    durable.put(Arc::new(page(1))).unwrap();
+    durable.put(Arc::new(page(2))).unwrap();
+    durable.synced().await.unwrap();
+    let hung = durable.hang();
+    let missing = |path: &str| Arc::new(entry(path, 2, Content::NotFound));
+    let full = (0..).find(|n| durable.put(missing(&format!("/{n}"))).is_err());
+    assert!(full.is_some());
+    assert!(durable.replace(missing("/posts/0001")).is_err());
+    assert!(durable.replace(Arc::new(page(2))).is_err());
+    drop(hung);
+    durable.synced().await.unwrap();
+    drop(durable);
+    let (durable, _) = open(folder.path());
+    assert!(durable.get(&page(1).key).is_none());
+    assert!(
+        durable.get(&page(2).key).is_some(),
+        "an older page, but one"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_an_incident() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    let incidents = Arc::new(Incidents::default());
+    durable.report_to(incidents.clone(), Clock::system());
+    durable.put(Arc::new(page(1))).unwrap();
+    durable.committed().await.unwrap();
+    durable
+        .database
+        .tamper(b'b', &page(1).key, |bytes| bytes[9] ^= 4);
+    for _ in 0..3 {
+        assert!(durable.get(&page(1).key).is_none());
+    }
+    let [incident] = &incidents.latest(9)[..] else {
+        panic!("{:?}", incidents.latest(9));
+    };
+    assert_eq!(incident.kind, "store");
+    assert!(
+        incident
+            .message
+            .contains("/posts/0001 on disk counts as missing")
+    );
+    assert!(
+        incident.message.contains("checksum"),
+        "{}",
+        incident.message
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_a_miss_and_heals() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, _) = open(folder.path());
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(20_000)
+        .collect();
+    let key = key("/posts/1");
+    durable
+        .put(Arc::new(document("/posts/1", 1, &noise)))
+        .unwrap();
+    durable.synced().await.unwrap();
+    durable.database.flush_tables();
+    drop(durable);
+    let (durable, _) = open(folder.path());
+    let all = files(&folder.path().join("pages"));
+    let is_body = |file: &&PathBuf| {
+        file.parent()
+            .is_some_and(|parent| parent.ends_with("blobs"))
+    };
+    let bodies = all.iter().filter(is_body);
+    let bodies: Vec<_> = bodies
+        .map(|file| (file, std::fs::read(file).unwrap()))
+        .collect();
+    assert!(!bodies.is_empty());
+    for (file, _) in &bodies {
+        std::fs::write(file, "").unwrap();
+    }
+    assert!(durable.get(&key).is_none());
+    assert_eq!(durable.metrics.store_unreadable.get(), 1);
+    for (file, content) in bodies {
+        std::fs::write(file, content).unwrap();
+    }
+    assert!(durable.get(&key).is_some());
+}
+
+/// The folder's layout: what an earlier wisr wrote is read for ever.
+#[test]
+fn keys_of_format_1_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let record = crate::store::codec::encode(&page(7));
+    {
+        let database = fjall::Database::builder(folder.path().join("pages"))
+            .open()
+            .unwrap();
+        let options = fjall::KeyspaceCreateOptions::default;
+        let keyspace = database.keyspace("pages", options).unwrap();
+        let number = |number: u64| number.to_le_bytes();
+        for (key, value) in [
+            (&b"m/posts/0007"[..], &record.meta[..]),
+            (b"b/posts/0007", &record.body.unwrap()),
+            (b"s", &[number(9), number(2)].concat()),
+            (b"p/a", &number(7)),
+            (b"x/b?q=1", &number(8)),
+            (b"tnews", &number(9)),
+        ] {
+            keyspace.insert(key, value).unwrap();
+        }
+        database.persist(fjall::PersistMode::SyncData).unwrap();
+    }
+    let (durable, saved) = open(folder.path());
+    let found = durable.get(&key("/posts/0007"));
+    assert_eq!(told(found), told(Some(Arc::new(page(7)))));
+    let site = Site {
+        sequence: 9,
+        floor: 2,
+    };
+    assert_eq!(saved.site, site);
+    let marks = [
+        (Mark::Path(key("/a")), 7),
+        (Mark::Purge(key("/b?q=1")), 8),
+        (Mark::Tag(Tag::new("news").unwrap()), 9),
+    ];
+    assert_eq!(saved.marks, marks);
+}
+
 /// Wherever a disk flips a byte, the folder opens with right pages only, or says what is wrong.
 #[tokio::test]
 async fn a_byte_flipped_in_any_file_is_never_a_wrong_page() {
@@ -329,9 +481,10 @@ async fn the_oldest_pages_make_room_within_the_quota() {
     }
     let mut total = 0;
     let mut oldest = u64::MAX;
-    let count = durable.database.census(|meta, size| {
+    let count = durable.database.survey().rest(|brief, size| {
         total += size;
-        oldest = oldest.min(meta.generated.as_millis());
+        oldest = oldest.min(brief.stamp.generated.as_millis());
+        ControlFlow::Continue(())
     });
     count.unwrap();
     assert!(total < disk * 7 / 10, "{total}");
@@ -374,4 +527,27 @@ async fn notes_come_back_and_a_broken_one_costs_itself_only() {
     assert!(durable.notes::<String>(Notes::Backoffs).is_empty());
     assert_eq!(metrics.store_unreadable.get(), 1);
     assert_eq!(durable.notes::<String>(Notes::Incidents).len(), 3);
+}
+
+#[tokio::test]
+async fn pages_that_no_route_shows_make_room_before_older_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let (durable, _) = Durable::open(folder.path(), 1 << 20, Some(200_000), metrics).unwrap();
+    durable
+        .worth()
+        .serve_routes([Arc::from("/posts/[id]")].into());
+    for number in 0..400 {
+        let mut made = page(number);
+        if number >= 100 {
+            made.route = Arc::from("/gone");
+        }
+        durable.put(Arc::new(made)).unwrap();
+        durable.committed().await.unwrap();
+    }
+    assert!(durable.metrics.store_evictions.get() > 0);
+    let kept = durable.list("", 1_000);
+    assert!(kept.len() < 400);
+    let routed = kept.iter().filter(|entry| &*entry.route == "/posts/[id]");
+    assert_eq!(routed.count(), 100);
 }

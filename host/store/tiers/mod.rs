@@ -4,8 +4,9 @@
 //! memory, unless the page was changed meanwhile: a slow reader never brings back what has been
 //! replaced or removed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use tokio::sync::watch;
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::marks::{Mark, Marks};
 use super::notes::{Note, Notes};
-use super::{Memory, Store};
-use crate::page::{Entry, PageKey, Stamp, Stamped, Why};
+use super::{Brief, Kept, Memory, Store, Unkept};
+use crate::page::{Entry, PageKey, Stamp, Stamped, Tag, Why};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Clock, Incidents};
 
 /// How much is kept, and where.
 #[derive(Debug, Clone)]
@@ -30,8 +32,9 @@ pub struct Config {
     pub memory: usize,
     /// The folder of what survives a restart; none keeps pages in memory only.
     pub folder: Option<PathBuf>,
-    /// Bytes that pages may take in the folder, garbage included; none is no limit. Pages made
-    /// longest ago go first. The journal takes up to 128 MiB more.
+    /// Bytes that pages may take in the folder, garbage included; none is no limit. First go pages
+    /// that no route shows, then those that say there is none, then those that memory does not
+    /// hold, of equals the oldest. The journal takes up to 128 MiB more.
     pub disk: Option<u64>,
 }
 
@@ -39,10 +42,19 @@ pub struct Config {
 /// hold up a webhook for longer than its sender waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Pages that are read from disk at once: enough to keep a disk busy. Each thread that makes
+/// entries keeps a few MiB of its own for the next ones, so they are not as many as there are
+/// readers.
+const READERS: usize = 8;
+
+/// How long a reader waits for the disk before the page counts as missing: it is made anew sooner.
+const READ_PATIENCE: Duration = Duration::from_secs(3);
+
 /// All tiers.
 pub struct Tiers {
-    memory: Memory,
+    memory: Arc<Memory>,
     durable: Option<Arc<Durable>>,
+    readers: rayon::ThreadPool,
     marks: Marks,
     /// Pages being read from disk. Who changes a page takes it off, so that what was read is not
     /// brought into memory.
@@ -90,12 +102,38 @@ impl Tiers {
                 (Some(Arc::new(durable)), Marks::load(saved))
             }
         };
-        Ok(Arc::new(Self {
-            memory: Memory::new(config.memory, metrics.clone()),
+        let readers = rayon::ThreadPoolBuilder::new()
+            .num_threads(READERS)
+            .thread_name(|_| "wisr-read".to_owned())
+            .build()
+            .map_err(OpenError::NoThreads)?;
+        let tiers = Arc::new(Self {
+            memory: Arc::new(Memory::new(config.memory, metrics.clone())),
             durable,
+            readers,
             marks,
             reading: Mutex::default(),
-        }))
+        });
+        if let Some(durable) = &tiers.durable {
+            let memory = tiers.memory.clone();
+            durable.worth().ask(move |key| memory.holds(key));
+        }
+        Ok(tiers)
+    }
+
+    /// Where records that cannot be read are told from here on, beside the metrics.
+    pub fn report_to(&self, incidents: Arc<Incidents>, clock: Clock) {
+        if let Some(durable) = &self.durable {
+            durable.report_to(incidents, clock);
+        }
+    }
+
+    /// Says which routes show pages: pages of others are the first to go when there is no room
+    /// for all.
+    pub fn serve_routes(&self, routes: BTreeSet<Arc<str>>) {
+        if let Some(durable) = &self.durable {
+            durable.worth().serve_routes(routes);
+        }
     }
 
     // === entries ===
@@ -105,19 +143,31 @@ impl Tiers {
         self.memory.get(key)
     }
 
+    /// As [`Tiers::get_hot`], for who wants to keep it: it says itself when it is replaced.
+    pub fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
+        self.memory.kept(key)
+    }
+
     /// The entry of a page, wherever it is. Those who ask for one page at once share one read.
     pub async fn find(self: &Arc<Self>, key: &PageKey) -> Option<Arc<Entry>> {
         loop {
             if let Some(entry) = self.get_hot(key) {
                 return Some(entry);
             }
-            let mut reading = self.read(key)?;
-            let read = reading.wait_for(Option::is_some).await;
-            match read.ok().and_then(|read| read.clone()) {
-                Some(Read::Done(found)) => return found,
-                Some(Read::Overtaken) => {}
-                // The runtime is shutting down and reads no more.
-                None => return None,
+            let durable = self.durable.as_ref()?;
+            if durable.hangs() {
+                return None;
+            }
+            let mut reading = self.read(durable, key);
+            let read = tokio::time::timeout(READ_PATIENCE, reading.wait_for(Option::is_some)).await;
+            match read.map(|read| read.ok().and_then(|read| read.clone())) {
+                Ok(Some(Read::Done(found))) => return found,
+                Ok(Some(Read::Overtaken)) => {}
+                Ok(None) => return None,
+                Err(_) => {
+                    durable.too_slow(key, READ_PATIENCE);
+                    return None;
+                }
             }
         }
     }
@@ -134,17 +184,17 @@ impl Tiers {
         read.await.unwrap_or_default()
     }
 
-    /// Joins or starts the read of a page; none without a disk.
-    fn read(self: &Arc<Self>, key: &PageKey) -> Option<Reading> {
-        let durable = self.durable.clone()?;
+    /// Joins or starts the read of a page.
+    fn read(self: &Arc<Self>, durable: &Arc<Durable>, key: &PageKey) -> Reading {
         let mut readings = self.reading.lock();
         if let Some(reading) = readings.get(key) {
-            return Some(reading.clone());
+            return reading.clone();
         }
+        let durable = durable.clone();
         let (tell, reading) = watch::channel(None);
         readings.insert(key.clone(), reading.clone());
         let (tiers, key) = (self.clone(), key.clone());
-        tokio::task::spawn_blocking(move || {
+        self.readers.spawn(move || {
             let read = catch_unwind(AssertUnwindSafe(|| durable.get(&key)));
             let found = read.unwrap_or_else(|_| {
                 tracing::error!(path = %key, "the database panicked (please report it)");
@@ -152,7 +202,7 @@ impl Tiers {
             });
             tell.send_replace(Some(tiers.arrived(&key, found, &tell)));
         });
-        Some(reading)
+        reading
     }
 
     /// Takes what was read into memory, unless the page was changed meanwhile.
@@ -175,13 +225,26 @@ impl Tiers {
         Read::Done(found)
     }
 
-    /// Keeps `entry` in place of what was there. It is seen at once; [`Tiers::persisted`] tells
-    /// when it survives the process.
+    /// Keeps `entry`. It is seen at once; [`Tiers::persisted`] tells when it survives the process.
     pub fn put(&self, entry: Arc<Entry>) {
+        self.keep(entry, Store::put);
+    }
+
+    /// Keeps `entry` in place of another. A document that was there before never comes back, also
+    /// where the disk takes nothing new.
+    pub fn replace(&self, entry: Arc<Entry>) {
+        self.keep(entry, Durable::replace);
+    }
+
+    fn keep(
+        &self,
+        entry: Arc<Entry>,
+        put: impl FnOnce(&Durable, Arc<Entry>) -> Result<(), Unkept>,
+    ) {
         let mut readings = self.reading.lock();
         readings.remove(&entry.key);
         if let Some(durable) = &self.durable
-            && let Err(unkept) = durable.put(entry.clone())
+            && let Err(unkept) = put(durable, entry.clone())
         {
             tracing::debug!(path = %entry.key, "not kept on disk: {unkept}");
         }
@@ -200,7 +263,9 @@ impl Tiers {
         }
     }
 
-    /// Forgets all pages of the routes that are gone; how many there were.
+    /// Forgets all pages of the routes that are gone; how many there were. Looks at every page
+    /// there is, behind everybody else: an index by route would cost each page another record, for
+    /// what happens when somebody deletes a file. A disk that fails keeps what it has.
     pub async fn remove_routes(
         self: &Arc<Self>,
         is_gone: impl Fn(&str) -> bool + Send + 'static,
@@ -229,6 +294,30 @@ impl Tiers {
             all.into_values().take(limit).collect()
         });
         listed.await.unwrap_or_default()
+    }
+
+    /// Up to `limit` pages with any of these tags. Looks at every page there is, but at no more of
+    /// it than its tags.
+    pub async fn tagged(self: &Arc<Self>, tags: &[Tag], limit: usize) -> BTreeSet<PageKey> {
+        let (tiers, tags) = (self.clone(), tags.to_vec());
+        let found = self.blocking(move |durable| {
+            let mut found = BTreeSet::new();
+            let mut look = |brief: Brief<'_>| {
+                if found.len() >= limit {
+                    return ControlFlow::Break(());
+                }
+                if brief.stamp.tags.iter().any(|tag| tags.contains(tag)) {
+                    found.insert(brief.page_key());
+                }
+                ControlFlow::Continue(())
+            };
+            tiers.memory.survey(&mut look);
+            if let Some(durable) = durable {
+                durable.survey(&mut look);
+            }
+            found
+        });
+        found.await.unwrap_or_default()
     }
 
     async fn blocking<T: Send + 'static>(
@@ -274,14 +363,6 @@ impl Tiers {
         })
     }
 
-    /// Invalidates and returns when it is on disk, or when that fails: it holds in memory in any
-    /// case, and is written as soon as the disk recovers.
-    pub async fn raise(&self, marks: impl IntoIterator<Item = Mark>) -> u64 {
-        let sequence = self.mark(marks);
-        let _ = self.synced().await;
-        sequence
-    }
-
     // === notes ===
 
     /// Keeps a note in place of the one of its name; without a value, forgets that. It reaches
@@ -306,7 +387,7 @@ impl Tiers {
     /// does not fit the queue is not kept.
     pub async fn room(&self) {
         if let Some(durable) = &self.durable {
-            // Out of patience, it may as well be full.
+            // Longer than this nobody waits: what is made is shown in any case.
             let _ = tokio::time::timeout(PATIENCE, durable.room()).await;
         }
     }
@@ -338,6 +419,14 @@ impl Tiers {
     pub fn health(&self) -> StoreHealth {
         let health = |durable: &Arc<Durable>| durable.health();
         self.durable.as_ref().map_or(StoreHealth::Ok, health)
+    }
+}
+
+#[cfg(test)]
+impl Tiers {
+    /// Hangs the disk until the guard is dropped.
+    pub(crate) fn hang(&self) -> impl Drop + '_ {
+        self.durable.as_ref().unwrap().hang()
     }
 }
 

@@ -98,7 +98,8 @@ async fn invalidations_hold_after_a_restart() {
     let tiers = open(folder.path(), 1 << 20);
     tiers.put(made(&tiers, "/before", 1));
     tiers.put(made(&tiers, "/purged", 1));
-    tiers.raise([Mark::Tag(Tag::new("posts").unwrap())]).await;
+    tiers.mark([Mark::Tag(Tag::new("posts").unwrap())]);
+    tiers.synced().await.unwrap();
     tiers.put(made(&tiers, "/after", 2));
     tiers.mark([Mark::Purge(key("/purged"))]);
     tiers.remove(&key("/purged"));
@@ -115,7 +116,8 @@ async fn invalidations_hold_after_a_restart() {
     assert_eq!(why("/after").await, None);
     assert!(tiers.find(&key("/purged")).await.is_none());
     assert!(tiers.purged_since(&key("/purged"), sequence - 1));
-    tiers.raise([Mark::Path(key("/after"))]).await;
+    tiers.mark([Mark::Path(key("/after"))]);
+    tiers.synced().await.unwrap();
     assert_eq!(why("/after").await, Some(Why::Path));
 }
 
@@ -124,7 +126,8 @@ async fn an_entry_from_ahead_of_the_site_counts_as_invalidated() {
     let folder = tempfile::tempdir().unwrap();
     let tiers = open(folder.path(), 1 << 20);
     let tag = || [Mark::Tag(Tag::new("posts").unwrap())];
-    tiers.raise(tag()).await;
+    tiers.mark(tag());
+    tiers.synced().await.unwrap();
     let mut ahead = document("/a", 1, "text");
     ahead.stamp.sequence = 5;
     tiers.put(Arc::new(ahead));
@@ -166,6 +169,88 @@ async fn age_counts_from_the_making_whatever_the_clock_says_at_a_restart() {
 }
 
 #[tokio::test]
+async fn pages_are_found_by_their_tags_wherever_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = open(folder.path(), 1 << 20);
+    for number in 0..2_500 {
+        tiers.room().await;
+        tiers.put(made(&tiers, &format!("/{number:04}"), 1));
+    }
+    tiers.synced().await.unwrap();
+    drop(tiers);
+    let tiers = open(folder.path(), 1 << 20);
+    let mut untagged = document("/0001", 2, "text");
+    untagged.stamp.tags = Box::default();
+    tiers.put(Arc::new(untagged));
+    tiers.remove(&key("/0002"));
+    tiers.put(made(&tiers, "/9999", 1));
+    let tags = ["other", "größe"].map(|tag| Tag::new(tag).unwrap());
+    let found = tiers.tagged(&tags, 10_000).await;
+    assert_eq!(found.len(), 2_499);
+    assert!(!found.contains(&key("/0001")) && !found.contains(&key("/0002")));
+    assert!(found.contains(&key("/9999")) && found.contains(&key("/2499")));
+    assert_eq!(tiers.tagged(&tags, 7).await.len(), 7);
+    assert!(tiers.tagged(&tags[..1], 7).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_a_miss_for_all_after_the_first_has_waited() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = open(folder.path(), 1 << 20);
+    tiers.put(made(&tiers, "/a", 1));
+    tiers.put(made(&tiers, "/b", 1));
+    tiers.synced().await.unwrap();
+    drop(tiers);
+    let tiers = open(folder.path(), 1 << 20);
+    tokio::time::pause();
+    let (hung, start) = (tiers.hang(), tokio::time::Instant::now());
+    assert!(tiers.find(&key("/a")).await.is_none());
+    for _ in 0..1_000 {
+        assert!(tiers.find(&key("/b")).await.is_none());
+    }
+    assert!(start.elapsed() < READ_PATIENCE * 2, "{:?}", start.elapsed());
+    tiers.put(made(&tiers, "/c", 1));
+    assert!(tiers.find(&key("/c")).await.is_some());
+    drop(hung);
+    for path in ["/a", "/b"] {
+        while tiers.find(&key(path)).await.is_none() {
+            tokio::time::advance(READ_PATIENCE).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crawler_of_ten_times_the_pages_leaves_the_hot_ones_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let weight = document("/0000", 1, &"text ".repeat(200)).weight();
+    let tiers = open(folder.path(), weight * 500);
+    let keys: Vec<PageKey> = (0..5_000).map(|n| key(&format!("/{n:04}"))).collect();
+    for key in &keys {
+        tiers.room().await;
+        tiers.put(made(&tiers, key.as_str(), 1));
+    }
+    let hits = || {
+        keys[..100]
+            .iter()
+            .filter(|key| tiers.get_hot(key).is_some())
+    };
+    for _ in 0..2 {
+        for key in &keys[..100] {
+            tiers.find(key).await.unwrap();
+        }
+    }
+    let before = hits().count();
+    for key in &keys {
+        tiers.find(key).await.unwrap();
+    }
+    let after = hits().count();
+    assert!(
+        before >= 95 && after >= 95,
+        "{before} before, {after} after"
+    );
+}
+
+#[tokio::test]
 async fn without_a_folder_everything_is_in_memory() {
     let config = Config {
         memory: 1 << 20,
@@ -174,7 +259,8 @@ async fn without_a_folder_everything_is_in_memory() {
     };
     let tiers = Tiers::open(config, Arc::new(Metrics::new())).unwrap();
     tiers.put(made(&tiers, "/a", 1));
-    tiers.raise([Mark::Path(key("/a"))]).await;
+    tiers.mark([Mark::Path(key("/a"))]);
+    tiers.synced().await.unwrap();
     tiers.persisted().await.unwrap();
     tiers.synced().await.unwrap();
     assert!(tiers.find(&key("/a")).await.is_some());

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
+use super::database::FAREWELL;
 use super::health::{Degraded, Need, Progress, StoreHealth};
 use super::queue::{Change, Queue, Round};
 use crate::page::PageKey;
@@ -45,6 +46,8 @@ pub(super) struct Limits {
     pub(super) retry: Duration,
     /// The longest pause.
     pub(super) retry_most: Duration,
+    /// How long a disk that hangs is waited for at the end.
+    pub(super) farewell: Duration,
 }
 
 impl Limits {
@@ -56,6 +59,7 @@ impl Limits {
         calm: Duration::from_secs(10),
         retry: Duration::from_secs(1),
         retry_most: Duration::from_secs(60),
+        farewell: FAREWELL,
     };
 }
 
@@ -81,6 +85,8 @@ struct State {
     /// When a page was last refused, until that is over.
     refused: Option<Instant>,
     stop: bool,
+    /// The thread has.
+    ended: bool,
 }
 
 /// What the thread does next.
@@ -120,6 +126,7 @@ impl Behind {
                 queue: Queue::new(limits.bytes),
                 refused: None,
                 stop: false,
+                ended: false,
             }),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -158,6 +165,20 @@ impl Behind {
         accepted
     }
 
+    /// Queues the removal of pages that were each of this route; how many there are to remove.
+    pub(super) fn remove_of<'a>(
+        &self,
+        pages: impl IntoIterator<Item = &'a (PageKey, Arc<str>)>,
+    ) -> usize {
+        let mut state = self.shared.state.lock();
+        let pages = pages.into_iter();
+        let removed = pages.filter(|(key, route)| state.queue.remove_of(key, route));
+        let removed = removed.count();
+        drop(state);
+        self.shared.work.notify_one();
+        removed
+    }
+
     /// Queues an invalidation.
     pub(super) fn raise(&self, raised: Raised) {
         self.shared.state.lock().queue.raise(raised);
@@ -179,14 +200,15 @@ impl Behind {
         at(&self.shared.state.lock().queue)
     }
 
-    /// Waits until half of the room is free; false when the disk fails.
-    pub(super) fn wait_for_room(&self) -> bool {
+    /// Waits until half of the room is free; false when the disk fails or hangs for `patience`.
+    pub(super) fn wait_for_room(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
         let mut state = self.shared.state.lock();
         while state.queue.is_busy() {
-            if self.shared.progress.borrow().failing.is_some() {
+            let failing = self.shared.progress.borrow().failing.is_some();
+            if failing || self.shared.room.wait_until(&mut state, until).timed_out() {
                 return false;
             }
-            self.shared.room.wait(&mut state);
         }
         true
     }
@@ -237,12 +259,29 @@ impl Behind {
 
 impl Drop for Behind {
     fn drop(&mut self) {
-        self.shared.state.lock().stop = true;
+        let until = Instant::now() + self.shared.limits.farewell;
+        let mut state = self.shared.state.lock();
+        state.stop = true;
         self.shared.work.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was logged where it happened.
-            let _ = thread.join();
+        while !state.ended && !self.shared.room.wait_until(&mut state, until).timed_out() {}
+        let (ended, lost) = (state.ended, state.queue.changes().count());
+        drop(state);
+        if lost > 0 {
+            tracing::error!("{lost} pages or removals of pages did not reach the disk");
         }
+        match self.thread.take() {
+            // A panic of the thread was logged where it happened.
+            Some(thread) if ended => drop(thread.join()),
+            // The process ends, and the thread with it.
+            _ => tracing::error!("the disk hangs and is not waited for"),
+        }
+    }
+}
+
+impl<S> Drop for Writer<S> {
+    fn drop(&mut self) {
+        self.shared.state.lock().ended = true;
+        self.shared.room.notify_all();
     }
 }
 

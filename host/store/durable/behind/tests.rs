@@ -38,7 +38,10 @@ impl Sink for Arc<Disk> {
         if self.panics.swap(0, Ordering::SeqCst) > 0 {
             panic!("told to");
         }
-        let pages = round.changes.iter().map(|(k, c)| (k.clone(), c.entry()));
+        let pages = round
+            .changes
+            .iter()
+            .map(|(k, c)| (k.clone(), c.entry(|| None)));
         self.pages.lock().extend(pages);
         self.marks.lock().extend(round.marks.clone());
         if round.site.is_some() {
@@ -70,6 +73,7 @@ fn start_syncing(bytes: usize, sync_every: Duration) -> (Behind, Arc<Disk>) {
         calm: Duration::from_millis(200),
         retry: Duration::from_millis(5),
         retry_most: Duration::from_millis(20),
+        farewell: Duration::from_millis(200),
     };
     let disk = Arc::new(Disk::default());
     let behind = Behind::start(disk.clone(), limits, Arc::new(Metrics::new())).unwrap();
@@ -103,7 +107,7 @@ async fn the_newest_of_each_page_is_written_and_readable_until_then() {
     let key = PageKey::new("/a", &[]);
     for generated in 1..=5 {
         assert!(put(&behind, document("/a", generated, "text")));
-        let pending = behind.look(|queue| queue.get(&key).and_then(Change::entry));
+        let pending = behind.look(|queue| queue.get(&key).and_then(|change| change.entry(|| None)));
         assert_eq!(pending.unwrap().stamp.generated.as_millis(), generated);
     }
     drop(hung);
@@ -207,6 +211,65 @@ async fn a_full_queue_refuses_pages_but_not_that_there_is_none() {
     assert!(!behind.look(|queue| queue.is_busy()));
     assert!(put(&behind, document("/3", 3, "text")));
     behind.settled(Need::Committed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_not_waited_for_at_the_end() {
+    let (behind, disk) = start(1 << 20);
+    let hung = disk.hung.lock();
+    put(&behind, document("/a", 1, "text"));
+    while disk.attempts.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    drop(behind);
+    assert!(disk.pages.lock().is_empty());
+    drop(hung);
+}
+
+/// What the disk has of a page in the end.
+fn last_of(disk: &Disk, path: &str) -> Option<Option<Arc<Entry>>> {
+    let pages = disk.pages.lock();
+    let of_page = pages.iter().rev().find(|(key, _)| key.as_str() == path);
+    of_page.map(|(_, entry)| entry.clone())
+}
+
+#[tokio::test]
+async fn what_was_deleted_while_the_disk_failed_is_deleted_when_it_recovers() {
+    for failure in [
+        "no space left on device",
+        "input/output error",
+        "too many open files",
+    ] {
+        let weight = document("/00", 1, "text").weight();
+        let (behind, disk) = start(weight * 10);
+        for path in ["/purged", "/gone"] {
+            put(&behind, document(path, 1, "text"));
+        }
+        behind.settled(Need::Synced).await.unwrap();
+        *disk.failing.lock() = Some(failure);
+        // More than may wait, so that pages are refused, and many times as much of removals.
+        let refused = (0..20).filter(|n| !put(&behind, document(&format!("/{n:02}"), 1, "text")));
+        assert!(refused.count() >= 10);
+        assert!(put(&behind, entry("/gone", 2, Content::NotFound)));
+        behind.change(&PageKey::new("/purged", &[]), Change::Remove);
+        for number in 0..10_000 {
+            let key = PageKey::new(&format!("/other/{number}"), &[]);
+            assert!(behind.change(&key, Change::Remove));
+        }
+        behind.raise(raised(Mark::Purge(PageKey::new("/purged", &[])), 1));
+        assert!(!put(&behind, entry("/late", 2, Content::NotFound)));
+        assert!(
+            behind.settled(Need::Synced).await.is_err(),
+            "the caller is told"
+        );
+        *disk.failing.lock() = None;
+        until(&behind, "ok").await;
+        behind.settled(Need::Synced).await.unwrap();
+        assert!(last_of(&disk, "/purged").unwrap().is_none());
+        let gone = last_of(&disk, "/gone").unwrap().unwrap();
+        assert_eq!(gone.content.as_str(), "not-found");
+        assert_eq!(disk.marks.lock().len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,252 @@
+//! `Views`: pages as one thread sends them.
+//!
+//! Whatever threads share of a page they contend for: the lock that it is found under, and the
+//! reference counts of its entry, headers and body. So each serving thread keeps views of the
+//! pages that it is asked for most, with heads and handles of bodies that are its own.
+//!
+//! A view never outlives what it shows: it is looked at only while the memory tier still has its
+//! entry, and judged like the entry itself for each reader. Its heads hold as long as readers are
+//! told the same, a second at most; the tier is then told that the page is in use.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response};
+use lru::LruCache;
+use thread_local::ThreadLocal;
+
+use super::body::Body;
+use super::negotiate;
+use super::respond::{Drawn, Face, Form, Reader};
+use super::showing::{HIT, Showing};
+use crate::isr::{Hit, Isr, Served};
+use crate::page::{Coding, Content, Entry, Page, PageKey, Timestamp};
+use crate::store::Kept;
+
+/// Views of each thread: only the pages that several threads send at once are worth one.
+const VIEWS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// Bytes of the heaviest entry that is kept in a view. A thread lets go of a replaced entry only
+/// when it is next asked for the page, or others need the place: until then it may hold on to
+/// `VIEWS` times this, 4 MiB, beyond `store.memory`.
+const MAX_WEIGHT: usize = 64 * 1024;
+
+/// Of so many answers without a view, one makes one: a page that is asked for often has it soon,
+/// and one that is not seldom pays for what is looked at once.
+const ONE_IN: u32 = 64;
+
+/// What the headers of most hits say.
+const COMMON: [&str; 5] = [
+    "text/html; charset=utf-8",
+    "accept-encoding",
+    "public, max-age=0, s-maxage=31536000",
+    "HIT",
+    HIT,
+];
+
+/// The views of all threads.
+pub(super) struct Views {
+    own: ThreadLocal<RefCell<Own>>,
+    one_in: u32,
+}
+
+/// The views of one thread, on cache lines that no other thread writes to.
+#[repr(align(128))]
+struct Own(LruCache<PageKey, View>);
+
+/// One page.
+struct View {
+    kept: Arc<Kept>,
+    forms: Forms,
+}
+
+/// The forms in which a page was sent so far, with heads that tell the same.
+#[derive(Default)]
+struct Forms {
+    told: Option<Told>,
+    made: Vec<(Face, Coding, Form)>,
+}
+
+/// What the head of a hit tells beside what the entry says of itself, in whole seconds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Told {
+    age: u64,
+    ttl: Option<u64>,
+    max_stale: u64,
+}
+
+/// A request that has found its page.
+pub(super) struct Asked<'a> {
+    pub(super) isr: &'a Isr,
+    pub(super) page: &'a Page,
+    /// The canonical path, and the parameters of the query that the page allows.
+    pub(super) path: &'a str,
+    pub(super) query: &'a [(String, String)],
+    pub(super) face: Face,
+    pub(super) reader: Reader<'a>,
+    pub(super) now: Timestamp,
+}
+
+impl Views {
+    /// The answer, if the page is a hit.
+    pub(super) fn answer(&self, asked: &Asked<'_>) -> Option<Response<Body>> {
+        let mut own = self.own.get_or_default().borrow_mut();
+        if let Some(view) = own.0.get_mut(&*PageKey::text(asked.path, asked.query))
+            && view.kept.is_current()
+        {
+            return view.answer(asked);
+        }
+        let key = PageKey::new(asked.path, asked.query);
+        let had_one = own.0.pop(&key).is_some();
+        let kept = asked.isr.kept(&key)?;
+        let makes_one = had_one || fastrand::u32(..self.one_in) == 0;
+        if !makes_one || kept.weight() > MAX_WEIGHT {
+            let hit = asked.hit(&kept)?;
+            return asked.show(kept.entry(), hit, |showing| asked.plainly(showing));
+        }
+        let mut view = View::of(kept);
+        let answer = view.answer(asked);
+        own.0.put(key, view);
+        answer
+    }
+}
+
+impl Default for Views {
+    fn default() -> Self {
+        Self {
+            own: ThreadLocal::new(),
+            one_in: ONE_IN,
+        }
+    }
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self(LruCache::new(VIEWS))
+    }
+}
+
+impl View {
+    fn of(kept: Arc<Kept>) -> Self {
+        Self {
+            kept,
+            forms: Forms::default(),
+        }
+    }
+
+    fn answer(&mut self, asked: &Asked<'_>) -> Option<Response<Body>> {
+        let (entry, hit) = (self.kept.entry(), asked.hit(&self.kept)?);
+        let Some(drawn) = Drawn::of(entry, asked.face) else {
+            return asked.show(entry, hit, |showing| asked.plainly(showing));
+        };
+        if self.forms.renew(asked.told(entry, hit)) {
+            // The tier must not take for unused what is found here.
+            asked.isr.kept(&entry.key);
+        }
+        let variant = negotiate::choose(asked.reader.headers, drawn.body);
+        let form = self.forms.get(asked.face, variant.coding, || {
+            asked.show(entry, hit, |showing| Form {
+                headers: packed(showing.head(drawn.headers, variant)),
+                // A reference count of its own, over what is shared.
+                body: Bytes::from_owner(variant.body.clone()),
+            })
+        })?;
+        let generated = entry.stamp.generated;
+        Some(asked.reader.formed(drawn.status, generated, variant, form))
+    }
+}
+
+impl Forms {
+    /// Forgets the forms that tell something else; whether there were any.
+    fn renew(&mut self, told: Told) -> bool {
+        if self.told == Some(told) {
+            return false;
+        }
+        self.made.clear();
+        self.told.replace(told).is_some()
+    }
+
+    fn get(
+        &mut self,
+        face: Face,
+        coding: Coding,
+        make: impl FnOnce() -> Option<Form>,
+    ) -> Option<Form> {
+        let is_it = |made: &&(Face, Coding, Form)| (made.0, made.1) == (face, coding);
+        if let Some((.., form)) = self.made.iter().find(is_it) {
+            return Some(form.clone());
+        }
+        let form = make()?;
+        self.made.push((face, coding, form.clone()));
+        Some(form)
+    }
+}
+
+impl Asked<'_> {
+    /// None if the page is no hit, or is shown as the site's 404 page, which must be fetched.
+    fn hit(&self, kept: &Kept) -> Option<Hit> {
+        let content = &kept.entry().content;
+        if self.face == Face::Page && matches!(content, Content::NotFound) {
+            return None;
+        }
+        self.isr.hit(self.page, kept, self.now)
+    }
+
+    fn plainly(&self, showing: &Showing<'_>) -> Response<Body> {
+        match self.face {
+            Face::Page => self.reader.page(showing, None),
+            Face::Data => self.reader.data(showing),
+        }
+    }
+
+    fn max_stale(&self) -> Duration {
+        self.page.policy.max_stale
+    }
+
+    fn told(&self, entry: &Entry, hit: Hit) -> Told {
+        Told {
+            age: self.now.since(entry.stamp.generated).as_secs(),
+            ttl: hit.ttl.map(|ttl| ttl.as_secs()),
+            max_stale: self.max_stale().as_secs(),
+        }
+    }
+
+    fn show<T>(
+        &self,
+        entry: &Arc<Entry>,
+        hit: Hit,
+        make: impl FnOnce(&Showing<'_>) -> T,
+    ) -> Option<T> {
+        let served = Served::Hit {
+            entry: Arc::clone(entry),
+            ttl: hit.ttl,
+        };
+        Showing::of(&served, self.now, self.max_stale()).map(|showing| make(&showing))
+    }
+}
+
+/// The same headers, cheap to copy: a value that nearly every page has becomes a constant, and the
+/// others share one piece of memory with a reference count of its own.
+fn packed(mut headers: HeaderMap) -> HeaderMap {
+    let texts: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
+    let mut texts = Bytes::from(texts.concat());
+    for value in headers.values_mut() {
+        let text = texts.split_to(value.len());
+        let packed = match COMMON.into_iter().find(|common| *common == text) {
+            Some(common) => Ok(HeaderValue::from_static(common)),
+            None => HeaderValue::from_maybe_shared(text),
+        };
+        // They were header values before.
+        if let Ok(packed) = packed {
+            *value = packed;
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+#[path = "views_tests.rs"]
+mod tests;
