@@ -133,7 +133,11 @@ impl Admin {
         }
         let Some(endpoint) = Endpoint::of(head.uri.path()) else {
             let reason = "no such page: `/` lists what there is";
-            return refusal(StatusCode::NOT_FOUND, reason);
+            return match head.uri.path() {
+                // RFC 9110 section 9.3.7: of the server as a whole.
+                "*" => not_allowed("GET, HEAD, POST"),
+                _ => refusal(StatusCode::NOT_FOUND, reason),
+            };
         };
         match (endpoint, head.method.clone()) {
             (Endpoint::View(view), Method::GET | Method::HEAD) => {

@@ -1,15 +1,6 @@
 //! `Database`: the records on disk, in fjall.
 //!
-//! One keyspace: an idle one would pin the journal for ever. Keys are a kind and a text, so that
-//! pages are listed in the order of their paths and no two keys can collide:
-//!
-//! | key | value |
-//! |---|---|
-//! | `m` + page key | meta record |
-//! | `b` + page key | body record, kept apart from the tree |
-//! | `p`, `x`, `t` + page key, page key, tag | number of its last path mark, purge, tag mark |
-//! | `s` | sequence and floor of the site |
-//! | `i` + number, `f` + page key | note of an incident, of a page in back-off |
+//! One keyspace: an idle one would pin the journal for ever. What its keys are: `keys`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -20,13 +11,14 @@ use fjall::{
 };
 use parking_lot::RwLock;
 
+use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, mark_key, text_key};
 use super::lock::Lock;
 use super::open::{OpenError, prepare};
 use super::queue::{Change, Round};
 use super::shelf;
-use crate::page::{Entry, PageKey, Stamped, Tag};
+use crate::page::{Entry, PageKey, Stamped};
 use crate::store::codec::{self, DecodeError, Meta};
-use crate::store::marks::{Mark, Saved, Site};
+use crate::store::marks::{Saved, Site};
 
 /// Blocks and bodies read lately. Measured: the process holds about twice as much for it.
 const MAX_CACHE: usize = 64 << 20;
@@ -64,15 +56,6 @@ const GLANCE: Duration = Duration::from_millis(2);
 const GLANCES: usize = 500;
 /// How long a disk that hangs is waited for at the end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
-/// Bytes of a page key; the database's limit is 64 KiB.
-pub(in crate::store) const MAX_KEY: usize = 60_000;
-
-pub(super) const META: u8 = b'm';
-const BODY: u8 = b'b';
-const PATH: u8 = b'p';
-const PURGE: u8 = b'x';
-const TAG: u8 = b't';
-const SITE: [u8; 1] = *b"s";
 
 /// The database of one folder.
 pub(super) struct Database {
@@ -312,7 +295,7 @@ fn complete(
     Ok(meta.into_entry(body.as_deref())?)
 }
 
-fn number(bytes: &[u8]) -> Result<u64, ReadError> {
+pub(super) fn number(bytes: &[u8]) -> Result<u64, ReadError> {
     let bytes = bytes
         .try_into()
         .map_err(|_| DecodeError::Malformed("number"))?;
@@ -465,33 +448,6 @@ fn is_of(meta: &[u8], route: &str) -> bool {
     codec::sketch(meta).map_or(true, |sketch| sketch.route == route)
 }
 
-// === keys ===
-
-pub(super) fn text_key(kind: u8, text: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(1 + text.len());
-    key.push(kind);
-    key.extend_from_slice(text.as_bytes());
-    key
-}
-
-fn mark_key(mark: &Mark) -> Vec<u8> {
-    match mark {
-        Mark::Path(key) => text_key(PATH, key.as_str()),
-        Mark::Purge(key) => text_key(PURGE, key.as_str()),
-        Mark::Tag(tag) => text_key(TAG, tag.as_str()),
-    }
-}
-
-fn decode_mark(kind: u8, text: &[u8]) -> Result<Mark, DecodeError> {
-    let wrong = DecodeError::Malformed("mark");
-    let text = std::str::from_utf8(text).map_err(|_| wrong)?;
-    Ok(match kind {
-        PATH => Mark::Path(PageKey::new(text, &[])),
-        PURGE => Mark::Purge(PageKey::new(text, &[])),
-        _ => Mark::Tag(Tag::new(text).map_err(|_| wrong)?),
-    })
-}
-
 #[cfg(test)]
 impl Database {
     /// Changes a record as a broken disk does.
@@ -520,36 +476,5 @@ impl Database {
         let opened = self.opened.read();
         let keyspace = &opened.as_ref().unwrap().keyspace;
         keyspace.rotate_memtable_and_wait().unwrap();
-    }
-}
-
-#[cfg(test)]
-mod fuzz {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::fuzz;
-
-    /// A key of the database is one mark, or none.
-    #[test]
-    fn a_mark_is_what_its_key_says() {
-        let seeds = [
-            mark_key(&Mark::Path(PageKey::new("/posts/1", &[]))),
-            mark_key(&Mark::Purge(PageKey::new("/caf%C3%A9?q=1", &[]))),
-            mark_key(&Mark::Tag(Tag::new("größe").unwrap())),
-        ];
-        let words: &[&[u8]] = &[b"p", b"x", b"t", b"\xff", b"\n", "é".as_bytes()];
-        let inputs = (fuzz::bytes(seeds.to_vec(), words), any::<Vec<u8>>());
-        fuzz::run("mark", &inputs, |(key, value)| {
-            prop_assert_eq!(number(&value).is_ok(), value.len() == 8);
-            let Some((kind @ (&PATH | &PURGE | &TAG), text)) = key.split_first() else {
-                return Ok(());
-            };
-            match decode_mark(*kind, text) {
-                Ok(mark) => prop_assert_eq!(mark_key(&mark), key),
-                Err(_) => prop_assert!(std::str::from_utf8(text).is_err() || *kind == TAG),
-            }
-            Ok(())
-        });
     }
 }

@@ -2,7 +2,8 @@
 
 use fjall::Readable;
 
-use super::database::{Database, ReadError, text_key};
+use super::database::{Database, ReadError};
+use super::keys::text_key;
 use crate::store::notes::{Note, Notes};
 
 const INCIDENT: u8 = b'i';
