@@ -24,6 +24,7 @@ mod framing;
 mod http2;
 mod on_demand;
 mod overload;
+mod poisoning;
 mod publication;
 mod regeneration;
 mod routing;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -41,6 +42,7 @@ impl App {
     /// When a port cannot be had, or the machine cannot run the sandbox. A module that cannot be
     /// loaded is an incident, not an error.
     pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
+        raise_open_files();
         let metrics = Arc::new(Metrics::new());
         let incidents = Arc::new(Incidents::new(metrics.incidents.clone()));
         let clock = Clock::system();
@@ -158,5 +160,15 @@ impl App {
             tracing::error!("the latest pages are not on disk: {}", degraded.as_str());
         }
         ends.0.and(ends.1).context("a serving thread died")
+    }
+}
+
+/// As many open files as the operator allows at all: the usual limit of 1024 is there for programs
+/// that still call `select`, and is used up by a tenth of the connections that a server takes.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is (ulimit -n)");
     }
 }

@@ -1,12 +1,13 @@
 //! `versus`: wisr beside nginx, Varnish, a bare hyper loop and a bare wasmtime loop, in one run.
 //!
-//! `cargo bench --bench versus [-- hits|generations|interference|small]`. Rounds are interleaved and
+//! `cargo bench --bench versus [-- hits|generations|interference|crowd|small]`. Rounds are interleaved and
 //! ratios are of the same round, so that a noisy machine disturbs both sides alike. What an opponent
 //! lacks is told, not failed on; the exit code is 1 only when wisr itself could not be measured.
 
 mod bare_http;
 mod bare_wasm;
 mod cpu;
+mod crowd;
 mod generations;
 mod hits;
 mod interference;
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use cpu::Cores;
 use report::{Report, progress};
@@ -32,7 +34,7 @@ use site::Site;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts of a run, in order.
-const PARTS: [&str; 4] = ["hits", "generations", "interference", "small"];
+const PARTS: [&str; 5] = ["hits", "generations", "interference", "crowd", "small"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -70,6 +72,14 @@ fn serve_bare(addr: &str, folder: &str, threads: &str) -> Result<()> {
     )
 }
 
+/// As many open files as are allowed, for this process and the servers that it starts: a crowd has
+/// ten thousand.
+fn raise_open_files() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
 fn measure(parts: Vec<&str>) -> Result<()> {
     if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(part)) {
         bail!(
@@ -77,6 +87,7 @@ fn measure(parts: Vec<&str>) -> Result<()> {
             PARTS.join(", ")
         );
     }
+    raise_open_files()?;
     let cores = Cores::divide()?;
     let module = site::module()?;
     let site = Site::lay_out(&module)?;
@@ -90,6 +101,7 @@ fn measure(parts: Vec<&str>) -> Result<()> {
             "hits" => hits::run(&site, &cores, &mut report),
             "generations" => generations::run(&module, &site, &cores, &mut report),
             "interference" => interference::run(&module, &site, &cores, &mut report),
+            "crowd" => crowd::run(&site, &cores, &mut report),
             _ => small::run(&site, &cores, &mut report),
         };
         if let Err(error) = ended {

@@ -22,6 +22,7 @@ const TOKEN: &str = "versus-token";
 const CONFIG: &str = r#"
 [server]
 drain = "1s"
+connections = 15000
 [generations]
 concurrency = 8
 [routes."/busy/[busy]"]
@@ -100,6 +101,32 @@ impl Running {
         }
         once(self.site, &get(PAGE, ""))?;
         once(self.site, &get(PAGE, "")).context("the second request for a page")
+    }
+
+    /// The value of a metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let (_, text) =
+            once(self.admin, &get("/metrics", "")).context("the admin door's /metrics")?;
+        let text = String::from_utf8(text)?;
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line
+            .with_context(|| format!("no metric {name}"))?
+            .trim()
+            .parse()?)
+    }
+
+    /// Waits until a metric is no more than `most`.
+    pub(crate) fn until(&self, name: &str, most: f64, patience: Duration) -> Result<()> {
+        let until = Instant::now() + patience;
+        while self.metric(name)? > most {
+            ensure!(
+                Instant::now() < until,
+                "{name} is above {most} after {patience:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// What the admin door says about the entries below a path.
