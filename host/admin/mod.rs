@@ -3,7 +3,7 @@
 mod guard;
 mod views;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,8 +125,9 @@ impl Admin {
         }
     }
 
-    async fn respond(&self, request: &request::Parts) -> Response<Body> {
-        if let Err((status, reason)) = self.guard.admit(&request.uri, &request.headers) {
+    async fn respond(&self, request: &request::Parts, address: IpAddr) -> Response<Body> {
+        let admitted = self.guard.admit(&request.uri, &request.headers, address);
+        if let Err((status, reason)) = admitted {
             return refusal(status, reason);
         }
         if !matches!(request.method, Method::GET | Method::HEAD) {
@@ -206,10 +207,10 @@ impl Admin {
 }
 
 impl Service for Admin {
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, _: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         let (admin, request) = (self.clone(), request.into_parts().0);
         Answer::Later(Box::pin(async move {
-            let mut response = admin.respond(&request).await;
+            let mut response = admin.respond(&request, peer.ip()).await;
             if request.method == Method::HEAD {
                 *response.body_mut() = Body::Empty;
             }
@@ -244,6 +245,9 @@ fn refusal(status: StatusCode, reason: &str) -> Response<Body> {
     match status {
         StatusCode::UNAUTHORIZED => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        StatusCode::TOO_MANY_REQUESTS => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         }
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
