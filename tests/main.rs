@@ -29,6 +29,7 @@ mod http2;
 mod model;
 mod on_demand;
 mod overload;
+mod poisoning;
 mod prerender;
 mod publication;
 mod regeneration;

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN};
 use http::{StatusCode, Uri};
+use tokio::time::Instant;
 
-use crate::http::Secret;
+use crate::http::{Denied, Secret, Throttle};
 
 /// Where a browser says that a request comes from (Fetch Metadata Request Headers, section 2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -14,12 +15,17 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 #[derive(Debug)]
 pub(super) struct Guard {
     token: Option<Secret>,
+    throttle: Throttle,
     listen: SocketAddr,
 }
 
 impl Guard {
     pub(super) fn new(token: Option<Secret>, listen: SocketAddr) -> Self {
-        Self { token, listen }
+        Self {
+            token,
+            throttle: Throttle::default(),
+            listen,
+        }
     }
 
     /// Whether a request may go on. Probes need no token: they tell nothing worth hiding.
@@ -30,14 +36,24 @@ impl Guard {
         &self,
         uri: &Uri,
         headers: &HeaderMap,
+        address: IpAddr,
     ) -> Result<(), (StatusCode, &'static str)> {
         let probe = matches!(uri.path(), "/livez" | "/readyz");
         match &self.token {
-            Some(token) if probe || token.opens(headers) => Ok(()),
-            Some(_) => Err((
-                StatusCode::UNAUTHORIZED,
-                "authorization: Bearer <server.admin-token> is required",
-            )),
+            Some(_) if probe => Ok(()),
+            Some(token) => {
+                let is_right = || token.opens(headers);
+                let admitted = self.throttle.admit(address, Instant::now(), is_right);
+                admitted.map_err(|denied| match denied {
+                    Denied::Wrong => (
+                        StatusCode::UNAUTHORIZED,
+                        "authorization: Bearer <server.admin-token> is required",
+                    ),
+                    Denied::TooOften(_) => {
+                        (StatusCode::TOO_MANY_REQUESTS, "too many invalid tokens")
+                    }
+                })
+            }
             // A page on the web can have its own name resolve to 127.0.0.1 and then read what a
             // browser here may read (DNS rebinding); but it cannot change the `host` it calls.
             None if self.is_ours(uri, headers) => Ok(()),
@@ -121,7 +137,8 @@ mod tests {
     use super::*;
 
     fn told(guard: &Guard, path: &str, headers: HeaderMap) -> u16 {
-        match guard.admit(&path.parse().unwrap(), &headers) {
+        let stranger = [192, 0, 2, 1].into();
+        match guard.admit(&path.parse().unwrap(), &headers, stranger) {
             Ok(()) => 200,
             Err((status, _)) => status.as_u16(),
         }
@@ -195,6 +212,11 @@ mod tests {
         assert_eq!(told(&guard, "/metrics", with("Bearer horse")), 200);
         assert_eq!(told(&guard, "/metrics", with("Bearer cow")), 401);
         assert_eq!(told(&guard, "/api/incidents", HeaderMap::new()), 401);
+        for _ in 0..8 {
+            assert_eq!(told(&guard, "/metrics", with("Bearer cow")), 401);
+        }
+        assert_eq!(told(&guard, "/metrics", with("Bearer cow")), 429);
+        assert_eq!(told(&guard, "/metrics", with("Bearer horse")), 429);
         assert_eq!(told(&guard, "/readyz", HeaderMap::new()), 200);
     }
 }

@@ -4,7 +4,7 @@ mod guard;
 mod releases;
 mod views;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,9 +126,10 @@ impl Admin {
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn respond(&self, request: Request<Incoming>, address: IpAddr) -> Response<Body> {
         let (head, body) = request.into_parts();
-        if let Err((status, reason)) = self.guard.admit(&head.uri, &head.headers) {
+        let admitted = self.guard.admit(&head.uri, &head.headers, address);
+        if let Err((status, reason)) = admitted {
             return refusal(status, reason);
         }
         let Some(endpoint) = Endpoint::of(head.uri.path()) else {
@@ -231,10 +232,10 @@ impl Admin {
 }
 
 impl Service for Admin {
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, _: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         let (admin, is_head) = (self.clone(), request.method() == Method::HEAD);
         Answer::Later(Box::pin(async move {
-            let mut response = admin.respond(request).await;
+            let mut response = admin.respond(request, peer.ip()).await;
             if is_head {
                 *response.body_mut() = Body::Empty;
             }
@@ -302,11 +303,15 @@ fn list(value: Value) -> Response<Body> {
 
 fn refusal(status: StatusCode, reason: &str) -> Response<Body> {
     let mut response = json_response(status, &json!({"message": reason}));
-    if status == StatusCode::UNAUTHORIZED {
-        let bearer = HeaderValue::from_static("Bearer");
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, bearer);
+    let headers = response.headers_mut();
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        StatusCode::TOO_MANY_REQUESTS => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        _ => {}
     }
     response
 }

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
@@ -52,6 +53,7 @@ impl App {
     /// When a port cannot be had, the store cannot be opened, or the machine cannot run the
     /// sandbox. A module that cannot be loaded is an incident, not an error.
     pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
+        raise_open_files();
         let metrics = Arc::new(Metrics::new());
         let (site_port, admin_port) = bind(&config, &metrics)?;
         let own_addresses = vec![site_port.addr(), admin_port.addr()];
@@ -183,4 +185,14 @@ fn bind(config: &Config, metrics: &Metrics) -> anyhow::Result<(Bound, Bound)> {
     let admin = Bound::bind(config.admin.listener())
         .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
     Ok((site, admin))
+}
+
+/// As many open files as the operator allows at all: the usual limit of 1024 is there for programs
+/// that still call `select`, and is used up by a tenth of the connections that a server takes.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is (ulimit -n)");
+    }
 }

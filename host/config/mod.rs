@@ -342,6 +342,19 @@ mod tests {
     }
 
     #[test]
+    fn nobody_alone_takes_all_connections() {
+        for (text, expected) in [
+            ("", http::PerAddress::Public(1_000)),
+            ("connections = 500", http::PerAddress::Public(100)),
+            ("connections-per-address = 7", http::PerAddress::All(7)),
+            ("connections-per-address = 0", http::PerAddress::All(1)),
+        ] {
+            let config = parse(&format!("[server]\n{text}")).unwrap();
+            assert_eq!(config.http.per_address, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn paths_begin_at_the_site_or_at_the_source_tree() {
         let text = "[server]\nartifacts = \"../shared\"\n[outbound]\nextra-roots = \"ca.pem\"";
         let paths = |config: Config| {

@@ -38,6 +38,7 @@ pub use crawler::{CRAWLERS, Crawlers};
 pub use locate::pairs;
 pub use overlay::{DevError, DevState, Overlay};
 pub use service::Site;
+pub use throttle::{Denied, Throttle};
 pub use timed::Patience;
 
 #[cfg(test)]

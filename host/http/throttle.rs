@@ -22,17 +22,17 @@ const MAX_HOUSEHOLDS: usize = 4096;
 /// Remembers who was wrong.
 ///
 /// An address that was wrong too often is not even compared any more, so that nobody guesses
-/// faster. Behind an address that everybody may be behind ([`Household::is_shared`]), a right token
+/// faster. Behind an address that everybody may be behind (a loopback or private one), a right token
 /// passes all the same: whoever guesses there would otherwise shut its owner out.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub struct Throttle {
     /// When all that an address was wrong will be forgotten.
     until: Mutex<HashMap<Household, Instant>>,
 }
 
 /// Why a caller is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Denied {
+pub enum Denied {
     /// The token is wrong or missing.
     Wrong,
     /// And it was too often; so long it is of no use to try.
@@ -44,7 +44,7 @@ impl Throttle {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn admit(
+    pub fn admit(
         &self,
         address: IpAddr,
         now: Instant,

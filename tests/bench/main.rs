@@ -1,12 +1,13 @@
 //! `versus`: wisr beside nginx, Varnish, a bare hyper loop and a bare wasmtime loop, in one run.
 //!
-//! `cargo bench --bench versus [-- hits|generations|interference|hostile|small|store]`. Rounds are
-//! interleaved and ratios are of the same round, so that a noisy machine disturbs both sides alike. What an opponent
+//! `cargo bench --bench versus [-- hits|generations|interference|hostile|crowd|small|store]`. Rounds
+//! are interleaved and ratios are of the same round, so that a noisy machine disturbs both sides alike. What an opponent
 //! lacks is told, not failed on; the exit code is 1 only when wisr itself could not be measured.
 
 mod bare_http;
 mod bare_wasm;
 mod cpu;
+mod crowd;
 mod generations;
 mod hits;
 mod hostile;
@@ -26,6 +27,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use cpu::Cores;
 use report::{Report, progress};
@@ -36,11 +38,12 @@ use site::Site;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts of a run, in order.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "hits",
     "generations",
     "interference",
     "hostile",
+    "crowd",
     "small",
     "store",
 ];
@@ -84,6 +87,14 @@ fn serve_bare(addr: &str, folder: &str, threads: &str) -> Result<()> {
     )
 }
 
+/// As many open files as are allowed, for this process and the servers that it starts: a crowd has
+/// ten thousand.
+fn raise_open_files() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
 fn measure(parts: Vec<&str>) -> Result<()> {
     if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(part)) {
         bail!(
@@ -91,6 +102,7 @@ fn measure(parts: Vec<&str>) -> Result<()> {
             PARTS.join(", ")
         );
     }
+    raise_open_files()?;
     let cores = Cores::divide()?;
     let module = site::built("tenk")?;
     let site = Site::lay_out(&module)?;
@@ -105,6 +117,7 @@ fn measure(parts: Vec<&str>) -> Result<()> {
             "generations" => generations::run(&module, &site, &cores, &mut report),
             "hostile" => hostile::run(&module, &cores, &mut report),
             "interference" => interference::run(&module, &site, &cores, &mut report),
+            "crowd" => crowd::run(&site, &cores, &mut report),
             "small" => small::run(&site, &cores, &mut report),
             _ => store::run(&module, &cores, &mut report),
         };

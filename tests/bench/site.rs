@@ -23,6 +23,7 @@ const TOKEN: &str = "versus-token";
 const CONFIG: &str = r#"
 [server]
 drain = "1s"
+connections = 15000
 [generations]
 concurrency = 8
 [routes."/busy/[busy]"]
@@ -141,6 +142,19 @@ impl Running {
             .with_context(|| format!("no metric {line}"))?
             .trim()
             .parse()?)
+    }
+
+    /// Waits until a metric is no more than `most`.
+    pub(crate) fn until(&self, name: &str, most: f64, patience: Duration) -> Result<()> {
+        let until = Instant::now() + patience;
+        while self.metric(name)? > most {
+            ensure!(
+                Instant::now() < until,
+                "{name} is above {most} after {patience:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// What the admin door says about the entries below a path.
