@@ -6,8 +6,10 @@
 //! disk that fails is a condition that shows and heals: neither is ever an error page.
 
 mod behind;
+mod commits;
 mod database;
 mod health;
+mod keys;
 mod lock;
 mod open;
 mod queue;
@@ -39,9 +41,9 @@ use crate::page::{Content, Entry, PageKey, Stamped};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 use behind::{Behind, Limits, Sink};
-pub(super) use database::MAX_KEY;
 use database::{Database, ReadError};
 use health::Need;
+pub(super) use keys::MAX_KEY;
 use queue::{Change, Round};
 use quota::{Quota, Worth};
 use troubles::Troubles;

@@ -8,7 +8,8 @@ use std::ops::{Bound, ControlFlow};
 
 use fjall::Readable;
 
-use super::database::{Database, META, ReadError};
+use super::database::{Database, ReadError};
+use super::keys::META;
 use crate::store::brief::Brief;
 use crate::store::codec;
 

@@ -1,0 +1,60 @@
+//! The keys of records: a kind and a text, so that pages are listed in the order of their paths and
+//! no two keys can collide.
+//!
+//! | key | value |
+//! |---|---|
+//! | `m` + page key | meta record |
+//! | `b` + page key | body record, kept apart from the tree |
+//! | `p`, `x`, `t` + page key, page key, tag | number of its last path mark, purge, tag mark |
+//! | `s` | sequence and floor of the site |
+//! | `i` + number, `f` + page key | note of an incident, of a page in back-off |
+
+use crate::page::{PageKey, Tag};
+use crate::store::codec::DecodeError;
+use crate::store::marks::Mark;
+use crate::store::notes::Note;
+
+pub(super) const META: u8 = b'm';
+pub(super) const BODY: u8 = b'b';
+pub(super) const PATH: u8 = b'p';
+pub(super) const PURGE: u8 = b'x';
+pub(super) const TAG: u8 = b't';
+pub(super) const SITE: [u8; 1] = *b"s";
+pub(super) const INCIDENT: u8 = b'i';
+pub(super) const BACKOFF: u8 = b'f';
+
+/// Bytes of a page key; the database's limit is 64 KiB.
+pub(in crate::store) const MAX_KEY: usize = 60_000;
+
+pub(super) fn text_key(kind: u8, text: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + text.len());
+    key.push(kind);
+    key.extend_from_slice(text.as_bytes());
+    key
+}
+
+pub(super) fn mark_key(mark: &Mark) -> Vec<u8> {
+    match mark {
+        Mark::Path(key) => text_key(PATH, key.as_str()),
+        Mark::Purge(key) => text_key(PURGE, key.as_str()),
+        Mark::Tag(tag) => text_key(TAG, tag.as_str()),
+    }
+}
+
+pub(super) fn note_key(note: &Note) -> Vec<u8> {
+    match note {
+        // Big-endian, so that they are listed in their order.
+        Note::Incident(slot) => [&[INCIDENT][..], &(*slot as u64).to_be_bytes()].concat(),
+        Note::Backoff(key) => text_key(BACKOFF, key.as_str()),
+    }
+}
+
+pub(super) fn decode_mark(kind: u8, text: &[u8]) -> Result<Mark, DecodeError> {
+    let wrong = DecodeError::Malformed("mark");
+    let text = std::str::from_utf8(text).map_err(|_| wrong)?;
+    Ok(match kind {
+        PATH => Mark::Path(PageKey::new(text, &[])),
+        PURGE => Mark::Purge(PageKey::new(text, &[])),
+        _ => Mark::Tag(Tag::new(text).map_err(|_| wrong)?),
+    })
+}
