@@ -186,9 +186,9 @@ impl Payload {
         }
     }
 
-    /// The bytes that it holds in memory once all of it was asked for. An allocator's size classes lie an eighth apart and more,
-    /// and what is freed among others is not all used again: a body holds a quarter more than it
-    /// has.
+    /// The bytes that it holds in memory once all of it was asked for. An allocator's size classes
+    /// lie an eighth apart and more, and what is freed among others is not all used again: a body
+    /// holds a quarter more than it has.
     pub fn weight(&self) -> usize {
         let weigh = |etag: &HeaderValue, size: usize| {
             let bytes = etag.len() + size;

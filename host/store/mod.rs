@@ -16,7 +16,8 @@
 //! | marks (20 MiB at most), notes that wait for the disk (8 MiB), the program, its threads | 100 MiB |
 //!
 //! and, where pages are made, of what their sandboxes take; and a serving thread may hold on to 4 MiB
-//! of pages that were replaced. For the default of 256 MiB the table makes 597 MiB; `cargo bench --bench versus -- store` holds it to that.
+//! of pages that were replaced. For the default of 256 MiB the table makes 597 MiB; `cargo bench
+//! --bench versus -- store` holds it to that.
 
 mod brief;
 mod codec;

@@ -1,8 +1,9 @@
 //! `versus`: wisr beside nginx, Varnish, a bare hyper loop and a bare wasmtime loop, in one run.
 //!
 //! `cargo bench --bench versus [-- hits|generations|interference|hostile|crowd|small|store]`. Rounds
-//! are interleaved and ratios are of the same round, so that a noisy machine disturbs both sides alike. What an opponent
-//! lacks is told, not failed on; the exit code is 1 only when wisr itself could not be measured.
+//! are interleaved and ratios are of the same round, so that a noisy machine disturbs both sides
+//! alike. What an opponent lacks is told, not failed on; the exit code is 1 only when wisr itself
+//! could not be measured.
 
 mod bare_http;
 mod bare_wasm;

@@ -1,21 +1,19 @@
 //! `Database`: the records on disk, in fjall.
 //!
-//! One keyspace: an idle one would pin the journal for ever. What its keys are: `keys`.
+//! One keyspace: an idle one would pin the journal for ever.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fjall::{
-    KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
-};
+use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
 use parking_lot::RwLock;
 
-use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, mark_key, text_key};
+use super::commits::Commits;
+use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
 use super::open::{OpenError, prepare};
 use super::queue::{Change, Round};
-use super::shelf;
 use crate::page::{Entry, PageKey, Stamped};
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Saved, Site};
@@ -29,7 +27,7 @@ const CACHE_PART: usize = 10;
 const MIN_CACHE: usize = 16 << 20;
 /// Written pages wait in memory up to this, then in a second such table while the first goes to
 /// disk.
-const MEMTABLE: u64 = 16 << 20;
+pub(super) const MEMTABLE: u64 = 16 << 20;
 /// The least that fjall allows. Opening takes time in proportion to it.
 const JOURNALS: u64 = 64 << 20;
 /// Metas stay below this and in the tree; bodies are kept apart, so that compaction does not
@@ -42,18 +40,6 @@ const GARBAGE: f32 = 0.3;
 const WORKERS: usize = 2;
 /// Open files, of the 1024 that a process commonly has.
 const FILES: usize = 512;
-/// Operations and bytes in one commit: few enough that nothing is held for long.
-const COMMIT: usize = 128;
-const COMMIT_BYTES: usize = 4 << 20;
-/// Bytes that wait in memory for their tables. The database itself would let them grow while its
-/// workers compact.
-const UNFLUSHED: u64 = 3 * MEMTABLE;
-/// Full tables that wait. From four on the database stops its writers, for ever if its workers
-/// have died of a full disk.
-const SEALED: usize = 3;
-/// A look at how far the workers are, and how long they are waited for if none is sealed.
-const GLANCE: Duration = Duration::from_millis(2);
-const GLANCES: usize = 500;
 /// How long a disk that hangs is waited for at the end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -67,9 +53,9 @@ pub(super) struct Database {
     _lock: Lock,
 }
 
-struct Opened {
-    database: fjall::Database,
-    keyspace: fjall::Keyspace,
+pub(super) struct Opened {
+    pub(super) database: fjall::Database,
+    pub(super) keyspace: fjall::Keyspace,
 }
 
 /// Why something could not be read.
@@ -311,14 +297,8 @@ impl Database {
         let opened = opened
             .as_ref()
             .ok_or_else(|| ReadError::Closed.to_string())?;
-        let mut commits = Commits {
-            batch: opened.database.batch(),
-            opened,
-            unwritten: 0,
-            bytes: 0,
-        };
-        commits.round(round).map_err(|error| describe(&error))?;
-        Ok(commits.bytes)
+        let committed = Commits::into(opened).round(round);
+        committed.map_err(|error| describe(&error))
     }
 
     /// Makes what was committed survive a power cut.
@@ -340,112 +320,6 @@ impl Database {
         })
         .map(drop)
     }
-}
-
-/// A round as a sequence of atomic batches.
-struct Commits<'a> {
-    opened: &'a Opened,
-    batch: OwnedWriteBatch,
-    /// Bytes in the batch.
-    unwritten: usize,
-    /// Bytes in all.
-    bytes: u64,
-}
-
-impl Commits<'_> {
-    /// Invalidations first: no page may be on disk whose number the site has not reached there.
-    fn round(&mut self, round: &Round) -> Result<(), fjall::Error> {
-        let keyspace = &self.opened.keyspace;
-        if let Some(Site { sequence, floor }) = round.site {
-            let value = [sequence.to_le_bytes(), floor.to_le_bytes()].concat();
-            self.batch.insert(keyspace, SITE, value);
-        }
-        for (mark, sequence) in &round.marks {
-            let key = mark_key(mark);
-            match sequence {
-                Some(sequence) => self.batch.insert(keyspace, key, sequence.to_le_bytes()),
-                None => self.batch.remove(keyspace, key),
-            }
-        }
-        for (key, change) in &round.changes {
-            self.change(key, change)?;
-            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
-                self.commit()?;
-            }
-        }
-        for (note, record) in &round.notes {
-            let key = shelf::key(note);
-            match record {
-                Some(record) => {
-                    self.unwritten += record.len();
-                    self.batch.insert(keyspace, key, record.as_ref());
-                }
-                None => self.batch.remove(keyspace, key),
-            }
-            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
-                self.commit()?;
-            }
-        }
-        self.commit()
-    }
-
-    fn change(&mut self, key: &PageKey, change: &Change) -> Result<(), fjall::Error> {
-        let keyspace = &self.opened.keyspace;
-        let (meta, body) = (text_key(META, key.as_str()), text_key(BODY, key.as_str()));
-        let record = match change {
-            Change::Remove => None,
-            // No one else writes: what is found here is what is removed.
-            Change::RemoveOf(route) => match keyspace.get(&meta)? {
-                Some(found) if !is_of(&found, route) => return Ok(()),
-                _ => None,
-            },
-            Change::Put(entry) => Some(codec::encode(entry)),
-        };
-        let Some(record) = record else {
-            self.batch.remove(keyspace, meta);
-            self.batch.remove(keyspace, body);
-            return Ok(());
-        };
-        let size = record.meta.len() + record.body.as_ref().map_or(0, Vec::len);
-        self.unwritten += size;
-        self.batch.insert(keyspace, meta, record.meta);
-        match record.body {
-            Some(bytes) => self.batch.insert(keyspace, body, bytes),
-            // A page that was and is not any more: its document must never come back.
-            None => self.batch.remove(keyspace, body),
-        }
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), fjall::Error> {
-        self.wait_for_workers()?;
-        let next = self.opened.database.batch();
-        let full = std::mem::replace(&mut self.batch, next);
-        self.bytes += u64::try_from(std::mem::take(&mut self.unwritten)).unwrap_or(0);
-        full.durability(Some(PersistMode::Buffer)).commit()
-    }
-
-    /// Lets the database's workers catch up; fails if they have died.
-    fn wait_for_workers(&self) -> Result<(), fjall::Error> {
-        let Opened { database, keyspace } = self.opened;
-        let mut glances = 0;
-        loop {
-            let sealed = keyspace.sealed_memtable_count() >= SEALED;
-            let large = database.write_buffer_size() > UNFLUSHED && glances < GLANCES;
-            if !sealed && !large {
-                return Ok(());
-            }
-            // Costs nothing, and tells whether an earlier write failed.
-            database.persist(PersistMode::Buffer)?;
-            std::thread::sleep(GLANCE);
-            glances += 1;
-        }
-    }
-}
-
-/// Whether a record is of `route`; one that cannot be read is nobody's, and may go.
-fn is_of(meta: &[u8], route: &str) -> bool {
-    codec::sketch(meta).map_or(true, |sketch| sketch.route == route)
 }
 
 #[cfg(test)]

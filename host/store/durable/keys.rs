@@ -1,5 +1,5 @@
-//! The keys of the database: a kind and a text, so that pages are listed in the order of their
-//! paths and no two keys can collide.
+//! The keys of records: a kind and a text, so that pages are listed in the order of their paths and
+//! no two keys can collide.
 //!
 //! | key | value |
 //! |---|---|
@@ -12,9 +12,7 @@
 use crate::page::{PageKey, Tag};
 use crate::store::codec::DecodeError;
 use crate::store::marks::Mark;
-
-/// Bytes of a page key; the database's limit is 64 KiB.
-pub(in crate::store) const MAX_KEY: usize = 60_000;
+use crate::store::notes::Note;
 
 pub(super) const META: u8 = b'm';
 pub(super) const BODY: u8 = b'b';
@@ -22,6 +20,12 @@ pub(super) const PATH: u8 = b'p';
 pub(super) const PURGE: u8 = b'x';
 pub(super) const TAG: u8 = b't';
 pub(super) const SITE: [u8; 1] = *b"s";
+pub(super) const INCIDENT: u8 = b'i';
+pub(super) const BACKOFF: u8 = b'f';
+
+/// Bytes of a page key; the database's limit is 64 KiB.
+pub(in crate::store) const MAX_KEY: usize = 60_000;
+
 pub(super) fn text_key(kind: u8, text: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + text.len());
     key.push(kind);
@@ -34,6 +38,14 @@ pub(super) fn mark_key(mark: &Mark) -> Vec<u8> {
         Mark::Path(key) => text_key(PATH, key.as_str()),
         Mark::Purge(key) => text_key(PURGE, key.as_str()),
         Mark::Tag(tag) => text_key(TAG, tag.as_str()),
+    }
+}
+
+pub(super) fn note_key(note: &Note) -> Vec<u8> {
+    match note {
+        // Big-endian, so that they are listed in their order.
+        Note::Incident(slot) => [&[INCIDENT][..], &(*slot as u64).to_be_bytes()].concat(),
+        Note::Backoff(key) => text_key(BACKOFF, key.as_str()),
     }
 }
 

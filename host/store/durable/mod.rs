@@ -6,6 +6,7 @@
 //! disk that fails is a condition that shows and heals: neither is ever an error page.
 
 mod behind;
+mod commits;
 mod database;
 mod health;
 mod keys;

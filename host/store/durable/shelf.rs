@@ -1,13 +1,10 @@
-//! `Database::notes`: where notes lie among the records, and how they are read.
+//! `Database::notes`: how notes are read.
 
 use fjall::Readable;
 
 use super::database::{Database, ReadError};
-use super::keys::text_key;
-use crate::store::notes::{Note, Notes};
-
-const INCIDENT: u8 = b'i';
-const BACKOFF: u8 = b'f';
+use super::keys::{BACKOFF, INCIDENT};
+use crate::store::notes::Notes;
 
 impl Database {
     /// Shows the record of every note of a kind to `visit`.
@@ -26,14 +23,5 @@ impl Database {
             }
             Ok(())
         })
-    }
-}
-
-/// The key of a note.
-pub(super) fn key(note: &Note) -> Vec<u8> {
-    match note {
-        // Big-endian, so that they are listed in their order.
-        Note::Incident(slot) => [&[INCIDENT][..], &(*slot as u64).to_be_bytes()].concat(),
-        Note::Backoff(key) => text_key(BACKOFF, key.as_str()),
     }
 }

@@ -87,7 +87,9 @@ async fn a_deleted_page_never_comes_back() {
     assert!(durable.get(&key("/posts/0001")).is_none());
     assert!(durable.get(&key("/posts/0002")).is_some());
     assert_eq!(durable.database.bodies(), 1);
+    assert!(durable.stamp(&key("/posts/0002")).is_some());
     assert_eq!(durable.remove_routes(&|route| route == "/posts/[id]"), 2);
+    assert!(durable.stamp(&key("/posts/0002")).is_none());
     durable.synced().await.unwrap();
     drop(durable);
     let (durable, _) = open(folder.path());
