@@ -110,14 +110,13 @@ fn herald(isr: Isr) -> Herald {
     Arc::new(move |change: Change| {
         let isr = isr.clone();
         Box::pin(async move {
+            // First: a route that comes back shows nothing of what it had.
+            let pages = match change.gone {
+                Some(Gone::These(routes)) => isr.forget_routes(routes).await,
+                Some(Gone::AllBut(routes)) => isr.keep_routes(routes).await,
+                None => 0,
+            };
             isr.serve_routes(change.served);
-            let Some(gone) = change.gone else {
-                return;
-            };
-            let pages = match gone {
-                Gone::These(routes) => isr.forget_routes(routes).await,
-                Gone::AllBut(routes) => isr.keep_routes(routes).await,
-            };
             if pages > 0 {
                 tracing::info!(pages, "pages of routes that are gone were forgotten");
             }

@@ -163,11 +163,12 @@ impl Isr {
     /// When the generation fails (the last good page stays), there is no room for it, or only a
     /// generated page was to be renewed and this one never was.
     pub async fn revalidate(&self, ask: Ask, only_generated: bool) -> Result<Arc<Entry>, Refused> {
-        let store = &self.0.parts.store;
+        // First: a page that the disk cannot show at the moment counts as never generated, and must
+        // not be taken for fresh when it can.
+        let least = self.0.parts.store.mark([Mark::Path(ask.key.clone())]);
         if only_generated && self.0.find(&ask).await.is_none() {
             return Err(Refused::NeverGenerated);
         }
-        let least = store.mark([Mark::Path(ask.key.clone())]);
         let (wait, _) = self
             .0
             .launch(ask, least, Priority::OnDemand, Cause::OnDemand);

@@ -613,6 +613,36 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
     assert_eq!(get(&isr, &second).await, "error");
 }
 
+#[tokio::test]
+async fn a_page_that_the_disk_hides_is_not_fresh_after_a_call_about_generated_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let on_disk = || {
+        let store = store::Config {
+            memory: 1 << 20,
+            folder: Some(folder.path().to_owned()),
+            disk: None,
+        };
+        isr_over(store, Config::few())
+    };
+    let fake = Fake::new([Step::Page(Lifetime::Never, "a")]);
+    let ask = ask(&fake);
+    let isr = on_disk();
+    isr.revalidate(ask.clone(), true).await.unwrap_err();
+    isr.revalidate(ask.clone(), false).await.unwrap();
+    isr.persisted().await.unwrap();
+    drop(isr);
+    let isr = on_disk();
+    let hung = isr.0.parts.store.hang();
+    tokio::time::pause();
+    let hidden = isr.revalidate(ask.clone(), true).await;
+    assert!(matches!(hidden, Err(Refused::NeverGenerated)));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    tokio::time::resume();
+    drop(hung);
+    let got = get(&isr, &ask).await;
+    assert_eq!(got, "stale a 1 path-invalidated Started");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_holds_a_call_up_once_and_not_for_every_page() {
     let folder = tempfile::tempdir().unwrap();

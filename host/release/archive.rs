@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+
 use super::folder::MODULE_BYTES;
 use super::history::{History, HistoryError};
 use crate::page::Digest;
@@ -25,6 +27,9 @@ const HISTORY_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Archive {
     folder: PathBuf,
+    /// Held while a history is written: that of a pass that was given up may still be on its way,
+    /// and must not end up over a later one.
+    writing: Mutex<()>,
 }
 
 /// Why a module cannot be had from the archive.
@@ -69,7 +74,8 @@ pub(super) struct Tidied {
 
 impl Archive {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        let writing = Mutex::default();
+        Self { folder, writing }
     }
 
     /// The history; none if there never was one.
@@ -105,6 +111,7 @@ impl Archive {
     /// [`Unkept`]: the one before is still there.
     pub(super) fn keep_history(&self, history: &History) -> Result<(), Unkept> {
         let path = self.folder.join(HISTORY);
+        let _alone = self.writing.lock();
         let written = history
             .to_json()
             .map_err(io::Error::from)

@@ -140,6 +140,8 @@ impl Releases {
         let mut trouble = self.loader.unkept.lock().take();
         if state.saved.as_ref() != Some(history) {
             let written = Arc::clone(history);
+            // Who is cancelled here leaves it open which one is on disk.
+            state.saved = None;
             let writing = tokio::task::spawn_blocking(move || archive.keep_history(&written));
             match writing.await {
                 Ok(Ok(())) => state.saved = Some(Arc::clone(history)),

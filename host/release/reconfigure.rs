@@ -30,8 +30,11 @@ impl Releases {
             }
         }
         listed(renewed.values().flatten()).await;
-        drop(state);
-        self.scan().await;
+        // Before the first release there is nothing to renew.
+        if self.history().current().is_some() {
+            let refused = state.refused.clone();
+            self.settle(&mut state, refused).await;
+        }
     }
 }
 

@@ -209,6 +209,7 @@ impl Releases {
         }
         state.problem = None;
         state.device = Some(seen.device);
+        state.refused.clone_from(&seen.refused);
         let swapped = self.settle(&mut state, seen.refused).await;
         let release = self.load();
         ScanReport {

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) pending: BTreeMap<PathBuf, Option<Mark>>,
     /// Modules of remembered releases that the archive does not have.
     pub(super) spare: BTreeMap<(PathBuf, Digest), Route>,
+    /// What of the folder was refused before it was looked into, when it was last read.
+    pub(super) refused: Vec<Refusal>,
     /// Refusals that nobody was told of yet.
     pub(super) news: Vec<Refusal>,
     /// The device that the folder was on when it was last read.

@@ -923,6 +923,15 @@ async fn other_rules_are_swapped_in_under_the_same_modules() {
     site.put("a.wasm", &module("next"));
     site.releases.scan().await;
     assert_eq!(site.routed("/a").config.query, ["q"]);
+
+    let pages = site.folder.path().join("pages");
+    fs::rename(&pages, pages.with_extension("away")).unwrap();
+    assert!(site.releases.scan().await.problem.is_some());
+    site.releases.reconfigure(Arc::new(of_route)).await;
+    assert!(
+        site.routed("/a").config.query.is_empty(),
+        "the folder has no say in it"
+    );
 }
 
 #[tokio::test]
