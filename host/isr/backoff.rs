@@ -130,7 +130,11 @@ impl Backoffs {
         failure: &Failure,
         jitter: f64,
     ) {
-        let failing = &mut self.state.lock().failing;
+        let state = &mut *self.state.lock();
+        if let Some(overtaken) = &mut state.overtaken {
+            overtaken.remove(key);
+        }
+        let failing = &mut state.failing;
         let before = failing.get(key).filter(|page| page.module == module);
         let attempts = before.map_or(0, |page| page.attempts).saturating_add(1);
         let retry_at = now.plus(delay(revalidate, attempts, jitter));

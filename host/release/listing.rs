@@ -25,6 +25,8 @@ const INCIDENTS: usize = 16;
 /// The paths that a module listed, once it is known. Dropping it ends the asking.
 pub struct Listing {
     known: Arc<SetOnce<Known>>,
+    /// What the module listed under other rules, until it has answered under these.
+    before: Option<Arc<SetOnce<Known>>>,
     tried: Arc<SetOnce<()>>,
     task: Option<AbortHandle>,
 }
@@ -69,6 +71,7 @@ impl Listing {
         };
         Self {
             known: Arc::new(SetOnce::new_with(Some(known))),
+            before: None,
             tried: Arc::new(SetOnce::new_with(Some(()))),
             task: None,
         }
@@ -94,14 +97,28 @@ impl Listing {
         let task = tokio::spawn(asking.run()).abort_handle();
         Self {
             known,
+            before: None,
             tried,
             task: Some(task),
         }
     }
 
+    /// Goes by what the same module listed before, until it answers.
+    pub(super) fn follow(&mut self, before: &Listing) {
+        self.before = match before.known.get() {
+            Some(_) => Some(Arc::clone(&before.known)),
+            None => before.before.clone(),
+        };
+    }
+
+    fn latest(&self) -> Option<&Known> {
+        let before = || self.before.as_ref()?.get();
+        self.known.get().or_else(before)
+    }
+
     /// What `path`, which the route matches, is to the listing; nothing while it is not known.
     pub fn of(&self, path: &Path) -> Option<Place> {
-        let known = self.known.get()?;
+        let known = self.latest()?;
         Some(if known.paths.binary_search(path).is_ok() {
             Place::Listed
         } else {
@@ -111,12 +128,12 @@ impl Listing {
 
     /// The listed paths, sorted; none while they are not known.
     pub fn paths(&self) -> &[Path] {
-        self.known.get().map_or(&[], |known| &known.paths)
+        self.latest().map_or(&[], |known| &known.paths)
     }
 
     /// What a path that is not listed gets, once that is known.
     pub fn fallback(&self) -> Option<Fallback> {
-        self.known.get().map(|known| known.fallback)
+        self.latest().map(|known| known.fallback)
     }
 
     /// Waits until the module was asked once, whatever came of it.
@@ -286,6 +303,25 @@ mod tests {
         );
         assert_eq!(listing.paths().len(), 2);
         assert_eq!(incidents.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_rules_leave_the_paths_as_they_are_until_they_are_listed_anew() {
+        let (first, _) = ask(vec![Ok(list("id", &["a"], Fallback::NotFound))]);
+        first.ready().await;
+        let (mut second, _) = ask(vec![Err("down"), Err("down")]);
+        second.follow(&first);
+        second.tried().await;
+        let listed = list("id", &["b"], Fallback::Blocking);
+        let (mut third, _) = ask(vec![Ok(listed)]);
+        third.follow(&second);
+        for listing in [&second, &third] {
+            assert_eq!(place(listing, "/posts/a"), Some(Place::Listed));
+            let other = Some(Place::Unlisted(Fallback::NotFound));
+            assert_eq!(place(listing, "/posts/b"), other);
+        }
+        third.ready().await;
+        assert_eq!(place(&third, "/posts/b"), Some(Place::Listed));
     }
 
     #[tokio::test(start_paused = true)]

@@ -59,13 +59,15 @@ impl Loader {
         let renderer: Arc<dyn Render> = Arc::new(guest);
         // Other rules are no other module: what it has shown so far counts.
         let trial = Trial::after(&routed.trial, renderer);
-        Some(Arc::new(self.routed(
+        let mut renewed = self.routed(
             &routed.file,
             routed.pattern.clone(),
             Arc::clone(&routed.module),
             config,
             trial,
-        )))
+        );
+        renewed.listing.follow(&routed.listing);
+        Some(Arc::new(renewed))
     }
 
     fn renewed_api(&self, routed: &ApiRouted) -> Option<Arc<ApiRouted>> {
