@@ -6,6 +6,7 @@
 //! that many sequences.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -39,6 +40,9 @@ const BACK_OFF: Duration = Duration::from_millis(2_500);
 const MODULE: &str = "m/[id]";
 const OTHER: &str = "/m/other";
 
+/// Releases that are remembered.
+const REMEMBERED: usize = 10;
+
 #[derive(Debug, Clone)]
 enum Step {
     Read(usize, Face),
@@ -56,8 +60,9 @@ enum Step {
     Swap(u32),
     /// A swap, and all pages are read.
     SwapAndRead(u32),
-    /// The module is removed, and comes back with the next reader.
     Remove,
+    /// To the release that many before the current one, or to the one before as a default.
+    RollBack(Option<u64>),
     /// A restart that was asked for, and one that was not; all pages are read.
     Stop,
     Kill,
@@ -85,8 +90,12 @@ enum Lifetime {
 
 /// What a reader may expect.
 struct World {
-    /// Of the module; none when it was removed.
-    version: Option<u32>,
+    /// The latest, oldest first: ids, and versions of the module; none when it was removed.
+    releases: VecDeque<(u64, Option<u32>)>,
+    /// The version in the folder.
+    folder: Option<u32>,
+    /// Whether a rollback holds: the folder is not served until it changes.
+    is_held: bool,
     pages: [Page; PAGES],
     /// Generations that have landed since the server started.
     landed: u64,
@@ -291,18 +300,53 @@ impl Entry {
     }
 }
 
+// === impl World ===
+
+impl World {
+    fn new() -> Self {
+        Self {
+            releases: [(1, Some(0))].into(),
+            folder: Some(0),
+            is_held: false,
+            pages: std::array::from_fn(|_| Page::new(String::new())),
+            landed: 0,
+        }
+    }
+
+    fn current(&self) -> (u64, Option<u32>) {
+        *self.releases.back().unwrap()
+    }
+
+    fn version(&self) -> Option<u32> {
+        self.current().1
+    }
+
+    /// A release, if it is another than the current one.
+    fn publish(&mut self, version: Option<u32>) {
+        let (current, served) = self.current();
+        if served != version {
+            self.releases.push_back((current + 1, version));
+        }
+        if self.releases.len() > REMEMBERED {
+            self.releases.pop_front();
+        }
+    }
+
+    /// What `/api/releases` tells, in short.
+    fn history(&self) -> Value {
+        let releases = self.releases.iter().rev();
+        let digest = |version| Digest::of(&modules::puppet_version(version)).to_string();
+        let line = |(id, version): &(u64, Option<u32>)| json!([id, version.map(digest)]);
+        json!([self.is_held, releases.map(line).collect::<Vec<_>>()])
+    }
+}
+
 // === impl Play ===
 
 impl Play {
     async fn start() -> Self {
         let site = Site::new().module(MODULE, modules::puppet()).start().await;
-        let pages = std::array::from_fn(|_| Page::new(String::new()));
-        let (version, landed) = (Some(0), 0);
-        let world = World {
-            version,
-            pages,
-            landed,
-        };
+        let world = World::new();
         Self { site, world }
     }
 
@@ -317,9 +361,6 @@ impl Play {
         }
         for page in 0..PAGES {
             self.release(page).await;
-        }
-        if self.world.version.is_none() {
-            self.swap(0).await;
         }
     }
 
@@ -340,12 +381,13 @@ impl Play {
                 tokio::time::sleep(SHORT + JITTER + 2 * BLUR).await;
                 self.read_all().await;
             }
-            Step::Swap(version) => self.swap(version).await,
+            Step::Swap(version) => self.put(Some(version)).await,
             Step::SwapAndRead(version) => {
-                self.swap(version).await;
+                self.put(Some(version)).await;
                 self.read_all().await;
             }
-            Step::Remove => self.remove().await,
+            Step::Remove => self.put(None).await,
+            Step::RollBack(by) => self.roll_back(by).await,
             Step::Stop => self.restart(true).await,
             Step::Kill => self.restart(false).await,
         }
@@ -384,16 +426,15 @@ impl Play {
     }
 
     async fn read(&mut self, number: usize, face: Face) {
+        let version = self.world.version();
         let page = &mut self.world.pages[number];
         let path = match face {
             Face::Page => page.path.clone(),
             Face::Data => format!("/_wisr/data{}.json", page.path),
         };
-        let Some(version) = self.world.version else {
+        let Some(version) = version else {
             let answer = self.site.get(&path).await;
             assert_eq!((answer.status, answer.verdict()), (404, ""));
-            // The same module comes back, and its pages must not.
-            self.swap(0).await;
             return;
         };
         if page.is_held && page.entry.is_none() {
@@ -443,7 +484,7 @@ impl Play {
             // The call would wait for the release.
             return;
         }
-        let (version, asked) = (self.world.version, Instant::now());
+        let (version, asked) = (self.world.version(), Instant::now());
         let (page, answer) = self.call(number, "regenerate").await;
         let Some(version) = version else {
             assert_eq!(answer.status, 404);
@@ -457,7 +498,7 @@ impl Play {
     }
 
     async fn mark(&mut self, number: usize) {
-        let is_there = self.world.version.is_some();
+        let is_there = self.world.version().is_some();
         let (page, answer) = self.call(number, "stale").await;
         if is_there {
             page.mark_all();
@@ -466,7 +507,7 @@ impl Play {
     }
 
     async fn purge(&mut self, number: usize) {
-        let is_there = self.world.version.is_some();
+        let is_there = self.world.version().is_some();
         let (page, answer) = self.call(number, "purge").await;
         if !is_there {
             assert_eq!(answer.status, 404);
@@ -527,31 +568,72 @@ impl Play {
         assert_eq!(until_landed(site, *landed).await, *landed, "{page:?}");
     }
 
-    async fn swap(&mut self, version: u32) {
-        if self.world.version == Some(version) {
+    /// Changes the folder, which ends a rollback.
+    async fn put(&mut self, version: Option<u32>) {
+        let world = &mut self.world;
+        if world.folder == version {
             return;
         }
-        let module = modules::puppet_version(version);
-        self.site.swap(MODULE, &module);
-        until_routes(&self.site, |routes| {
-            routes.contains(&Digest::of(&module).short())
-        })
-        .await;
-        self.world.version = Some(version);
-        // It has made a page: failures are not held against it any more.
-        self.site.renew(OTHER).await;
-        self.world.landed += 1;
-        until_landed(&self.site, self.world.landed).await;
+        match version {
+            Some(version) => self.site.swap(MODULE, &modules::puppet_version(version)),
+            None => self.site.remove(MODULE),
+        }
+        if version.is_some() && world.version().is_none() {
+            // A route whose file comes back begins empty.
+            world.pages.iter_mut().for_each(Page::forget);
+        }
+        (world.folder, world.is_held) = (version, false);
+        world.publish(version);
+        self.until_released().await;
     }
 
-    async fn remove(&mut self) {
-        if self.world.version.take().is_none() {
-            return;
-        }
-        self.site.remove(MODULE);
-        until_routes(&self.site, |routes| !routes.contains(MODULE)).await;
-        for page in &mut self.world.pages {
-            page.forget();
+    /// Pages stay as they are: those of the module that serves again are fresh, if they were.
+    async fn roll_back(&mut self, by: Option<u64>) {
+        let world = &mut self.world;
+        let (current, served) = world.current();
+        let id = by.map(|by| current.saturating_sub(by));
+        let wanted = id.unwrap_or(current - 1);
+        let mut releases = world.releases.iter();
+        let target = releases.find(|(id, _)| *id == wanted).copied();
+        let expected = match target {
+            None => 404,
+            Some((_, version)) if version == served => 409,
+            Some((_, version)) => {
+                world.is_held = true;
+                world.publish(version);
+                200
+            }
+        };
+        let (headers, body) = ([("content-type", "application/json")], json!({ "id": id }));
+        let door = "/api/releases/rollback";
+        let answer = self
+            .site
+            .admin_post(door, &headers, &body.to_string())
+            .await;
+        assert_eq!(answer.status, expected, "{}", answer.text());
+        assert_eq!(history(&self.site).await, self.world.history());
+        self.until_released().await;
+    }
+
+    /// Waits until the server has the releases of the model.
+    async fn until_released(&mut self) {
+        let (site, world) = (&self.site, &mut self.world);
+        let expected = json!([world.current().0, world.history()]);
+        wait_for(&format!("release {expected}"), async || {
+            let routes = site.admin("/api/routes").await.json();
+            let seen = json!([routes["release"], history(site).await]);
+            if seen == expected {
+                Ok(())
+            } else {
+                Err(seen.to_string())
+            }
+        })
+        .await;
+        if world.version().is_some() {
+            // It has made a page: failures are not held against it any more.
+            site.renew(OTHER).await;
+            world.landed += 1;
+            until_landed(site, world.landed).await;
         }
     }
 
@@ -576,16 +658,19 @@ impl Play {
                 self.site.origin.release(&page.path);
             }
         }
+        assert_eq!(history(&self.site).await, self.world.history());
+        self.until_released().await;
         self.read_all().await;
     }
 }
 
-async fn until_routes(site: &Running, wanted: impl Fn(&str) -> bool) {
-    wait_for("the release", async || {
-        let routes = site.admin("/api/routes").await.text();
-        if wanted(&routes) { Ok(()) } else { Err(routes) }
-    })
-    .await;
+/// As [`World::history`].
+async fn history(site: &Running) -> Value {
+    let told = site.admin("/api/releases").await.json();
+    let releases = told["releases"].as_array().unwrap().iter();
+    let file = format!("{MODULE}.wasm");
+    let line = |release: &Value| json!([release["id"], release["files"][&file]]);
+    json!([told["held"], releases.map(line).collect::<Vec<_>>()])
 }
 
 /// Waits until so many generations have landed since the start; how many have.
@@ -629,6 +714,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..3_u32).prop_map(Step::Swap),
         3 => (0..3_u32).prop_map(Step::SwapAndRead),
         2 => Just(Step::Remove),
+        8 => prop::option::of(0..8_u64).prop_map(Step::RollBack),
         1 => Just(Step::Stop),
         2 => Just(Step::Kill),
     ];
