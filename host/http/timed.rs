@@ -3,15 +3,16 @@
 //! The socket sees bytes and the service sees requests; the [`Pulse`] joins what they see.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http::Version;
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 /// The end of a connection with bytes of the client on their way: were it closed at once, the
@@ -47,56 +48,75 @@ impl Default for Patience {
     }
 }
 
-/// Where a connection is in its life.
-#[derive(Debug, Clone, Copy)]
-enum Stage {
-    /// Reading a head since then.
-    Head(Instant),
-    /// Answering so many requests.
-    Busy(usize),
-    /// Between requests, or sending what is left of the last response, since then.
-    Idle(Instant),
-}
-
-/// Shared by the socket, which sees bytes, and the service, which sees requests.
+/// Shared by the socket, which sees bytes, and the service, which sees requests. Both run on the
+/// connection's one thread; atomics cost what plain fields would, and a lock does not.
 #[derive(Debug)]
-pub(super) struct Pulse(Mutex<State>);
-
-#[derive(Debug)]
-struct State {
-    stage: Stage,
-    http2: bool,
+pub(super) struct Pulse {
+    began: Instant,
+    /// Requests that are being answered.
+    requests: AtomicUsize,
+    /// With no request: whether a head is being read; if not, the connection is between requests, or
+    /// sends what is left of the last response.
+    in_head: AtomicBool,
+    /// Since when, with no request.
+    since: Moment,
+    http2: AtomicBool,
     /// Whether the last request had a body, which may not have been read to its end.
-    has_body: bool,
+    has_body: AtomicBool,
     /// Responses that are ready and have no window to be sent in. Only HTTP/2 has such windows;
     /// under HTTP/1 a client that lags shows in the socket.
-    untaken: usize,
+    untaken: AtomicUsize,
     /// When one of them was the first, or the client last took enough.
-    taken: Instant,
+    taken: Moment,
+}
+
+/// A moment of a connection, in nanoseconds from its beginning.
+#[derive(Debug, Default)]
+struct Moment(AtomicU64);
+
+impl Moment {
+    /// Stands for the next time that somebody asks.
+    const OPEN: u64 = u64::MAX;
+
+    fn set(&self, began: Instant) {
+        let nanos = u64::try_from(began.elapsed().as_nanos());
+        self.0.store(nanos.unwrap_or(Self::OPEN), Relaxed);
+    }
+
+    /// Sets it when it is first asked for: what is over by then need not read the clock.
+    fn open(&self) {
+        self.0.store(Self::OPEN, Relaxed);
+    }
+
+    fn get(&self, began: Instant) -> Instant {
+        if self.0.load(Relaxed) == Self::OPEN {
+            self.set(began);
+        }
+        began + Duration::from_nanos(self.0.load(Relaxed))
+    }
 }
 
 impl Pulse {
     pub(super) fn new() -> Self {
-        let now = Instant::now();
-        Self(Mutex::new(State {
-            stage: Stage::Head(now),
-            http2: false,
-            has_body: false,
-            untaken: 0,
-            taken: now,
-        }))
+        Self {
+            began: Instant::now(),
+            requests: AtomicUsize::new(0),
+            in_head: AtomicBool::new(true),
+            since: Moment::default(),
+            http2: AtomicBool::new(false),
+            has_body: AtomicBool::new(false),
+            untaken: AtomicUsize::new(0),
+            taken: Moment::default(),
+        }
     }
 
     /// A request has come; it is over when what is returned is dropped.
     pub(super) fn enter(self: &Arc<Self>, version: Version, has_body: bool) -> Busy {
         let http2 = version == Version::HTTP_2;
-        let mut state = self.0.lock();
-        state.http2 = http2;
-        state.has_body = has_body;
-        state.stage = match state.stage {
-            Stage::Busy(requests) => Stage::Busy(requests + 1),
-            Stage::Head(_) | Stage::Idle(_) => Stage::Busy(1),
-        };
+        self.http2.store(http2, Relaxed);
+        self.has_body.store(has_body, Relaxed);
+        self.in_head.store(false, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
         Busy {
             pulse: Arc::clone(self),
             http2,
@@ -105,47 +125,55 @@ impl Pulse {
     }
 
     fn leave(&self) {
-        let mut state = self.0.lock();
-        state.stage = match state.stage {
-            Stage::Busy(requests) if requests > 1 => Stage::Busy(requests - 1),
-            _ => Stage::Idle(Instant::now()),
-        };
+        if self.requests.fetch_sub(1, Relaxed) == 1 {
+            self.since.set(self.began);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.requests.load(Relaxed) > 0
     }
 
     /// Bytes came in. Under HTTP/2 they need not be a request's: a ping does not start one.
     fn received(&self) {
-        let mut state = self.0.lock();
-        if let (Stage::Idle(_), false) = (state.stage, state.http2) {
-            state.stage = Stage::Head(Instant::now());
+        if self.is_busy() || self.in_head.load(Relaxed) || self.http2.load(Relaxed) {
+            return;
         }
+        self.in_head.store(true, Relaxed);
+        // Most heads come whole; the others are timed from the first wait for more.
+        self.since.open();
     }
 
     /// The client took [`Patience::least`] bytes: it lags, perhaps, but it is there.
     fn took_enough(&self) {
-        let now = Instant::now();
-        let mut state = self.0.lock();
-        state.taken = now;
-        if let Stage::Idle(since) = &mut state.stage {
-            *since = now;
+        if self.untaken.load(Relaxed) > 0 {
+            self.taken.set(self.began);
+        }
+        if !self.is_busy() && !self.in_head.load(Relaxed) {
+            self.since.set(self.began);
         }
     }
 
     /// When the client has taken too long.
     fn deadline(&self, patience: &Patience) -> Option<Instant> {
-        let state = self.0.lock();
-        let asking = match state.stage {
-            Stage::Head(since) => Some(since + patience.head),
-            Stage::Idle(since) => Some(since + patience.idle),
-            Stage::Busy(_) => None,
-        };
-        let taking = (state.untaken > 0).then(|| state.taken + patience.stall);
+        let asking = (!self.is_busy()).then(|| {
+            let in_head = self.in_head.load(Relaxed);
+            self.since.get(self.began)
+                + if in_head {
+                    patience.head
+                } else {
+                    patience.idle
+                }
+        });
+        let untaken = self.untaken.load(Relaxed) > 0;
+        let taking = untaken.then(|| self.taken.get(self.began) + patience.stall);
         asking.into_iter().chain(taking).min()
     }
 
     /// Whether the client may be sending what nobody will read.
     fn may_send(&self) -> bool {
-        let state = self.0.lock();
-        state.http2 || state.has_body || matches!(state.stage, Stage::Head(_))
+        let in_head = !self.is_busy() && self.in_head.load(Relaxed);
+        self.http2.load(Relaxed) || self.has_body.load(Relaxed) || in_head
     }
 }
 
@@ -163,15 +191,12 @@ impl Busy {
             return;
         }
         self.untaken = ready;
-        let mut state = self.pulse.0.lock();
+        let pulse = &self.pulse;
         if !ready {
-            state.untaken -= 1;
-            return;
+            pulse.untaken.fetch_sub(1, Relaxed);
+        } else if pulse.untaken.fetch_add(1, Relaxed) == 0 {
+            pulse.taken.set(pulse.began);
         }
-        if state.untaken == 0 {
-            state.taken = Instant::now();
-        }
-        state.untaken += 1;
     }
 }
 
@@ -182,21 +207,38 @@ impl Drop for Busy {
     }
 }
 
-/// A timer that is set anew only when it would ring too late: most requests never touch it.
+/// A timer that is set anew only when it would ring too late, and asked only when it has rung or
+/// somebody else asks: most requests never touch it.
 #[derive(Default)]
-struct Alarm(Option<Pin<Box<Sleep>>>);
+struct Alarm(Option<Set>);
+
+struct Set {
+    sleep: Pin<Box<Sleep>>,
+    /// Whom it will wake.
+    waker: Waker,
+}
 
 impl Alarm {
     /// Ready once `deadline` has passed.
     fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self
-            .0
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if let Some(set) = &self.0
+            && set.sleep.deadline() <= deadline
+            && !set.sleep.is_elapsed()
+            && set.waker.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        let Set { sleep, waker } = self.0.get_or_insert_with(|| Set {
+            sleep: Box::pin(tokio::time::sleep_until(deadline)),
+            waker: cx.waker().clone(),
+        });
+        waker.clone_from(cx.waker());
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
         loop {
-            ready!(sleep.as_mut().poll(cx));
+            // A task that has used up its budget would be sent away without being noted.
+            ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
             if sleep.deadline() >= deadline {
                 return Poll::Ready(());
             }
@@ -370,5 +412,69 @@ impl AsyncWrite for Timed {
             };
         }
         self.linger(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_alarm_wakes_who_asked_last() {
+        let began = Instant::now();
+        let mut alarm = Alarm::default();
+        // The first asks for a later moment, and with its budget used up.
+        poll_fn(|cx| {
+            while let Poll::Ready(progress) = tokio::task::coop::poll_proceed(cx) {
+                progress.made_progress();
+            }
+            assert!(alarm.poll(began + 9 * SECOND, cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        // Who asks again, for later or for sooner, is woken at that moment.
+        for seconds in [9, 30, 20, 40] {
+            let until = began + seconds * SECOND;
+            let mut rung = Box::pin(poll_fn(|cx| alarm.poll(until.max(Instant::now()), cx)));
+            let mut idle = Context::from_waker(Waker::noop());
+            let _ = rung.as_mut().poll(&mut idle);
+            tokio::time::timeout(60 * SECOND, rung).await.unwrap();
+            assert!(Instant::now() >= until);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_stage_has_its_own_deadline() {
+        let (patience, pulse) = (Patience::default(), Arc::new(Pulse::new()));
+        let began = Instant::now();
+        let deadline = || pulse.deadline(&patience);
+        assert_eq!(deadline(), Some(began + patience.head));
+        tokio::time::advance(SECOND).await;
+        // More of the same head buys no time.
+        pulse.received();
+        assert_eq!(deadline(), Some(began + patience.head));
+        let mut busy = [Version::HTTP_11; 2].map(|version| Some(pulse.enter(version, false)));
+        assert_eq!(deadline(), None);
+        busy[0] = None;
+        assert_eq!(deadline(), None);
+        tokio::time::advance(SECOND).await;
+        busy[1] = None;
+        // Idle since the last one, whenever that is asked.
+        tokio::time::advance(SECOND).await;
+        assert_eq!(deadline(), Some(began + 2 * SECOND + patience.idle));
+        pulse.received();
+        assert_eq!(deadline(), Some(began + 3 * SECOND + patience.head));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(deadline(), Some(began + 3 * SECOND + patience.head));
+        let mut waiting = pulse.enter(Version::HTTP_2, false);
+        waiting.offer(true);
+        assert_eq!(deadline(), Some(began + 4 * SECOND + patience.stall));
+        tokio::time::advance(SECOND).await;
+        pulse.took_enough();
+        assert_eq!(deadline(), Some(began + 5 * SECOND + patience.stall));
     }
 }
