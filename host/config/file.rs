@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
@@ -188,11 +189,25 @@ impl File {
     /// # Errors
     /// What is wrong and in which line; of a misspelt word, also which one was meant.
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
-        toml::from_str(text).map_err(|error| match meant(error.message()) {
-            None => error.into(),
-            Some(word) => anyhow!("{}\ndid you mean `{word}`?", error.to_string().trim_end()),
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let (message, place) = (error.message(), place(text, error.span()));
+            match meant(message) {
+                None => anyhow!("{place}{message}"),
+                Some(word) => anyhow!("{place}{message}\ndid you mean `{word}`?"),
+            }
         })
     }
+}
+
+/// Where a mistake is. The line itself is not shown: this goes to the log and to the incidents, and
+/// the line may hold a token.
+fn place(text: &str, span: Option<Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else {
+        return String::new();
+    };
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let (row, column) = (before.matches('\n').count() + 1, line.chars().count() + 1);
+    format!("line {row}, column {column}: ")
 }
 
 /// More typing errors than these are another word.

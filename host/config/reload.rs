@@ -11,6 +11,9 @@ use super::file::{File, FixedTables, LiveTables};
 use super::live::{Frame, Live};
 use super::{FILE, Overrides};
 
+/// The key that the environment and the command line win over.
+const TOKEN: &str = "revalidate.token";
+
 /// What a running server knows of its file.
 #[derive(Clone)]
 pub struct Reloader {
@@ -91,7 +94,9 @@ impl Reloader {
         // The sandboxes were made for the largest limit of that time.
         restart.extend(capped.into_iter().map(|table| format!("{table}.memory")));
         let mut applied = changes(&self.live, &tables)?;
-        applied.retain(|key| !restart.contains(key));
+        // A token that is given to the program wins over the file's.
+        let overridden = |key: &str| key == TOKEN && self.overrides.token.is_some();
+        applied.retain(|key| !restart.contains(key) && !overridden(key));
         self.live = tables;
         Ok((live, Report { applied, restart }))
     }
@@ -153,6 +158,25 @@ mod tests {
             Reload::Changed(_, report) => (report.applied, report.restart),
             Reload::Refused(error) => panic!("{error:#}"),
         }
+    }
+
+    #[test]
+    fn a_token_that_is_overridden_is_not_applied() {
+        let mut reloader = started("");
+        reloader.overrides.token = Some("given to the program".to_owned());
+        let (applied, _) = report(&mut reloader, "[revalidate]\ntoken = \"geheim\"");
+        assert!(applied.is_empty(), "{applied:?}");
+    }
+
+    #[test]
+    fn a_mistake_has_its_place_and_shows_no_secret() {
+        let text = "[revalidate]\ntoken = \"geheim\n";
+        let Reload::Refused(error) = started("").take(Some(text.to_owned())) else {
+            panic!("taken");
+        };
+        let told = format!("{error:#}");
+        assert!(told.contains("line 2, column "), "{told}");
+        assert!(!told.contains("geheim"), "{told}");
     }
 
     #[test]
