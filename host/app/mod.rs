@@ -61,8 +61,8 @@ impl App {
         let reloader = config.reloader.clone();
         let workshop = Workshop::open(config, own_addresses, metrics).await;
         let workshop = workshop.map_err(|error| match error.downcast_ref::<OpenError>() {
+            Some(OpenError::InUse { .. }) | None => error,
             Some(_) => error.context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)"),
-            None => error,
         })?;
         let supervisor = Supervisor::new(clock, &workshop.incidents);
         workshop.releases.scan().await;

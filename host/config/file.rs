@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
-use super::units::{Lifetime, Size, Span};
+use super::units::{Lifetime, Size, Span, secret, secrets};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) outbound: Outbound,
     pub(super) defaults: Route,
     pub(super) routes: BTreeMap<String, Route>,
+    #[serde(deserialize_with = "secrets")]
     pub(super) settings: BTreeMap<String, String>,
     pub(super) dev: Dev,
 }
@@ -33,6 +34,7 @@ pub(super) struct File {
 pub(super) struct Server {
     pub(super) listen: Option<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
+    #[serde(deserialize_with = "secret")]
     pub(super) admin_token: Option<String>,
     pub(super) threads: Option<usize>,
     pub(super) connections: Option<usize>,
@@ -46,6 +48,7 @@ pub(super) struct Server {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Revalidate {
+    #[serde(deserialize_with = "secret")]
     pub(super) token: Option<String>,
 }
 
@@ -108,6 +111,7 @@ pub(super) struct Route {
     pub(super) fetch_bytes: Option<Size>,
     pub(super) outbound: Option<Vec<String>>,
     pub(super) query: Option<Vec<String>>,
+    #[serde(deserialize_with = "secrets")]
     pub(super) settings: BTreeMap<String, String>,
 }
 

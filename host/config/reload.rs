@@ -180,6 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_string_is_not_shown_where_a_secret_belongs() {
+        for text in [
+            "[revalidate]\ntoken = 12345678",
+            "[server]\nadmin-token = 1234.5678",
+            "[settings]\nkey = 12345678",
+            "[defaults.settings]\nkey = 12345678",
+        ] {
+            let told = format!("{:#}", File::parse(text).unwrap_err());
+            assert!(told.contains("write it in quotes"), "{told}");
+            assert!(!told.contains("1234"), "{told}");
+        }
+    }
+
+    #[test]
     fn each_key_is_applied_or_needs_a_restart() {
         let mut reloader = started("[server]\nthreads = 2\n[routes.\"/a\"]\ncpu = \"1s\"");
         let (applied, restart) = report(
