@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::queue::{Priority, Ticket};
+use super::queue::{Priority, Reading, Ticket};
 use crate::page::{Entry, Failure, FailureKind, PageKey};
 
 /// Enough that a few dozen cores rarely meet.
@@ -68,12 +68,14 @@ pub(super) struct Permit {
     flights: Arc<Flights>,
     key: PageKey,
     flight: Flight,
+    priority: Priority,
     predecessor: Option<Wait>,
 }
 
 /// A flight that will land.
 pub(super) struct Wait {
     phase: watch::Receiver<Phase>,
+    _reading: Option<Reading>,
 }
 
 // === impl Flights ===
@@ -97,20 +99,20 @@ impl Flights {
                 next: None,
             };
             shard.insert(key.clone(), lane);
-            return Claim::Lead(self.permit(key, flight, None));
+            return Claim::Lead(self.permit(key, flight, priority, None));
         };
         let flight = match (lane.began, &lane.next) {
             (Some(began), None) if began < least => {
                 let flight = Flight::new(priority);
                 lane.next = Some(flight.clone());
-                let predecessor = Some(lane.current.wait());
-                return Claim::Lead(self.permit(key, flight, predecessor));
+                let predecessor = Some(lane.current.wait(Priority::Background));
+                return Claim::Lead(self.permit(key, flight, priority, predecessor));
             }
             (Some(began), Some(next)) if began < least => next,
             _ => &lane.current,
         };
-        flight.ticket.raise(priority);
-        Claim::Follow(flight.wait())
+        flight.ticket.raise(lasting(priority));
+        Claim::Follow(flight.wait(priority))
     }
 
     /// Runs `change` while no flight of the page can begin or land.
@@ -123,12 +125,14 @@ impl Flights {
         self: &Arc<Self>,
         key: &PageKey,
         flight: Flight,
+        priority: Priority,
         predecessor: Option<Wait>,
     ) -> Permit {
         Permit {
             flights: self.clone(),
             key: key.clone(),
             flight,
+            priority,
             predecessor,
         }
     }
@@ -146,14 +150,23 @@ impl Flight {
         let (phase, _) = watch::channel(Phase::Waiting);
         Self {
             phase: Arc::new(phase),
-            ticket: Arc::new(Ticket::new(priority)),
+            ticket: Arc::new(Ticket::new(lasting(priority))),
         }
     }
 
-    fn wait(&self) -> Wait {
+    fn wait(&self, priority: Priority) -> Wait {
         Wait {
             phase: self.phase.subscribe(),
+            _reading: (priority == Priority::Reader).then(|| self.ticket.read()),
         }
+    }
+}
+
+/// What is left of a claim's priority once whoever made it has gone.
+fn lasting(priority: Priority) -> Priority {
+    match priority {
+        Priority::Reader => Priority::Left,
+        lasting => lasting,
     }
 }
 
@@ -162,7 +175,7 @@ impl Flight {
 impl Permit {
     /// A wait for this very flight.
     pub(super) fn wait(&self) -> Wait {
-        self.flight.wait()
+        self.flight.wait(self.priority)
     }
 
     /// The flight's place in the queue.

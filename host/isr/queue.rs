@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,6 +20,9 @@ use crate::telemetry::metrics::Metrics;
 /// Who waits for a generation; a later variant comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Priority {
+    /// Nobody any more: the readers who wanted the page have gone. It is made for when they come
+    /// back, if nobody else needs the place.
+    Left,
     /// Nobody: a stale page is renewed, a listed one made ahead.
     Background,
     /// A caller of the revalidate endpoint.
@@ -32,9 +35,18 @@ pub(super) enum Priority {
 /// many readers others have, a route's stale pages are renewed some time.
 const AGE: Duration = Duration::from_secs(5);
 
-/// A place in the queue whose priority may rise while it waits.
+/// A place in the queue whose priority may rise while it waits, and falls when the readers who
+/// waited for it have gone: those who still wait come before a page that nobody does.
 #[derive(Debug)]
-pub(super) struct Ticket(AtomicU8);
+pub(super) struct Ticket {
+    /// What it is without readers.
+    lasting: AtomicU8,
+    readers: AtomicUsize,
+}
+
+/// A reader who waits for what a ticket is for, until dropped.
+#[derive(Debug)]
+pub(super) struct Reading(Arc<Ticket>);
 
 /// The queue.
 pub(super) struct Queue {
@@ -75,15 +87,33 @@ pub(super) struct Full;
 
 impl Ticket {
     pub(super) fn new(priority: Priority) -> Self {
-        Self(AtomicU8::new(priority as u8))
+        Self {
+            lasting: AtomicU8::new(priority as u8),
+            readers: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn raise(&self, priority: Priority) {
-        self.0.fetch_max(priority as u8, Ordering::Relaxed);
+        self.lasting.fetch_max(priority as u8, Ordering::Relaxed);
+    }
+
+    /// Raises it to a reader's for as long as the reader waits.
+    pub(super) fn read(self: &Arc<Self>) -> Reading {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+        Reading(self.clone())
     }
 
     fn urgency(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        match self.readers.load(Ordering::Relaxed) {
+            0 => self.lasting.load(Ordering::Relaxed),
+            _ => Priority::Reader as u8,
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -209,10 +239,12 @@ impl State {
 
 impl Waiter {
     fn urgency(&self, now: Instant, busy: usize) -> u8 {
-        if busy == 0 && now.saturating_duration_since(self.since) >= AGE {
+        let urgency = self.ticket.urgency();
+        let is_old = now.saturating_duration_since(self.since) >= AGE;
+        if busy == 0 && is_old && urgency > Priority::Left as u8 {
             Priority::Reader as u8
         } else {
-            self.ticket.urgency()
+            urgency
         }
     }
 }
@@ -290,6 +322,19 @@ mod tests {
         ];
         let served = order(&queue(1, 10), arrivals).await;
         assert_eq!(served, ["reader", "reader 2", "on-demand", "background"]);
+    }
+
+    #[tokio::test]
+    async fn who_still_waits_comes_before_a_page_that_nobody_waits_for() {
+        let [left, read] = [ticket(Priority::Left), ticket(Priority::Left)];
+        drop(left.read());
+        let (first, second) = (read.read(), read.read());
+        drop(first);
+        let stale = ticket(Priority::Background);
+        let arrivals = vec![("left", left), ("stale", stale), ("read", read)];
+        let served = order(&queue(1, 10), arrivals).await;
+        assert_eq!(served, ["read", "stale", "left"]);
+        drop(second);
     }
 
     #[tokio::test]

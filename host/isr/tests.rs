@@ -514,6 +514,35 @@ async fn a_full_queue_refuses_readers_without_a_page_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn readers_who_left_keep_nobody_who_came_later_from_a_page() {
+    let fake = Fake::slow(
+        Duration::from_secs(8),
+        (0..9).map(|_| Step::Page(Lifetime::Never, "a")),
+    );
+    let isr = isr_with(Config {
+        concurrency: 1,
+        queue: 3,
+        wait: Duration::from_secs(5),
+        await_module: false,
+    });
+    let ask = |path: &str| ask_under(policy(), &fake, path);
+    let running = tokio::spawn({
+        let (isr, ask) = (isr.clone(), ask("/posts/0"));
+        async move { get(&isr, &ask).await }
+    });
+    seconds(0.1).await;
+    let [one, two, three] = ["/posts/1", "/posts/2", "/posts/3"].map(ask);
+    let left = tokio::join!(get(&isr, &one), get(&isr, &two), get(&isr, &three));
+    assert_eq!([left.0, left.1, left.2], ["overloaded"; 3]);
+    // Their pages fill the queue; a page that somebody waits for comes before them.
+    assert_eq!(get(&isr, &ask("/posts/4")).await, "miss a 2");
+    assert_eq!(running.await.unwrap(), "miss a 1");
+    // They are made all the same, for when the readers come back.
+    seconds(20.0).await;
+    assert_eq!(get(&isr, &one).await, "hit a 3");
+}
+
+#[tokio::test(start_paused = true)]
 async fn prerendering_makes_what_is_missing_and_tells_what_failed() {
     let fake = Fake::new([Step::Page(TWO, "a"), Step::Page(TWO, "b"), Step::Fail]);
     let isr = isr();
