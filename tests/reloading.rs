@@ -92,7 +92,7 @@ async fn a_file_that_cannot_be_used_changes_nothing() {
     let incident = site.until_incident("config", "wisr.toml").await;
     let message = incident["message"].as_str().unwrap();
     assert!(
-        message.contains("cpu = 5") && message.contains("\"10s\""),
+        message.contains("`cpu`") && message.contains("\"10s\""),
         "{message}"
     );
     site.renew("/posts/1").await;

@@ -203,15 +203,25 @@ impl File {
     }
 }
 
-/// Where a mistake is. The line itself is not shown: this goes to the log and to the incidents, and
-/// the line may hold a token.
+/// Where a mistake is, and in which key. The line itself is not shown: this goes to the log and to
+/// the incidents, and the line may hold a token.
 fn place(text: &str, span: Option<Range<usize>>) -> String {
     let Some(before) = span.and_then(|span| text.get(..span.start)) else {
         return String::new();
     };
     let line = before.rsplit('\n').next().unwrap_or_default();
     let (row, column) = (before.matches('\n').count() + 1, line.chars().count() + 1);
-    format!("line {row}, column {column}: ")
+    // Where the text is no TOML, what stands before a `=` may be anything.
+    let is_toml = || text.parse::<toml::Table>().is_ok();
+    let is_bare = |key: &str| {
+        key.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    };
+    let key = line.split_once('=').map(|(key, _)| key.trim());
+    match key.filter(|key| is_bare(key) && is_toml()) {
+        Some(key) => format!("line {row}, column {column}, `{key}`: "),
+        None => format!("line {row}, column {column}: "),
+    }
 }
 
 /// More typing errors than these are another word.
