@@ -47,8 +47,9 @@ pub struct Cli {
 /// What is logged where the failures are listed at the end, not each as it happens.
 const QUIET_LOG: &str = "error";
 
-/// What is logged by default: `notify` warns of what the folder's poll makes up for.
-const LOG: &str = "wisr=info,warn,notify=error";
+/// What is logged by default: `notify` warns of what the folder's poll makes up for, `h2` of each
+/// client that breaks the protocol, as often as it connects.
+const LOG: &str = "wisr=info,warn,notify=error,h2=error";
 
 /// What is not logged unless it is asked for by name: these write a line for each mistake that a
 /// guest makes in a call, as often as it makes one.
