@@ -17,7 +17,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 pub use pass::Pass;
 pub use prerender::{Prerender, Report};
@@ -157,12 +157,20 @@ impl App {
             }
         });
         let watcher = tokio::spawn(watching);
+        let reloading = Arc::new(Mutex::new((self.reloading, hangup)));
+        let reloading =
+            tokio::spawn(self.supervisor.clone().keep("reading wisr.toml", move || {
+                let reloading = reloading.clone();
+                async move {
+                    let (reloading, hangup) = &mut *reloading.lock().await;
+                    reloading.watch(hangup).await;
+                }
+            }));
         let (supervisor, warmer) = (self.supervisor, self.warmer);
         let warmer = tokio::spawn(async move {
             let begin = || warmer.keep_warm();
             supervisor.keep("making pages ahead", begin).await;
         });
-        let reloading = tokio::spawn(self.reloading.watch(hangup));
         stop.await;
         tracing::info!("stopping: requests in flight are finished");
         stopping.send_replace(true);

@@ -42,12 +42,12 @@ impl Reloading {
     }
 
     /// Looks at each `hangup`, and from time to time, until dropped.
-    pub(super) async fn watch(mut self, mut hangup: Option<Signal>) {
+    pub(super) async fn watch(&mut self, hangup: &mut Option<Signal>) {
         // Why the file could not be read, if so: told once.
         let mut unreadable = String::new();
         loop {
             let asked = tokio::select! {
-                () = hung_up(&mut hangup) => true,
+                () = hung_up(hangup) => true,
                 () = tokio::time::sleep(self.reloader.poll()) => false,
             };
             match self.settled(asked).await {
