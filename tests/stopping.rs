@@ -97,13 +97,7 @@ async fn what_is_in_flight_is_finished() {
     let waiting = site.waiting("/posts/1");
     site.until_calls("/posts/1", 1).await;
     site.terminate();
-    wait_for("stopping", async || {
-        site.log()
-            .contains("stopping")
-            .then_some(())
-            .ok_or(site.log())
-    })
-    .await;
+    site.until_log("stopping").await;
     upload.write_all(b"half").await.unwrap();
     let answer = String::from_utf8_lossy(&rest(upload).await).into_owned();
     assert!(
@@ -168,13 +162,7 @@ async fn a_second_signal_ends_it_at_once() {
         let waiting = site.waiting("/posts/1");
         site.until_calls("/posts/1", 1).await;
         site.terminate();
-        wait_for("stopping", async || {
-            site.log()
-                .contains("stopping")
-                .then_some(())
-                .ok_or(site.log())
-        })
-        .await;
+        site.until_log("stopping").await;
         site.signal(second);
         assert_eq!(site.ended().await.code(), Some(1));
         assert!(site.log().contains("second signal"), "{}", site.log());

@@ -6,10 +6,10 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
@@ -202,18 +202,13 @@ impl Artifacts {
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // A name by chance, and never one that is there: processes in containers that share the
         // folder have the same id, and would write to each other's files.
-        let scratch = self.folder.join(format!("{:016x}.new", fastrand::u64(..)));
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&scratch)
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&scratch, path));
-        if written.is_err() {
-            let _ = fs::remove_file(&scratch);
-        }
-        written
+        let mut file = tempfile::Builder::new()
+            .suffix(".new")
+            .tempfile_in(&self.folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
     }
 }
 

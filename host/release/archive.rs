@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -193,20 +192,15 @@ impl Archive {
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let folder = path.parent().unwrap_or(&self.folder);
         let modules = self.folder.join(MODULES);
-        // A name by chance: a pass that was given up may still be writing the same module.
-        let scratch = modules.join(format!("{:016x}.new", fastrand::u64(..)));
         fs::create_dir_all(&modules)?;
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&scratch)
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&scratch, path));
-        if written.is_err() {
-            let _ = fs::remove_file(&scratch);
-        }
-        written.and_then(|()| File::open(folder)?.sync_all())
+        // A name by chance: a pass that was given up may still be writing the same module.
+        let mut file = tempfile::Builder::new()
+            .suffix(".new")
+            .tempfile_in(&modules)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        File::open(folder)?.sync_all()
     }
 }
 
