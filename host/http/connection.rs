@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 
 use super::body::{Body, BodyError};
 use super::errors::Problem;
+use super::head::Plain;
+use super::lane::{Express, Lane};
 use super::listen::{Stop, told};
 use super::respond::Reader;
 use super::sound::sound;
@@ -68,6 +70,11 @@ pub enum Answer {
 pub trait Service: Send + Sync + 'static {
     /// Answers one request.
     fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer;
+
+    /// The short way: what [`Service::answer`] would say to a plain request, if it is a hit.
+    fn express(&self, _plain: &Plain<'_>) -> Option<Express> {
+        None
+    }
 }
 
 /// Serves one connection until either side ends it. After the stop signal, requests in flight are
@@ -83,6 +90,7 @@ pub(super) async fn serve<S: Service>(
     let _ = stream.set_nodelay(true);
     let pulse = Arc::new(Pulse::new());
     let io = Timed::new(stream, Arc::clone(&pulse), patience);
+    let io = Lane::new(io, Arc::clone(&pulse), Arc::clone(&service));
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut busy = pulse.enter(request.version(), !request.body().is_end_stream());
         let answer = admit(&service, request, peer);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
@@ -24,7 +24,7 @@ use super::revalidate;
 use super::showing::Showing;
 use super::throttle::Throttle;
 use super::views::{Asked, Views};
-use super::{Answer, Config, Service, Settings};
+use super::{Answer, Config, Express, Plain, Service, Settings};
 use crate::isr::{Ask, Isr, Patience, Served};
 use crate::page::{Content, Entry};
 use crate::release::{ApiRouted, Release, Releases, Routed};
@@ -162,8 +162,6 @@ impl Site {
         face: Face,
         request: Request<Incoming>,
     ) -> Answer {
-        // Error pages answer for others; they have no address of their own.
-        let is_error_page = |route: &str| matches!(route, "/404" | "/500");
         let located = located.filter(|located| !is_error_page(&located.routed.page.route));
         let Some(located) = located else {
             return self.later(request, async move |site, parts| {
@@ -277,6 +275,35 @@ impl Site {
 }
 
 impl Service for Site {
+    fn express(&self, plain: &Plain<'_>) -> Option<Express> {
+        if self.dev || plain.path.starts_with(OWN) {
+            return None;
+        }
+        let path = Path::parse(plain.path).ok()?;
+        let release = self.releases.load();
+        let is_page = path.as_str() != REVALIDATE
+            && !self.files.as_ref().is_some_and(|files| files.has(&path))
+            && api::route_of(&release, &path, REVALIDATE).is_none();
+        let located = is_page.then(|| locate(&release, &path, plain.query))??;
+        if is_error_page(&located.routed.page.route) {
+            return None;
+        }
+        let now = self.isr.now();
+        let response = self.views.answer(&Asked {
+            isr: &self.isr,
+            page: &located.routed.page,
+            path: path.as_str(),
+            query: &located.query,
+            face: Face::Page,
+            reader: Reader {
+                headers: &plain.headers,
+                method: &Method::GET,
+            },
+            now,
+        })?;
+        Some(Express { response, now })
+    }
+
     fn answer(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
         if self.overlay.is_none() || !Overlay::wanted(request.headers()) {
             return self.route(request, peer);
@@ -289,6 +316,11 @@ impl Service for Site {
             }
         }
     }
+}
+
+/// Error pages answer for others; they have no address of their own.
+fn is_error_page(route: &str) -> bool {
+    matches!(route, "/404" | "/500")
 }
 
 fn error_page<'a>(

@@ -109,7 +109,7 @@ fn host(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Problem>
 
 /// RFC 3986 section 3.2.2, roughly: what cannot be in a host never passes; after its last colon
 /// come digits.
-fn is_host(host: &[u8]) -> bool {
+pub(super) fn is_host(host: &[u8]) -> bool {
     let is_name = host
         .iter()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte));

@@ -124,6 +124,18 @@ impl Pulse {
         }
     }
 
+    /// A request has come and been answered at once.
+    pub(super) fn answered(&self) {
+        self.has_body.store(false, Relaxed);
+        self.in_head.store(false, Relaxed);
+        self.since.open();
+    }
+
+    /// Whether the client has its answers, and has begun no other request.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.is_busy() && !self.in_head.load(Relaxed)
+    }
+
     fn leave(&self) {
         if self.requests.fetch_sub(1, Relaxed) == 1 {
             self.since.set(self.began);

@@ -1,0 +1,277 @@
+//! `Lane`: the short way of a hit, between the socket and hyper.
+//!
+//! Most requests are plain reads of pages that are hits, and most of what they cost above the
+//! kernel is to take a request apart and to put a response together in general. While hyper waits
+//! for a connection's next request, with nothing in its hands, this answers such a request itself;
+//! hyper sees neither. Everything else is handed on, byte for byte, and whatever leaves it in doubt
+//! where a request begins or ends closes the lane for the rest of the connection.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::Response;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::body::Body;
+use super::conditional::whole_seconds;
+use super::connection::Service;
+use super::head::Head;
+use super::timed::{Pulse, Timed};
+use crate::page::Timestamp;
+
+/// Bytes of a request that the lane looks at; heads are seldom as long.
+const SCRATCH: usize = 8 * 1024;
+
+/// A page for a plain request, and the time at which it is sent.
+pub struct Express {
+    /// Its body is all there.
+    pub response: Response<Body>,
+    /// For its `date`.
+    pub now: Timestamp,
+}
+
+/// Who answers the next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Road {
+    /// hyper, which finds out the connection's version by it.
+    First,
+    /// The lane, if it can.
+    Short,
+    /// hyper has one whole request in its hands, and nothing else.
+    Lent,
+    /// hyper, for good.
+    Long,
+}
+
+/// A socket on which plain hits are answered before hyper sees them.
+pub(super) struct Lane<S> {
+    io: Timed,
+    pulse: Arc<Pulse>,
+    service: Arc<S>,
+    road: Road,
+    /// Of what is lent to hyper, what it had no room for yet.
+    ahead: Bytes,
+    /// Of the lane's own answer, what the socket had no room for yet.
+    rest: Option<Rest>,
+}
+
+/// A part of an answer.
+struct Rest {
+    head: Bytes,
+    body: Bytes,
+}
+
+/// What the connections of a thread use in turn.
+struct Desk {
+    scratch: Box<[u8; SCRATCH]>,
+    head: Vec<u8>,
+    date: Date,
+}
+
+/// The `date` of this second.
+#[derive(Default)]
+struct Date {
+    second: Option<u64>,
+    text: String,
+}
+
+thread_local! {
+    static DESK: RefCell<Desk> = RefCell::new(Desk {
+        scratch: Box::new([0; SCRATCH]),
+        head: Vec::new(),
+        date: Date::default(),
+    });
+}
+
+impl<S: Service> Lane<S> {
+    pub(super) fn new(io: Timed, pulse: Arc<Pulse>, service: Arc<S>) -> Self {
+        Self {
+            io,
+            pulse,
+            service,
+            road: Road::First,
+            ahead: Bytes::new(),
+            rest: None,
+        }
+    }
+
+    /// Answers what it can, until there is nothing to read or something for hyper.
+    fn attend(
+        &mut self,
+        desk: &mut Desk,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut read = ReadBuf::new(&mut *desk.scratch);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+            let bytes = read.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let head = Head::of(bytes);
+            if let (Road::Short, Head::Plain(plain)) = (self.road, &head)
+                && let Some(express) = self.service.express(plain)
+            {
+                let Desk { head, date, .. } = desk;
+                head.clear();
+                let body = write(express, head, date);
+                self.pulse.answered();
+                ready!(self.send(head, body, cx))?;
+                continue;
+            }
+            self.road = match head {
+                Head::Plain(_) | Head::Other => Road::Lent,
+                Head::Unclear => Road::Long,
+            };
+            self.ahead = lend(bytes, buffer);
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// Sends an answer; what the socket has no room for is kept for later.
+    fn send(&mut self, head: &[u8], body: Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let parts = [IoSlice::new(head), IoSlice::new(&body)];
+        let sent = match Pin::new(&mut self.io).poll_write_vectored(cx, &parts) {
+            Poll::Ready(sent) => sent?,
+            Poll::Pending => 0,
+        };
+        if sent == head.len() + body.len() {
+            return Poll::Ready(Ok(()));
+        }
+        let of_head = sent.min(head.len());
+        self.rest = Some(Rest {
+            head: Bytes::copy_from_slice(&head[of_head..]),
+            body: body.slice(sent - of_head..),
+        });
+        self.send_rest(cx)
+    }
+
+    fn send_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = &mut self.rest {
+            let parts = [IoSlice::new(&rest.head), IoSlice::new(&rest.body)];
+            let sent = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &parts))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_head = sent.min(rest.head.len());
+            rest.head.advance(of_head);
+            rest.body.advance(sent - of_head);
+            if rest.head.is_empty() && rest.body.is_empty() {
+                self.rest = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Hands over as much as there is room for; the rest is returned.
+fn lend(bytes: &[u8], buffer: &mut ReadBuf<'_>) -> Bytes {
+    let room = buffer.remaining().min(bytes.len());
+    buffer.put_slice(&bytes[..room]);
+    Bytes::copy_from_slice(&bytes[room..])
+}
+
+/// The head of a response as HTTP/1.1 has it (RFC 9112 section 4), and its body.
+fn write(express: Express, head: &mut Vec<u8>, date: &mut Date) -> Bytes {
+    let (parts, body) = express.response.into_parts();
+    head.extend_from_slice(b"HTTP/1.1 ");
+    head.extend_from_slice(parts.status.as_str().as_bytes());
+    head.push(b' ');
+    let reason = parts.status.canonical_reason().unwrap_or_default();
+    head.extend_from_slice(reason.as_bytes());
+    for (name, value) in &parts.headers {
+        line(head, name.as_str(), value.as_bytes());
+    }
+    line(head, "date", date.at(express.now).as_bytes());
+    head.extend_from_slice(b"\r\n\r\n");
+    match body {
+        Body::Full(body) => body,
+        Body::Empty | Body::Stream(_) => Bytes::new(),
+    }
+}
+
+fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.extend_from_slice(b"\r\n");
+    head.extend_from_slice(name.as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+}
+
+impl Date {
+    fn at(&mut self, now: Timestamp) -> &str {
+        let second = now.as_millis() / 1000;
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.text = httpdate::fmt_http_date(whole_seconds(now));
+        }
+        &self.text
+    }
+}
+
+impl<S: Service> AsyncRead for Lane<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(this.send_rest(cx))?;
+        if !this.ahead.is_empty() {
+            this.ahead = lend(&this.ahead, buffer);
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(this.road, Road::First | Road::Short) {
+            return DESK.with_borrow_mut(|desk| this.attend(desk, cx, buffer));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            this.road = Road::Long;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Service> AsyncWrite for Lane<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.send_rest(cx))?;
+        Pin::new(&mut self.io).poll_write(cx, buffer)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.send_rest(cx))?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.send_rest(cx))?;
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        // hyper flushes the socket when it has written everything that it had to.
+        if self.road == Road::Lent && self.ahead.is_empty() && self.pulse.is_at_rest() {
+            self.road = Road::Short;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.send_rest(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
