@@ -275,3 +275,7 @@ impl<S: Service> AsyncWrite for Lane<S> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

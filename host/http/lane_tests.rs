@@ -1,0 +1,224 @@
+//! Connections on which hits take the short way, talked to through raw sockets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::super::connection::{Answer, serve};
+use super::super::head::Plain;
+use super::super::timed::Patience;
+use super::*;
+
+/// Bytes of `/large`: more than the kernels take on their own.
+const LARGE: usize = 8 << 20;
+
+/// Answers with the way that a request took; `/slow` waits for a turn of its own, and `/cold` is no
+/// hit.
+struct Ways;
+
+impl Service for Ways {
+    fn answer(self: &Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> Answer {
+        match request.uri().path() {
+            "/slow" => Answer::Later(Box::pin(async {
+                tokio::task::yield_now().await;
+                response("long")
+            })),
+            _ => Answer::Now(response("long")),
+        }
+    }
+
+    fn express(&self, plain: &Plain<'_>) -> Option<Express> {
+        let response = match plain.path {
+            "/hit" => response("short"),
+            "/large" => response("x".repeat(LARGE)),
+            "/unchanged" => {
+                let mut response = Response::new(Body::Empty);
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                response
+            }
+            _ => return None,
+        };
+        let now = Timestamp::from_millis(784_111_777_900);
+        Some(Express { response, now })
+    }
+}
+
+fn response(text: impl Into<String>) -> Response<Body> {
+    let text: String = text.into();
+    let length = text.len();
+    let mut response = Response::new(Body::from(text));
+    response
+        .headers_mut()
+        .insert("content-length", length.into());
+    response
+}
+
+struct Client {
+    stream: TcpStream,
+    stop: watch::Sender<bool>,
+    connection: JoinHandle<()>,
+}
+
+/// A client whose first request is over.
+async fn client() -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    // Without a large window there is little that the kernels take on their own.
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let stream = socket
+        .connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (accepted, peer) = listener.accept().await.unwrap();
+    let (stop, stopping) = watch::channel(false);
+    let connection = serve(
+        accepted,
+        peer,
+        Arc::new(Ways),
+        stopping,
+        Patience::default(),
+    );
+    let connection = tokio::spawn(connection);
+    let mut client = Client {
+        stream,
+        stop,
+        connection,
+    };
+    assert_eq!(client.ask("GET /hit").await, "long");
+    client
+}
+
+impl Client {
+    async fn send(&mut self, bytes: &str) {
+        self.stream.write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    /// The head of a response, and its body.
+    async fn read(&mut self) -> (String, String) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let length = head.lines().find_map(|line| {
+            let length = line.strip_prefix("content-length: ")?;
+            length.parse::<usize>().ok()
+        });
+        let mut body = vec![0; length.unwrap_or(0)];
+        self.stream.read_exact(&mut body).await.unwrap();
+        (head, String::from_utf8(body).unwrap())
+    }
+
+    async fn ask(&mut self, line: &str) -> String {
+        self.send(&format!("{line} HTTP/1.1\r\nhost: x\r\n\r\n"))
+            .await;
+        self.read().await.1
+    }
+}
+
+#[tokio::test]
+async fn hits_take_the_short_way_and_come_back_to_it() {
+    let mut client = client().await;
+    for (line, way) in [
+        ("GET /hit", "short"),
+        ("GET /hit", "short"),
+        ("GET /cold", "long"),
+        ("GET /hit", "short"),
+        ("GET /slow", "long"),
+        ("GET /hit", "short"),
+        ("DELETE /hit", "long"),
+        ("GET /hit", "short"),
+    ] {
+        assert_eq!(client.ask(line).await, way, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_written_as_the_standard_has_it() {
+    let mut client = client().await;
+    client.send("GET /hit HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let date = "date: Sun, 06 Nov 1994 08:49:37 GMT";
+    let expected = format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{date}\r\n\r\n");
+    assert_eq!(client.read().await, (expected, "short".to_owned()));
+    client
+        .send("GET /unchanged HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    let expected = format!("HTTP/1.1 304 Not Modified\r\n{date}\r\n\r\n");
+    assert_eq!(client.read().await, (expected, String::new()));
+}
+
+#[tokio::test]
+async fn doubt_about_where_a_request_ends_closes_the_lane() {
+    for doubtful in [
+        "GET /hit HTTP/1.1\r\nhost: x\r\n\r\nGET /hit HTTP/1.1\r\nhost: x\r\n\r\n",
+        "POST /hit HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbodyGET /hit HTTP/1.1\r\nhost: x\r\n\r\n",
+    ] {
+        let mut client = client().await;
+        client.send(doubtful).await;
+        assert_eq!(client.read().await.1, "long", "{doubtful}");
+        assert_eq!(client.read().await.1, "long", "{doubtful}");
+        assert_eq!(client.ask("GET /hit").await, "long", "{doubtful}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_pieces_is_answered() {
+    let mut client = client().await;
+    client.send("GET /hit HTTP/1.1\r\nho").await;
+    // The server reads the first piece, or both at once: it must not matter.
+    tokio::task::yield_now().await;
+    client.send("st: x\r\n\r\n").await;
+    let (_, body) = client.read().await;
+    assert!(["short", "long"].contains(&&*body), "{body}");
+}
+
+#[tokio::test]
+async fn a_reader_who_lags_gets_all_of_it_in_order() {
+    let mut client = client().await;
+    let lines = "GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+    client.send(lines).await;
+    client.stream.peek(&mut [0]).await.unwrap();
+    // Arrives while the first answer is stuck.
+    client.send("GET /cold HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let (_, body) = client.read().await;
+    assert!(body.len() == LARGE && body.bytes().all(|byte| byte == b'x'));
+    assert_eq!(client.read().await.1, "long");
+    assert_eq!(client.ask("GET /hit").await, "short");
+}
+
+#[tokio::test]
+async fn what_is_being_sent_is_finished_after_the_stop_signal() {
+    let mut client = client().await;
+    client.send("GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.stream.peek(&mut [0]).await.unwrap();
+    client.stop.send(true).unwrap();
+    let (_, body) = client.read().await;
+    assert_eq!(body.len(), LARGE);
+    assert_eq!(client.stream.read(&mut [0]).await.unwrap(), 0);
+    client.connection.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_says_no_more_still_gets_the_answer() {
+    let mut client = client().await;
+    client.send("GET /hit HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.read().await.1, "short");
+    client.connection.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_is_cut_off() {
+    let mut client = client().await;
+    client.send("GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.stream.peek(&mut [0]).await.unwrap();
+    let stall = Patience::default().stall;
+    let ended = tokio::time::timeout(stall + Duration::from_secs(5), client.connection).await;
+    ended.unwrap().unwrap();
+}
