@@ -36,6 +36,21 @@ const REVALIDATE: &str = "/api/revalidate";
 /// Everything under it is wisr's own.
 const OWN: &str = "/_wisr/";
 
+/// The props of pages.
+const DATA: &str = "/_wisr/data/";
+
+/// Who answers for a path.
+enum Place {
+    /// wisr itself, below [`OWN`].
+    Own,
+    File,
+    Api(Arc<ApiRouted>),
+    /// The built-in endpoint.
+    Revalidate,
+    /// A page, if a route has it.
+    Page,
+}
+
 /// The public door.
 pub struct Site {
     releases: Arc<Releases>,
@@ -87,31 +102,60 @@ impl Site {
                 return Answer::Now(reader.sized(problem.page(self.dev)));
             }
         };
-        if let Some(own) = path.as_str().strip_prefix(OWN) {
-            return self.own(own, &path, request);
-        }
-        if self.files.as_ref().is_some_and(|files| files.has(&path)) {
-            return self.file(request.into_parts().0);
-        }
         let release = self.releases.load();
-        if let Some(routed) = api::route_of(&release, &path, REVALIDATE) {
-            return self.api(routed, request);
+        match self.place(&release, &path) {
+            Place::Own => self.own(&path, request),
+            Place::File => self.file(request.into_parts().0),
+            Place::Api(routed) => self.api(routed, request),
+            Place::Revalidate => self.revalidate(request, peer),
+            Place::Page => {
+                let located = locate(&release, &path, uri.query());
+                self.find(located, Face::Page, request)
+            }
         }
-        if path.as_str() == REVALIDATE {
-            let site = self.clone();
-            return Answer::Later(Box::pin(async move {
-                let settings = site.settings.load_full();
-                let call = revalidate::Endpoint {
-                    isr: &site.isr,
-                    releases: &site.releases,
-                    token: settings.token.as_ref(),
-                    throttle: &site.throttle,
-                };
-                call.answer(request, peer.ip()).await
-            }));
+    }
+
+    fn place(&self, release: &Release, path: &Path) -> Place {
+        if path.as_str().starts_with(OWN) {
+            return Place::Own;
         }
-        let located = locate(&release, &path, uri.query());
-        self.find(located, Face::Page, request)
+        if self.files.as_ref().is_some_and(|files| files.has(path)) {
+            return Place::File;
+        }
+        match api::route_of(release, path, REVALIDATE) {
+            Some(routed) => Place::Api(routed),
+            None if path.as_str() == REVALIDATE => Place::Revalidate,
+            None => Place::Page,
+        }
+    }
+
+    /// The answer to whoever asks for a page, if it is a hit.
+    fn hit(&self, located: &Located<'_>, face: Face, reader: Reader<'_>) -> Option<Express> {
+        let now = self.isr.now();
+        let response = self.views.answer(&Asked {
+            isr: &self.isr,
+            page: &located.routed.page,
+            path: located.path.as_str(),
+            query: &located.query,
+            face,
+            reader,
+            now,
+        })?;
+        Some(Express { response, now })
+    }
+
+    fn revalidate(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let site = self.clone();
+        Answer::Later(Box::pin(async move {
+            let settings = site.settings.load_full();
+            let call = revalidate::Endpoint {
+                isr: &site.isr,
+                releases: &site.releases,
+                token: settings.token.as_ref(),
+                throttle: &site.throttle,
+            };
+            call.answer(request, peer.ip()).await
+        }))
     }
 
     fn api(self: &Arc<Self>, routed: Arc<ApiRouted>, request: Request<Incoming>) -> Answer {
@@ -122,13 +166,14 @@ impl Site {
     }
 
     /// `/_wisr/…`: data of pages, and in development the overlay.
-    fn own(self: &Arc<Self>, own: &str, path: &Path, request: Request<Incoming>) -> Answer {
+    fn own(self: &Arc<Self>, path: &Path, request: Request<Incoming>) -> Answer {
         let overlay = self.overlay.as_ref();
         if let Some(response) = overlay.and_then(|overlay| overlay.serve(path.as_str())) {
             return Answer::Now(response);
         }
-        let page = own
-            .strip_prefix("data/")
+        let page = path
+            .as_str()
+            .strip_prefix(DATA)
             .and_then(|name| name.strip_suffix(".json"))
             // A second address of the index would be a second entry in every cache in front.
             .filter(|name| !name.is_empty())
@@ -162,7 +207,7 @@ impl Site {
         face: Face,
         request: Request<Incoming>,
     ) -> Answer {
-        let located = located.filter(|located| !is_error_page(&located.routed.page.route));
+        let located = located.filter(|located| !is_error_page(located));
         let Some(located) = located else {
             return self.later(request, async move |site, parts| {
                 site.problem(&Problem::NotFound, face, &parts).await
@@ -174,20 +219,12 @@ impl Site {
                 Face::Data => Problem::Method.json(),
             });
         }
-        let asked = Asked {
-            isr: &self.isr,
-            page: &located.routed.page,
-            path: located.path.as_str(),
-            query: &located.query,
-            face,
-            reader: Reader {
-                headers: request.headers(),
-                method: request.method(),
-            },
-            now: self.isr.now(),
+        let reader = Reader {
+            headers: request.headers(),
+            method: request.method(),
         };
-        if let Some(hit) = self.views.answer(&asked) {
-            return Answer::Now(hit);
+        if let Some(hit) = self.hit(&located, face, reader) {
+            return Answer::Now(hit.response);
         }
         let (patience, ask) = (located.patience, located.ask());
         self.later(request, async move |site, parts| {
@@ -276,32 +313,20 @@ impl Site {
 
 impl Service for Site {
     fn express(&self, plain: &Plain<'_>) -> Option<Express> {
-        if self.dev || plain.path.starts_with(OWN) {
+        if self.dev {
             return None;
         }
         let path = Path::parse(plain.path).ok()?;
         let release = self.releases.load();
-        let is_page = path.as_str() != REVALIDATE
-            && !self.files.as_ref().is_some_and(|files| files.has(&path))
-            && api::route_of(&release, &path, REVALIDATE).is_none();
-        let located = is_page.then(|| locate(&release, &path, plain.query))??;
-        if is_error_page(&located.routed.page.route) {
+        let Place::Page = self.place(&release, &path) else {
             return None;
-        }
-        let now = self.isr.now();
-        let response = self.views.answer(&Asked {
-            isr: &self.isr,
-            page: &located.routed.page,
-            path: path.as_str(),
-            query: &located.query,
-            face: Face::Page,
-            reader: Reader {
-                headers: &plain.headers,
-                method: &Method::GET,
-            },
-            now,
-        })?;
-        Some(Express { response, now })
+        };
+        let located = locate(&release, &path, plain.query)?;
+        let reader = Reader {
+            headers: &plain.headers,
+            method: &Method::GET,
+        };
+        (!is_error_page(&located)).then(|| self.hit(&located, Face::Page, reader))?
     }
 
     fn answer(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
@@ -319,8 +344,8 @@ impl Service for Site {
 }
 
 /// Error pages answer for others; they have no address of their own.
-fn is_error_page(route: &str) -> bool {
-    matches!(route, "/404" | "/500")
+fn is_error_page(located: &Located<'_>) -> bool {
+    matches!(&*located.routed.page.route, "/404" | "/500")
 }
 
 fn error_page<'a>(
