@@ -64,6 +64,8 @@ impl Source {
         let name = self.path.rsplit('/').next().unwrap_or("");
         self.path.starts_with("tests/")
             || ["tests.rs", "fuzz.rs"].contains(&name)
+            || name.ends_with("_tests.rs")
+            || name.ends_with("_fuzz.rs")
             || self.path.contains("/tests/")
     }
 

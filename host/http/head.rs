@@ -213,3 +213,7 @@ mod tests {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "head_fuzz.rs"]
+mod fuzz;
