@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::Response;
+use http::{HeaderMap, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::Body;
@@ -26,11 +26,13 @@ use crate::page::Timestamp;
 /// Bytes of a request that the lane looks at; heads are seldom as long.
 const SCRATCH: usize = 8 * 1024;
 
-/// A page for a plain request, and the time at which it is sent.
+/// An answer to a plain request, as it is sent.
 pub struct Express {
-    /// Its body is all there.
-    pub response: Response<Body>,
-    /// For its `date`.
+    /// Of the response, up to its `date`.
+    pub head: Bytes,
+    /// All of it.
+    pub body: Bytes,
+    /// For the `date`.
     pub now: Timestamp,
 }
 
@@ -119,9 +121,11 @@ impl<S: Service> Lane<S> {
             {
                 let Desk { head, date, .. } = desk;
                 head.clear();
-                let body = write(express, head, date);
+                head.extend_from_slice(&express.head);
+                line(head, "date", date.at(express.now).as_bytes());
+                head.extend_from_slice(b"\r\n\r\n");
                 self.pulse.answered();
-                ready!(self.send(head, body, cx))?;
+                ready!(self.send(head, express.body, cx))?;
                 continue;
             }
             self.road = match head {
@@ -176,23 +180,28 @@ fn lend(bytes: &[u8], buffer: &mut ReadBuf<'_>) -> Bytes {
     Bytes::copy_from_slice(&bytes[room..])
 }
 
-/// The head of a response as HTTP/1.1 has it (RFC 9112 section 4), and its body.
-fn write(express: Express, head: &mut Vec<u8>, date: &mut Date) -> Bytes {
-    let (parts, body) = express.response.into_parts();
-    head.extend_from_slice(b"HTTP/1.1 ");
-    head.extend_from_slice(parts.status.as_str().as_bytes());
-    head.push(b' ');
-    let reason = parts.status.canonical_reason().unwrap_or_default();
-    head.extend_from_slice(reason.as_bytes());
-    for (name, value) in &parts.headers {
-        line(head, name.as_str(), value.as_bytes());
+impl Express {
+    /// A response whose body is all there.
+    pub(super) fn of(response: Response<Body>, now: Timestamp) -> Self {
+        Self {
+            head: head(response.status(), response.headers()),
+            body: match response.into_body() {
+                Body::Full(body) => body,
+                Body::Empty | Body::Stream(_) => Bytes::new(),
+            },
+            now,
+        }
     }
-    line(head, "date", date.at(express.now).as_bytes());
-    head.extend_from_slice(b"\r\n\r\n");
-    match body {
-        Body::Full(body) => body,
-        Body::Empty | Body::Stream(_) => Bytes::new(),
+}
+
+/// The head of a response as HTTP/1.1 writes it (RFC 9112 section 4), up to its `date`.
+pub(super) fn head(status: StatusCode, headers: &HeaderMap) -> Bytes {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut head = format!("HTTP/1.1 {} {reason}", status.as_str()).into_bytes();
+    for (name, value) in headers {
+        line(&mut head, name.as_str(), value.as_bytes());
     }
+    head.into()
 }
 
 fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -45,7 +45,7 @@ impl Service for Ways {
             _ => return None,
         };
         let now = Timestamp::from_millis(784_111_777_900);
-        Some(Express { response, now })
+        Some(Express::of(response, now))
     }
 }
 

@@ -146,22 +146,22 @@ impl Reader<'_> {
             headers: showing.head(drawn.headers, variant),
             body: variant.body.clone(),
         };
-        self.formed(drawn.status, showing.entry.stamp.generated, variant, form)
+        let has_it = self.has(drawn.status, showing.entry.stamp.generated, variant);
+        self.formed(drawn.status, form, has_it)
     }
 
-    /// `variant` in its `form`, or 304.
-    pub(super) fn formed(
-        &self,
-        status: StatusCode,
-        generated: Timestamp,
-        variant: &Variant,
-        form: Form,
-    ) -> Response<Body> {
+    /// Whether the reader has this variant already. RFC 9110 section 13.2.1: conditions count only
+    /// where the answer would be a success.
+    pub(super) fn has(&self, status: StatusCode, generated: Timestamp, variant: &Variant) -> bool {
+        status.is_success() && conditional::unchanged(self.headers, &variant.etag, generated)
+    }
+
+    /// What has this form, or 304 for a reader who `has_it`.
+    pub(super) fn formed(&self, status: StatusCode, form: Form, has_it: bool) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = status;
         *response.headers_mut() = form.headers;
-        // RFC 9110 section 13.2.1: conditions count only where the answer would be a success.
-        if status.is_success() && conditional::unchanged(self.headers, &variant.etag, generated) {
+        if has_it {
             // Section 15.4.5: not the metadata of a body that is not sent.
             for of_body in [
                 header::CONTENT_TYPE,

@@ -129,21 +129,6 @@ impl Site {
         }
     }
 
-    /// The answer to whoever asks for a page, if it is a hit.
-    fn hit(&self, located: &Located<'_>, face: Face, reader: Reader<'_>) -> Option<Express> {
-        let now = self.isr.now();
-        let response = self.views.answer(&Asked {
-            isr: &self.isr,
-            page: &located.routed.page,
-            path: located.path.as_str(),
-            query: &located.query,
-            face,
-            reader,
-            now,
-        })?;
-        Some(Express { response, now })
-    }
-
     fn revalidate(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         let site = self.clone();
         Answer::Later(Box::pin(async move {
@@ -223,13 +208,25 @@ impl Site {
             headers: request.headers(),
             method: request.method(),
         };
-        if let Some(hit) = self.hit(&located, face, reader) {
-            return Answer::Now(hit.response);
+        if let Some(hit) = self.views.answer(&self.asked(&located, face, reader)) {
+            return Answer::Now(hit);
         }
         let (patience, ask) = (located.patience, located.ask());
         self.later(request, async move |site, parts| {
             site.wait(ask, patience, face, &parts).await
         })
+    }
+
+    fn asked<'a>(&'a self, located: &'a Located<'_>, face: Face, reader: Reader<'a>) -> Asked<'a> {
+        Asked {
+            isr: &self.isr,
+            page: &located.routed.page,
+            path: located.path.as_str(),
+            query: &located.query,
+            face,
+            reader,
+            now: self.isr.now(),
+        }
     }
 
     async fn wait(
@@ -326,7 +323,11 @@ impl Service for Site {
             headers: &plain.headers,
             method: &Method::GET,
         };
-        (!is_error_page(&located)).then(|| self.hit(&located, Face::Page, reader))?
+        if is_error_page(&located) {
+            return None;
+        }
+        self.views
+            .express(&self.asked(&located, Face::Page, reader))
     }
 
     fn answer(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {

@@ -107,12 +107,29 @@ fn host(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Problem>
     Err(Problem::Host(wrong))
 }
 
+/// The bytes of a host and port.
+static IN_HOST: [bool; 256] = letters_digits_and(b"-._~%!$&'()*+;=:[]");
+
+/// A set of ASCII characters, to be asked for each byte of a request.
+pub(super) const fn letters_digits_and(marks: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
+    let mut byte = 0;
+    while byte < set.len() {
+        set[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut mark = 0;
+    while mark < marks.len() {
+        set[marks[mark] as usize] = true;
+        mark += 1;
+    }
+    set
+}
+
 /// RFC 3986 section 3.2.2, roughly: what cannot be in a host never passes; after its last colon
 /// come digits.
 pub(super) fn is_host(host: &[u8]) -> bool {
-    let is_name = host
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte));
+    let is_name = host.iter().all(|byte| IN_HOST[usize::from(*byte)]);
     let name_end = host.iter().rposition(|byte| *byte == b']').unwrap_or(0);
     let mut parts = host[name_end..].split(|byte| *byte == b':');
     let after = |part: &[u8]| part.iter().all(u8::is_ascii_digit);

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use lru::LruCache;
 use thread_local::ThreadLocal;
 
 use super::body::Body;
+use super::lane::{self, Express};
 use super::negotiate;
 use super::respond::{Drawn, Face, Form, Reader};
 use super::showing::{HIT, Showing};
@@ -67,7 +68,23 @@ struct View {
 #[derive(Default)]
 struct Forms {
     told: Option<Told>,
-    made: Vec<(Face, Coding, Form)>,
+    made: Vec<(Face, Coding, Arc<Made>)>,
+}
+
+/// A form, and its head as HTTP/1.1 writes it.
+struct Made {
+    form: Form,
+    head: Bytes,
+}
+
+/// What the reader of a hit is to get.
+enum Found {
+    Whole(Response<Body>),
+    Formed {
+        status: StatusCode,
+        made: Arc<Made>,
+        has_it: bool,
+    },
 }
 
 /// What the head of a hit tells beside what the entry says of itself, in whole seconds.
@@ -93,11 +110,31 @@ pub(super) struct Asked<'a> {
 impl Views {
     /// The answer, if the page is a hit.
     pub(super) fn answer(&self, asked: &Asked<'_>) -> Option<Response<Body>> {
+        Some(self.find(asked)?.response(&asked.reader))
+    }
+
+    /// The same, ready to be sent.
+    pub(super) fn express(&self, asked: &Asked<'_>) -> Option<Express> {
+        Some(match self.find(asked)? {
+            Found::Formed {
+                made,
+                has_it: false,
+                ..
+            } => Express {
+                head: made.head.clone(),
+                body: made.form.body.clone(),
+                now: asked.now,
+            },
+            found => Express::of(found.response(&asked.reader), asked.now),
+        })
+    }
+
+    fn find(&self, asked: &Asked<'_>) -> Option<Found> {
         let mut own = self.own.get_or_default().borrow_mut();
         if let Some(view) = own.0.get_mut(&*PageKey::text(asked.path, asked.query))
             && view.kept.is_current()
         {
-            return view.answer(asked);
+            return view.find(asked);
         }
         let key = PageKey::new(asked.path, asked.query);
         let had_one = own.0.pop(&key).is_some();
@@ -105,12 +142,12 @@ impl Views {
         let makes_one = had_one || fastrand::u32(..self.one_in) == 0;
         if !makes_one || kept.weight() > MAX_WEIGHT {
             let hit = asked.hit(&kept)?;
-            return asked.show(kept.entry(), hit, |showing| asked.plainly(showing));
+            return asked.plainly(kept.entry(), hit);
         }
         let mut view = View::of(kept);
-        let answer = view.answer(asked);
+        let found = view.find(asked);
         own.0.put(key, view);
-        answer
+        found
     }
 }
 
@@ -137,25 +174,45 @@ impl View {
         }
     }
 
-    fn answer(&mut self, asked: &Asked<'_>) -> Option<Response<Body>> {
+    fn find(&mut self, asked: &Asked<'_>) -> Option<Found> {
         let (entry, hit) = (self.kept.entry(), asked.hit(&self.kept)?);
         let Some(drawn) = Drawn::of(entry, asked.face) else {
-            return asked.show(entry, hit, |showing| asked.plainly(showing));
+            return asked.plainly(entry, hit);
         };
         if self.forms.renew(asked.told(entry, hit)) {
             // The tier must not take for unused what is found here.
             asked.isr.kept(&entry.key);
         }
         let variant = negotiate::choose(asked.reader.headers, drawn.body);
-        let form = self.forms.get(asked.face, variant.coding, || {
-            asked.show(entry, hit, |showing| Form {
-                headers: packed(showing.head(drawn.headers, variant)),
+        let made = self.forms.get(asked.face, variant.coding, || {
+            asked.show(entry, hit, |showing| {
+                let headers = packed(showing.head(drawn.headers, variant));
+                let head = lane::head(drawn.status, &headers);
                 // A reference count of its own, over what is shared.
-                body: Bytes::from_owner(variant.body.clone()),
+                let body = Bytes::from_owner(variant.body.clone());
+                let form = Form { headers, body };
+                Made { form, head }
             })
         })?;
-        let generated = entry.stamp.generated;
-        Some(asked.reader.formed(drawn.status, generated, variant, form))
+        let (status, generated) = (drawn.status, entry.stamp.generated);
+        Some(Found::Formed {
+            status,
+            made,
+            has_it: asked.reader.has(status, generated, variant),
+        })
+    }
+}
+
+impl Found {
+    fn response(self, reader: &Reader<'_>) -> Response<Body> {
+        match self {
+            Self::Whole(response) => response,
+            Self::Formed {
+                status,
+                made,
+                has_it,
+            } => reader.formed(status, made.form.clone(), has_it),
+        }
     }
 }
 
@@ -173,15 +230,15 @@ impl Forms {
         &mut self,
         face: Face,
         coding: Coding,
-        make: impl FnOnce() -> Option<Form>,
-    ) -> Option<Form> {
-        let is_it = |made: &&(Face, Coding, Form)| (made.0, made.1) == (face, coding);
-        if let Some((.., form)) = self.made.iter().find(is_it) {
-            return Some(form.clone());
+        make: impl FnOnce() -> Option<Made>,
+    ) -> Option<Arc<Made>> {
+        let is_it = |made: &&(Face, Coding, Arc<Made>)| (made.0, made.1) == (face, coding);
+        if let Some((.., made)) = self.made.iter().find(is_it) {
+            return Some(Arc::clone(made));
         }
-        let form = make()?;
-        self.made.push((face, coding, form.clone()));
-        Some(form)
+        let made = Arc::new(make()?);
+        self.made.push((face, coding, Arc::clone(&made)));
+        Some(made)
     }
 }
 
@@ -195,11 +252,12 @@ impl Asked<'_> {
         self.isr.hit(self.page, kept, self.now)
     }
 
-    fn plainly(&self, showing: &Showing<'_>) -> Response<Body> {
-        match self.face {
+    fn plainly(&self, entry: &Arc<Entry>, hit: Hit) -> Option<Found> {
+        let response = self.show(entry, hit, |showing| match self.face {
             Face::Page => self.reader.page(showing, None),
             Face::Data => self.reader.data(showing),
-        }
+        });
+        response.map(Found::Whole)
     }
 
     fn max_stale(&self) -> Duration {
