@@ -38,6 +38,7 @@
 //!
 //! `http::listen` accepts on one of its threads; `http::service` normalises the path and asks the
 //! release's table for the route; [`isr::Isr::hit`] answers with a fresh entry without waiting.
+//! A plain request for such a page takes the short way, by `http::lane`: hyper never sees it.
 //! Failing that, [`isr::Isr::serve`] shows the stale entry and starts a generation behind the
 //! reader, or lets the reader wait for the first one. A generation waits for its turn, runs in
 //! [`guest`] on threads of lower priority, is compressed once, stored, and shown to all who wait.
