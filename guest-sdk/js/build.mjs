@@ -1,11 +1,9 @@
-// Makes modules of pages: esbuild bundles each with the SDK, componentize-qjs puts it into a component.
+// Makes the module of a page: esbuild bundles it with the SDK, componentize-qjs puts that into a component.
 //
-// Reads one JSON object from stdin: { root, wit, release, pages: [{ place, entry, out }] }.
-// Writes one line of JSON to stdout for each event:
-// { place, begun: true } | { place, inputs: [path] } | { place, error: text }.
+// Reads one JSON object from stdin: { root, entry, out, release }.
+// Writes one to stdout: { inputs: [path] }, the files of the author that the module is made of, or { error: text }.
 
-import { readFile, writeFile } from "node:fs/promises";
-import { readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { componentize } from "componentize-qjs";
@@ -14,9 +12,7 @@ import { retrace } from "./trace.js";
 
 const SDK = path.dirname(fileURLToPath(import.meta.url));
 
-const tell = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
-
-const bundle = ({ root, release }, entry) =>
+const bundle = ({ root, entry, release }) =>
   esbuild.build({
     absWorkingDir: root,
     entryPoints: [path.join(SDK, "entry.js")],
@@ -54,41 +50,49 @@ const named = (root, { sources, mappings }) => ({
   mappings,
 });
 
-const build = async (order, { place, entry, out }) => {
-  tell({ place, begun: true });
-  let made;
-  try {
-    made = await bundle(order, entry);
-  } catch (error) {
-    const messages = error.errors ?? [{ text: String(error) }];
-    const text = await esbuild.formatMessages(messages, { kind: "error", color: false });
-    tell({ place, error: text.join("").trim() });
-    return;
-  }
-  const text = (end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text;
-  const map = named(order.root, JSON.parse(text(".map")));
-  // Behind the bundle, so that its lines stay where the map has them.
-  const jsSource = `${text(".js")}\nglobalThis.__wisrMap = ${JSON.stringify(map)};\n`;
-  try {
-    const { component } = await componentize({ witPath: order.wit, world: "guest", jsSource, sync: true });
-    await writeFile(out, linked(component));
-  } catch (error) {
-    tell({ place, error: `error: ${retrace(error.message, map, () => false)}` });
-    return;
-  }
-  const inputs = Object.keys(made.metafile.inputs).map((input) => path.resolve(order.root, input));
-  tell({ place, inputs: inputs.filter((input) => !input.startsWith(SDK + path.sep)) });
-};
-
 /**
  * While componentize-qjs runs the module once, it stands in for what it does not know, but has the streams of
  * `wasi:io` itself, so `wasi:http` fails to link there. Under another name all of it is stood in for. The names
- * get their right spelling, of the same length, here.
+ * get their right spelling, of the same length, in the finished component.
  */
-const linked = (component) => {
-  const text = component.toString("latin1");
-  return Buffer.from(text.replace(/wasj:(?=(io|http|clocks)\/)/g, "wasi:"), "latin1");
+const misspelt = (text) => text.replace(/wasi:(?=(io|http|clocks)[/@])/g, "wasj:");
+const spelt = (component) =>
+  Buffer.from(component.toString("latin1").replace(/wasj:(?=(io|http|clocks)[/@])/g, "wasi:"), "latin1");
+
+const componentized = async (jsSource) => {
+  const witPath = mkdtempSync(path.join(SDK, ".wit-"));
+  try {
+    cpSync(path.join(SDK, "wit"), witPath, { recursive: true });
+    for (const place of readdirSync(witPath, { recursive: true }).filter((place) => place.endsWith(".wit"))) {
+      const file = path.join(witPath, place);
+      writeFileSync(file, misspelt(readFileSync(file, "utf8")));
+    }
+    const { component } = await componentize({ witPath, world: "guest", jsSource, sync: true });
+    return spelt(component);
+  } finally {
+    rmSync(witPath, { recursive: true });
+  }
 };
 
-const order = JSON.parse(readFileSync(0, "utf8"));
-for (const page of order.pages) await build(order, page);
+const build = async (order) => {
+  let made;
+  try {
+    made = await bundle(order);
+  } catch (error) {
+    const messages = error.errors ?? [{ text: String(error) }];
+    return { error: (await esbuild.formatMessages(messages, { kind: "error", color: false })).join("").trim() };
+  }
+  const text = (end) => made.outputFiles.find(({ path }) => path.endsWith(end)).text;
+  const map = named(order.root, JSON.parse(text(".map")));
+  try {
+    // The map comes last, so that the bundle's lines stay where it has them.
+    const source = `${text(".js")}\nglobalThis.__wisrMap = ${JSON.stringify(map)};\n`;
+    writeFileSync(order.out, await componentized(source));
+  } catch (error) {
+    return { error: `error: ${retrace(error.message, map, () => false)}` };
+  }
+  const inputs = Object.keys(made.metafile.inputs).map((input) => path.resolve(order.root, input));
+  return { inputs: inputs.filter((input) => !input.startsWith(SDK + path.sep)) };
+};
+
+process.stdout.write(JSON.stringify(await build(JSON.parse(readFileSync(0, "utf8")))));
