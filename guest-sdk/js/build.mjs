@@ -19,7 +19,7 @@ const bundle = ({ root, entry, release }) =>
     outfile: path.join(root, "bundle.js"),
     alias: { wisr: path.join(SDK, "wisr.js"), "wisr:source": entry },
     nodePaths: [path.join(SDK, "node_modules")],
-    external: ["wasj:*", "wisr:page/*"],
+    external: ["wasi:*", "wasj:*", "wisr:page/*"],
     bundle: true,
     write: false,
     metafile: true,
@@ -67,7 +67,7 @@ const componentized = async (jsSource) => {
       const file = path.join(witPath, place);
       writeFileSync(file, misspelt(readFileSync(file, "utf8")));
     }
-    const { component } = await componentize({ witPath, world: "guest", jsSource, sync: true });
+    const { component } = await componentize({ witPath, world: "javascript", jsSource, sync: true });
     return spelt(component);
   } finally {
     rmSync(witPath, { recursive: true });

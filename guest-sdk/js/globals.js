@@ -4,6 +4,7 @@ import "./timers.js";
 import Promise from "promise-polyfill";
 import { fetch, Headers, Response } from "./fetch.js";
 import { log } from "./wisr.js";
+import { crypto } from "./random.js";
 import { TextDecoder, TextEncoder } from "./text.js";
 
 Promise._immediateFn = queueMicrotask;
@@ -38,4 +39,4 @@ const console = {
   error: says("error"),
 };
 
-Object.assign(globalThis, { Promise, console, fetch, Headers, Response, TextDecoder, TextEncoder });
+Object.assign(globalThis, { Promise, console, crypto, fetch, Headers, Response, TextDecoder, TextEncoder });

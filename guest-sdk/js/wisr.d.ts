@@ -9,8 +9,8 @@
  * - `export function getStaticPaths()` lists the pages of a dynamic route;
  * - `export function Shell(ctx)` renders what a reader sees while a page is being made.
  *
- * Each may be `async`. `fetch`, `Response`, `Headers`, `console`, `TextEncoder`, `TextDecoder` and `setTimeout`
- * are there as on the web; `Buffer`, `process`, `URL` and the DOM are not. Each call runs in a fresh sandbox:
+ * Each may be `async`. `fetch`, `Response`, `Headers`, `console`, `TextEncoder`, `TextDecoder`, `setTimeout`,
+ * `crypto.getRandomValues` and `crypto.randomUUID` are there as on the web; `Buffer`, `process`, `URL` and the DOM are not. Each call runs in a fresh sandbox:
  * what one leaves in a variable, the next does not see.
  */
 

@@ -19,6 +19,7 @@ macro_rules! with_wit {
             "wit/deps/io.wit" from "world/deps/io.wit",
             "wit/deps/clocks.wit" from "world/deps/clocks.wit",
             "wit/deps/http.wit" from "world/deps/http.wit",
+            "wit/deps/random.wit" from "world/deps/random.wit",
         ]
     };
 }
@@ -30,6 +31,7 @@ pub(super) const JAVASCRIPT: &[File] = with_wit![
     "entry.js" from "js/entry.js",
     "fetch.js" from "js/fetch.js",
     "globals.js" from "js/globals.js",
+    "random.js" from "js/random.js",
     "text.js" from "js/text.js",
     "timers.js" from "js/timers.js",
     "trace.js" from "js/trace.js",
