@@ -9,6 +9,7 @@ mod command;
 mod install;
 mod languages;
 mod progress;
+mod rust_sdk;
 mod source;
 mod toolchain;
 
@@ -22,6 +23,7 @@ use anyhow::Context;
 pub(super) use command::show_failures;
 pub use command::{BuildArgs, run};
 pub use progress::Progress;
+pub(super) use rust_sdk::{RUST_SDK, lay_down as lay_down_rust_sdk};
 pub use source::{PageSource, Plan, Site};
 
 use cargo::Run;
@@ -103,6 +105,13 @@ pub struct BuildReport {
     pub failed: Vec<Failed>,
     /// Files of earlier builds that no source makes any more, relative to the site's folder.
     pub removed: Vec<String>,
+}
+
+/// What the page in this file needs that is not on this machine and that wisr cannot install, with
+/// what installs it.
+pub(super) async fn missing(source: &str) -> Option<String> {
+    let (_, language) = Language::of(|name| name == source)?;
+    language.missing().await
 }
 
 /// Builds the pages of a plan, or `only` some of them, and copies `public/` and `wisr.toml`. With an engine,

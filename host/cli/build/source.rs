@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::Failed;
 use super::cargo::{self, Metadata, Package};
 use super::languages::Language;
+use super::{Failed, rust_sdk};
 
 /// Where a site is made from and where it goes.
 #[derive(Debug, Clone)]
@@ -105,6 +105,7 @@ impl Plan {
     /// [`Plan::broken`].
     pub async fn discover(site: Site) -> anyhow::Result<Self> {
         let site = site.resolve()?;
+        rust_sdk::lay_down(&site.src)?;
         let mut plan = Self {
             site,
             pages: Vec::new(),
