@@ -15,6 +15,7 @@ mod client;
 mod modules;
 mod origin;
 mod site;
+mod tools;
 
 // The promises.
 mod after_restart;
@@ -27,6 +28,7 @@ mod framing;
 mod hostile;
 mod http2;
 mod model;
+mod new;
 mod on_demand;
 mod overload;
 mod poisoning;

@@ -10,6 +10,7 @@ pub mod check;
 mod compile;
 pub mod content;
 pub mod dev;
+pub mod new;
 pub mod prerender;
 pub mod releases;
 pub mod revalidate;
@@ -73,6 +74,7 @@ enum Command {
 /// What a person may ask for.
 #[derive(Debug, Subcommand)]
 enum Asked {
+    New(new::NewArgs),
     Dev(dev::DevArgs),
     Build(build::BuildArgs),
     Prerender(prerender::PrerenderArgs),
@@ -119,6 +121,7 @@ impl Cli {
         };
         let ended = runtime.block_on(async {
             match asked {
+                Asked::New(args) => new::run(args).await,
                 Asked::Dev(args) => dev::run(args).await,
                 Asked::Build(args) => build::run(args).await,
                 Asked::Prerender(args) => prerender::run(args).await,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 
-use super::{PageSource, Profile, Progress, TARGET};
+use super::{Artifact, Profile, Progress, TARGET};
 
 /// cargo's answer about the packages of a workspace.
 #[derive(Debug, Deserialize)]
@@ -50,14 +50,6 @@ impl Package {
         let target = self.targets.iter().find(cdylib)?;
         Some(target.name.as_str())
     }
-}
-
-/// A module that cargo made.
-#[derive(Debug)]
-pub(super) struct Artifact {
-    pub(super) wasm: PathBuf,
-    /// How long it compiled; none when it was up to date.
-    pub(super) took: Duration,
 }
 
 /// How a cargo ended.
@@ -124,17 +116,18 @@ pub(super) async fn metadata(folder: &Path) -> anyhow::Result<Result<Metadata, S
     Ok(Ok(metadata))
 }
 
-/// Builds pages of one workspace.
+/// Builds packages, each `name@version`, of one workspace.
 pub(super) async fn build(
-    pages: &[&PageSource],
+    workspace: &Path,
+    packages: &[&str],
     profile: Profile,
     target_dir: &Path,
     progress: &Progress,
 ) -> anyhow::Result<Run> {
-    let Some(first) = pages.first() else {
+    if packages.is_empty() {
         return Ok(Run::default());
-    };
-    let mut command = cargo(&first.workspace);
+    }
+    let mut command = cargo(workspace);
     command
         .args(["build", "--target", TARGET, "--message-format", "json"])
         .args(["--keep-going", "--target-dir"])
@@ -142,8 +135,8 @@ pub(super) async fn build(
     if profile == Profile::Release {
         command.arg("--release");
     }
-    for page in pages {
-        command.args(["-p", &page.package]);
+    for package in packages {
+        command.args(["-p", package]);
     }
     let mut child = command
         .stdout(Stdio::piped())

@@ -13,14 +13,17 @@ use crate::guest::Engine;
 
 /// Build a source tree into a site that `wisr serve` serves.
 ///
-/// A folder with a `Cargo.toml` and a cdylib target is the page of the route it lies at: `SRC/posts/[id]/`
-/// becomes `SITE/pages/posts/[id].wasm`. Folders whose names begin with `_` or `.`, and `target`, `public`,
+/// A folder with a `Cargo.toml` and a cdylib target, or with a `page.js`, `page.ts`, `page.py` or `page.c`, is
+/// the page of the route it lies at: `SRC/posts/[id]/` becomes `SITE/pages/posts/[id].wasm`. Folders whose names begin with `_` or `.`, and `target`, `public`,
 /// `content` and `node_modules`, are not routes. `SRC/public/` and `SRC/wisr.toml` are copied. A page that
 /// does not compile, or that a server would refuse, leaves its module of the last build in place. Modules are
 /// compiled to machine code here, so that the server starts at once.
 ///
-/// Exit codes: 0 everything was built, 1 a module failed, 2 usage; with --prerender also those of
-/// `wisr prerender`.
+/// What makes pages of JavaScript (from npm) and Python (from pip) is installed below `SRC/.wisr` when it is
+/// needed, in pinned versions. Pages whose language this machine lacks (node, python3, clang) are left out.
+///
+/// Exit codes: 0 everything was built, 1 a module failed or was left out, 2 usage; with --prerender also those
+/// of `wisr prerender`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     /// The source tree.
@@ -32,6 +35,9 @@ pub struct BuildArgs {
     /// Then make the pages that the site lists, as `wisr prerender SITE` does.
     #[arg(long)]
     pub prerender: bool,
+    /// Leave out pages whose language this machine lacks without exit code 1.
+    #[arg(long)]
+    pub allow_left_out: bool,
 }
 
 /// Runs `wisr build`.
@@ -49,8 +55,9 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
         terminal::say(format!("warning: {warning}"));
     }
     anyhow::ensure!(
-        !plan.pages.is_empty() || !plan.broken.is_empty(),
-        "no pages in `{}`: a page is a folder with a Cargo.toml and a cdylib target; the README shows one in 15 lines",
+        !(plan.pages.is_empty() && plan.broken.is_empty() && plan.left_out.is_empty()),
+        "no pages in `{}`: a page is a folder with a page.js, page.ts, page.py or page.c, or with a Cargo.toml and \
+         a cdylib target; the README shows one in 15 lines",
         plan.site.src.display()
     );
     // Before anything is written: a server could not start with a configuration that is wrong.
@@ -66,22 +73,27 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
     for file in &report.removed {
         terminal::say(format!("removed {file}: nothing in the source makes it"));
     }
+    let left_out = match plan.left_out.len() {
+        0 => String::new(),
+        count => format!(", {count} left out"),
+    };
     terminal::say(format!(
-        "{} built, {} failed in {}: {}",
+        "{} built, {} failed{left_out} in {}: {}",
         report.built.len(),
         report.failed.len(),
         terminal::span(began.elapsed()),
         plan.site.out.display()
     ));
+    let whole = report.failed.is_empty() && (args.allow_left_out || plan.left_out.is_empty());
     if args.prerender {
         // The sandbox is set up anew, and two would hold memory twice.
         drop(engine);
         let made = prerender::make(&plan.site.out, false).await?;
-        if report.failed.is_empty() {
+        if whole {
             return Ok(made);
         }
     }
-    Ok(ExitCode::from(u8::from(!report.failed.is_empty())))
+    Ok(ExitCode::from(u8::from(!whole)))
 }
 
 /// Prints what the compiler said, once for all pages that failed for the same reason.
@@ -109,6 +121,7 @@ fn table(report: &BuildReport) -> String {
         let native = |show: &dyn Fn(Native) -> String| built.native.map_or("-".to_owned(), show);
         [
             built.route.clone(),
+            built.language.to_owned(),
             terminal::size(built.bytes),
             native(&|native| terminal::size(native.bytes)),
             if built.changed { "new" } else { "same" }.to_owned(),
@@ -119,10 +132,11 @@ fn table(report: &BuildReport) -> String {
     let rows: Vec<_> = report.built.iter().map(row).collect();
     let head = [
         "route",
+        "language",
         "size",
         "machine code",
         "module",
-        "rustc",
+        "made in",
         "wasmtime",
     ];
     terminal::table(head, &rows)

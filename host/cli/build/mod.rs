@@ -1,18 +1,21 @@
 //! `build`: from a source tree to a folder of modules that can be served.
 //!
-//! A [`Plan`] says which folders are pages; one cargo builds those of each workspace; what it made goes into
-//! the site's folder by rename, so that a server that watches the folder never sees half a module.
+//! A [`Plan`] says which folders are pages; one cargo builds those of each workspace, the tools of their
+//! languages the others; what they made goes into the site's folder by rename, so that a server that watches the
+//! folder never sees half a module.
 
 mod cargo;
 mod command;
 mod install;
+mod languages;
 mod progress;
+mod rust_sdk;
 mod source;
 mod toolchain;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,10 +23,13 @@ use anyhow::Context;
 pub(super) use command::show_failures;
 pub use command::{BuildArgs, run};
 pub use progress::Progress;
+pub(super) use rust_sdk::{RUST_SDK, lay_down as lay_down_rust_sdk};
 pub use source::{PageSource, Plan, Site};
 
 use cargo::Run;
 use install::Installed;
+use languages::Language;
+use source::Maker;
 
 use crate::config::FILE;
 use crate::guest::Engine;
@@ -50,6 +56,8 @@ pub struct Built {
     pub route: String,
     /// The module, relative to `pages/`.
     pub file: String,
+    /// What it is written in.
+    pub language: &'static str,
     /// Its size.
     pub bytes: u64,
     /// Whether the site's folder had another one before.
@@ -58,6 +66,14 @@ pub struct Built {
     pub duration: Duration,
     /// Its machine code, where an engine tried it.
     pub native: Option<Native>,
+}
+
+/// A module that was made of a source.
+#[derive(Debug)]
+struct Artifact {
+    wasm: PathBuf,
+    /// How long it compiled; none when it was up to date.
+    took: Duration,
 }
 
 /// What an engine made of a module.
@@ -91,6 +107,13 @@ pub struct BuildReport {
     pub removed: Vec<String>,
 }
 
+/// What the page in this file needs that is not on this machine and that wisr cannot install, with
+/// what installs it.
+pub(super) async fn missing(source: &str) -> Option<String> {
+    let (_, language) = Language::of(|name| name == source)?;
+    language.missing().await
+}
+
 /// Builds the pages of a plan, or `only` some of them, and copies `public/` and `wisr.toml`. With an engine,
 /// a module that a server would refuse has failed, too, and does not take the place of the one before.
 ///
@@ -109,21 +132,27 @@ pub async fn build(
         failed: plan.broken.clone(),
         ..BuildReport::default()
     };
-    let mut groups: BTreeMap<&Path, Vec<&PageSource>> = BTreeMap::new();
-    for page in only.unwrap_or(&plan.pages) {
-        groups.entry(&page.workspace).or_default().push(page);
+    let pages = only.unwrap_or(&plan.pages);
+    let mut made = rust(plan, pages, profile, progress).await?;
+    for language in Language::ALL {
+        let of_it = pages.iter().filter_map(|page| match &page.maker {
+            Maker::Tools {
+                language: it,
+                entry,
+            } if *it == language => Some((page, &**entry)),
+            _ => None,
+        });
+        let of_it: Vec<_> = of_it.collect();
+        if !of_it.is_empty() {
+            let answers = languages::build(language, &of_it, &plan.site, profile, progress).await?;
+            made.extend(of_it.into_iter().map(|(page, _)| page).zip(answers));
+        }
     }
-    let target_dir = plan.site.src.join(TARGET_DIR);
-    for (workspace, pages) in groups {
-        toolchain::ensure_target(workspace, progress).await?;
-        let pages = without_twins(pages, &mut report.failed);
-        let run = cargo::build(&pages, profile, &target_dir, progress).await?;
-        for page in &pages {
-            progress.doing(&format!("checking {}", page.file));
-            match collect(page, &run, engine, &mut installed).await? {
-                Ok(built) => report.built.push(built),
-                Err(failed) => report.failed.push(failed),
-            }
+    for (page, artifact) in made {
+        progress.doing(&format!("checking {}", page.file));
+        match collect(page, artifact, engine, &mut installed).await? {
+            Ok(built) => report.built.push(built),
+            Err(failed) => report.failed.push(failed),
         }
     }
     report.removed = finish(plan, &mut installed)?;
@@ -132,6 +161,55 @@ pub async fn build(
         .failed
         .sort_by(|one, other| one.file.cmp(&other.file));
     Ok(report)
+}
+
+/// What came of a page: its module, or the words of what should have made it.
+type Made<'a> = (&'a PageSource, Result<Artifact, String>);
+
+/// Has one cargo for each workspace build the pages that are crates.
+async fn rust<'a>(
+    plan: &Plan,
+    pages: &'a [PageSource],
+    profile: Profile,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Made<'a>>> {
+    let mut groups: BTreeMap<&Path, Vec<Crate<'a>>> = BTreeMap::new();
+    for page in pages {
+        if let Maker::Cargo {
+            workspace,
+            package,
+            target,
+        } = &page.maker
+        {
+            let page = Crate {
+                page,
+                package,
+                target,
+            };
+            groups.entry(workspace).or_default().push(page);
+        }
+    }
+    let target_dir = plan.site.src.join(TARGET_DIR);
+    let mut made = Vec::new();
+    for (workspace, crates) in groups {
+        toolchain::ensure_target(workspace, progress).await?;
+        let crates = without_twins(crates, &mut made);
+        let packages: Vec<&str> = crates.iter().map(|it| it.package).collect();
+        let mut run = cargo::build(workspace, &packages, profile, &target_dir, progress).await?;
+        for Crate { page, target, .. } in crates {
+            let manifest = page.folder.join("Cargo.toml");
+            let artifact = run.artifacts.remove(&(manifest.clone(), target.to_owned()));
+            made.push((page, artifact.ok_or_else(|| why(&manifest, &run))));
+        }
+    }
+    Ok(made)
+}
+
+/// A page that cargo builds.
+struct Crate<'a> {
+    page: &'a PageSource,
+    package: &'a str,
+    target: &'a str,
 }
 
 /// Copies `public/` and `wisr.toml`, takes away what has gone, and writes the record; returns what went.
@@ -162,8 +240,10 @@ fn finish(plan: &Plan, installed: &mut Installed) -> anyhow::Result<Vec<String>>
         removed.extend(installed.remove(FILE));
     }
     let pages = plan.pages.iter().map(|page| &page.file);
-    let broken = plan.broken.iter().map(|failed| &failed.file);
-    let pages = pages.chain(broken).map(|file| format!("pages/{file}"));
+    let others = plan.broken.iter().chain(&plan.left_out);
+    let pages = pages
+        .chain(others.map(|failed| &failed.file))
+        .map(|file| format!("pages/{file}"));
     removed.extend(installed.keep_only("pages", &pages.collect()));
     removed.extend(installed.keep_only("public", &public));
     installed.save()?;
@@ -171,21 +251,21 @@ fn finish(plan: &Plan, installed: &mut Installed) -> anyhow::Result<Vec<String>>
 }
 
 /// Pages whose modules would overwrite each other in cargo's folder, apart from the first.
-fn without_twins<'a>(pages: Vec<&'a PageSource>, failed: &mut Vec<Failed>) -> Vec<&'a PageSource> {
+fn without_twins<'a>(crates: Vec<Crate<'a>>, made: &mut Vec<Made<'a>>) -> Vec<Crate<'a>> {
     let mut taken: BTreeMap<String, &PageSource> = BTreeMap::new();
     let mut kept = Vec::new();
-    for page in pages {
-        let module = page.target.replace('-', "_");
+    for it in crates {
+        let module = it.target.replace('-', "_");
         if let Some(first) = taken.get(&module) {
             let message = format!(
                 "error: `{}` and `{}` both make `{module}.wasm`: give one package (or its [lib]) another name",
                 first.folder.display(),
-                page.folder.display()
+                it.page.folder.display()
             );
-            failed.push(fail(page, message));
+            made.push((it.page, Err(message)));
         } else {
-            taken.insert(module, page);
-            kept.push(page);
+            taken.insert(module, it.page);
+            kept.push(it);
         }
     }
     kept
@@ -193,13 +273,13 @@ fn without_twins<'a>(pages: Vec<&'a PageSource>, failed: &mut Vec<Failed>) -> Ve
 
 async fn collect(
     page: &PageSource,
-    run: &Run,
+    artifact: Result<Artifact, String>,
     engine: Option<&Engine>,
     installed: &mut Installed,
 ) -> anyhow::Result<Result<Built, Failed>> {
-    let manifest = page.folder.join("Cargo.toml");
-    let Some(artifact) = run.artifacts.get(&(manifest.clone(), page.target.clone())) else {
-        return Ok(Err(fail(page, why(&manifest, run))));
+    let artifact = match artifact {
+        Ok(artifact) => artifact,
+        Err(message) => return Ok(Err(fail(page, message))),
     };
     let bytes = fs::read(&artifact.wasm)
         .with_context(|| format!("cannot read `{}`", artifact.wasm.display()))?;
@@ -220,6 +300,7 @@ async fn collect(
     Ok(Ok(Built {
         route: page.route.clone(),
         file: page.file.clone(),
+        language: page.language(),
         bytes: bytes.len() as u64,
         changed,
         duration: artifact.took,

@@ -1,13 +1,14 @@
 //! `PageSource`: a folder of the source tree that becomes one page module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::Failed;
 use super::cargo::{self, Metadata, Package};
+use super::languages::Language;
+use super::{Failed, rust_sdk};
 
 /// Where a site is made from and where it goes.
 #[derive(Debug, Clone)]
@@ -27,12 +28,44 @@ pub struct PageSource {
     pub file: String,
     /// The folder that holds the source.
     pub folder: PathBuf,
-    /// The cargo workspace it belongs to, which is built by one cargo.
-    pub workspace: PathBuf,
-    /// cargo's word for it, `name@version`.
-    pub package: String,
-    /// The target whose module is the page.
-    pub target: String,
+    /// What makes a module of it.
+    pub(super) maker: Maker,
+}
+
+/// What makes the module of a page.
+#[derive(Debug, Clone)]
+pub(super) enum Maker {
+    /// cargo, of a folder with a `Cargo.toml`.
+    Cargo {
+        /// The cargo workspace it belongs to, which is built by one cargo.
+        workspace: PathBuf,
+        /// cargo's word for it, `name@version`.
+        package: String,
+        /// The target whose module is the page.
+        target: String,
+    },
+    /// The tools of another language, of a file such as `page.js`.
+    Tools {
+        /// The language.
+        language: Language,
+        /// The file.
+        entry: PathBuf,
+    },
+}
+
+impl PageSource {
+    /// What it is written in.
+    pub(super) fn language(&self) -> &'static str {
+        match &self.maker {
+            Maker::Cargo { .. } => "Rust",
+            Maker::Tools { language, entry } => language.name(entry),
+        }
+    }
+
+    /// The module without its extension: `posts/[id]`.
+    pub(super) fn place(&self) -> &str {
+        self.file.strip_suffix(".wasm").unwrap_or(&self.file)
+    }
 }
 
 /// What a source tree holds.
@@ -44,6 +77,8 @@ pub struct Plan {
     pub pages: Vec<PageSource>,
     /// Pages of which cargo can make no sense.
     pub broken: Vec<Failed>,
+    /// Pages whose tools are not on this machine. The module that they had stays.
+    pub left_out: Vec<Failed>,
     /// What a person may have meant otherwise.
     pub warnings: Vec<String>,
     /// Folders outside the source tree that its packages are made of.
@@ -57,9 +92,10 @@ const NOT_ROUTES: [&str; 4] = ["target", "public", "content", "node_modules"];
 const MAX_DEPTH: usize = 32;
 
 /// Sources in languages that wisr does not build itself.
-const OTHER_SOURCES: [&str; 6] = [
-    "page.js", "page.ts", "page.py", "page.c", "page.go", "page.cpp",
-];
+const OTHER_SOURCES: [&str; 2] = ["page.go", "page.cpp"];
+
+/// A folder that is a page: its place, itself, and what it is made of.
+type Found = (String, PathBuf, Option<(&'static str, Language)>);
 
 impl Plan {
     /// Looks through a source tree and asks cargo about the packages it finds.
@@ -69,21 +105,45 @@ impl Plan {
     /// [`Plan::broken`].
     pub async fn discover(site: Site) -> anyhow::Result<Self> {
         let site = site.resolve()?;
+        rust_sdk::lay_down(&site.src)?;
         let mut plan = Self {
             site,
             pages: Vec::new(),
             broken: Vec::new(),
+            left_out: Vec::new(),
             warnings: Vec::new(),
             beside: Vec::new(),
         };
         let mut folders = Vec::new();
         plan.walk(&plan.site.src.clone(), "", 0, &mut folders)?;
         let mut known = Known::default();
-        for folder in folders {
-            plan.add(folder, &mut known).await?;
+        for (place, folder, source) in folders {
+            match source {
+                None => plan.add(place, folder, &mut known).await?,
+                Some((source, language)) => plan.pages.push(PageSource {
+                    route: route_of(&place),
+                    file: format!("{place}.wasm"),
+                    maker: Maker::Tools {
+                        language,
+                        entry: folder.join(source),
+                    },
+                    folder,
+                }),
+            }
         }
+        plan.leave_out().await;
         plan.beside = known.beside(&plan.site.src);
         plan.pages.sort_by(|one, other| one.file.cmp(&other.file));
+        plan.pages.dedup_by(|later, first| {
+            let same = later.file == first.file;
+            if same {
+                let (first, later) = (first.folder.display(), later.folder.display());
+                plan.warnings.push(format!(
+                    "`{later}` is not built: `{first}` is the same page"
+                ));
+            }
+            same
+        });
         Ok(plan)
     }
 
@@ -92,7 +152,7 @@ impl Plan {
         folder: &Path,
         place: &str,
         depth: usize,
-        found: &mut Vec<(String, PathBuf)>,
+        found: &mut Vec<Found>,
     ) -> anyhow::Result<()> {
         let unreadable = || format!("cannot read the folder `{}`", folder.display());
         let entries = fs::read_dir(folder).with_context(unreadable)?;
@@ -101,8 +161,11 @@ impl Plan {
         let holds = |file: &str| names.iter().any(|name| name == file);
         if holds("Cargo.toml") {
             if !place.is_empty() {
-                found.push((place.to_owned(), folder.to_owned()));
+                found.push((place.to_owned(), folder.to_owned(), None));
             }
+        } else if let Some(source) = Language::of(holds) {
+            let place = if place.is_empty() { "index" } else { place };
+            found.push((place.to_owned(), folder.to_owned(), Some(source)));
         } else if let Some(page) = OTHER_SOURCES.iter().find(|file| holds(file)) {
             let page = if place.is_empty() {
                 (*page).to_owned()
@@ -134,9 +197,34 @@ impl Plan {
         Ok(())
     }
 
+    /// Takes out the pages whose tools are missing, and says so once for each language.
+    async fn leave_out(&mut self) {
+        let languages: BTreeSet<Language> = self.pages.iter().filter_map(language).collect();
+        for spoken in languages {
+            let Some(missing) = spoken.missing().await else {
+                continue;
+            };
+            let pages = std::mem::take(&mut self.pages);
+            let (left_out, kept): (Vec<_>, Vec<_>) = pages
+                .into_iter()
+                .partition(|page| language(page) == Some(spoken));
+            self.pages = kept;
+            let routes: Vec<&str> = left_out.iter().map(|page| page.route.as_str()).collect();
+            self.warnings
+                .push(format!("not built: {}: needs {missing}", routes.join(", ")));
+            self.left_out
+                .extend(left_out.into_iter().map(|page| Failed {
+                    route: page.route,
+                    file: page.file,
+                    message: format!("needs {missing}"),
+                }));
+        }
+    }
+
     async fn add(
         &mut self,
-        (place, folder): (String, PathBuf),
+        place: String,
+        folder: PathBuf,
         known: &mut Known,
     ) -> anyhow::Result<()> {
         let manifest = folder.join("Cargo.toml");
@@ -163,9 +251,11 @@ impl Plan {
                 route: route_of(&place),
                 file: format!("{place}.wasm"),
                 folder,
-                workspace: workspace.clone(),
-                package: format!("{}@{}", package.name, package.version),
-                target: target.to_owned(),
+                maker: Maker::Cargo {
+                    workspace: workspace.clone(),
+                    package: format!("{}@{}", package.name, package.version),
+                    target: target.to_owned(),
+                },
             }),
             None => self.warnings.push(format!(
                 "`{place}/Cargo.toml` makes no page: add `[lib]` with `crate-type = [\"cdylib\"]`, or let the \
@@ -217,6 +307,13 @@ impl Known {
         beside.sort();
         beside.dedup();
         beside
+    }
+}
+
+fn language(page: &PageSource) -> Option<Language> {
+    match page.maker {
+        Maker::Tools { language, .. } => Some(language),
+        Maker::Cargo { .. } => None,
     }
 }
 
@@ -288,7 +385,7 @@ mod tests {
             package(root, other, PAGE);
         }
         fs::create_dir_all(root.join("shop")).unwrap();
-        fs::write(root.join("shop/page.py"), "").unwrap();
+        fs::write(root.join("shop/page.go"), "").unwrap();
         let plan = discover(root).await;
         let expected = [
             ("/about", "about.wasm"),
@@ -299,9 +396,13 @@ mod tests {
         assert_eq!(routes(&plan), expected);
         assert!(plan.broken.is_empty(), "{:?}", plan.broken);
         let warnings = plan.warnings.join("\n");
-        assert!(warnings.contains("`shop/page.py` is not built by this version"));
+        assert!(warnings.contains("`shop/page.go` is not built by this version"));
         assert!(warnings.contains("`posts/helper/Cargo.toml` makes no page"));
-        let workspaces: Vec<_> = plan.pages.iter().map(|page| &page.workspace).collect();
+        let workspace = |page: &PageSource| match &page.maker {
+            Maker::Cargo { workspace, .. } => workspace.clone(),
+            Maker::Tools { .. } => unreachable!("all of these are Rust"),
+        };
+        let workspaces: Vec<_> = plan.pages.iter().map(workspace).collect();
         assert_eq!(workspaces[1], workspaces[2]);
         assert_ne!(workspaces[0], workspaces[1]);
     }
