@@ -27,7 +27,6 @@ impl Engine {
     /// # Errors
     /// The first check that it fails.
     pub async fn load(&self, bytes: Vec<u8>) -> Result<Arc<Module>, LoadError> {
-        let turn = self.compilation().await;
         let engine = self.clone();
         let (file, bytes, kept) = blocking(move || {
             let file = FileFacts::of(&engine, &bytes)?;
@@ -37,12 +36,13 @@ impl Engine {
         .await?;
         let native = match kept {
             Some(kept) => kept,
-            None => self.make(file.name, bytes).await?,
+            None => {
+                let _turn = self.compilation().await;
+                self.make(file.name, bytes).await?
+            }
         };
         let engine = self.clone();
         let module = blocking(move || prepare(&engine, file, native)).await?;
-        // Starting it has places of its own.
-        drop(turn);
         let module = Arc::new(module);
         dry_run(self, &module).await?;
         Ok(module)

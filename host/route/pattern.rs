@@ -158,6 +158,20 @@ impl Pattern {
         matches!(self.segments.first(), Some(Segment::Static(text)) if text == "api")
     }
 
+    /// Whether some path is of both.
+    pub fn meets(&self, other: &Self) -> bool {
+        fn meet(one: &[Segment], other: &[Segment]) -> bool {
+            match (one, other) {
+                ([], []) | ([Segment::Any(_)], _) | (_, [Segment::Any(_)]) => true,
+                ([], _) | (_, []) => false,
+                ([Segment::Many(_)], _) | (_, [Segment::Many(_)]) => true,
+                ([Segment::Static(one), ..], [Segment::Static(other), ..]) if one != other => false,
+                ([_, one @ ..], [_, other @ ..]) => meet(one, other),
+            }
+        }
+        meet(&self.segments, &other.segments)
+    }
+
     pub(super) fn segments(&self) -> &[Segment] {
         &self.segments
     }
