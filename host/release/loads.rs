@@ -22,7 +22,8 @@ use super::releases::{LOADS, listed};
 use crate::route::{Pattern, Table};
 
 /// How long a module that is ready waits for those that are not. It doubles with each release that
-/// did not wait for all, so that a folder of a thousand modules makes few.
+/// was made since it was begun: a folder of a thousand modules makes few releases, and what comes
+/// while an older change is still loading waits no longer than if it had come alone.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// However many were made, nobody waits longer than this.
@@ -50,6 +51,8 @@ struct Batch {
 
 struct Load {
     order: Order,
+    /// [`Batch::taken`] when it was begun.
+    begun: u32,
     stage: Stage,
 }
 
@@ -208,7 +211,12 @@ impl Batch {
     }
 
     fn put(&mut self, order: Order, stage: Stage) {
-        if let Some(older) = self.loads.insert(order.file.clone(), Load { order, stage }) {
+        let load = Load {
+            begun: self.taken,
+            order,
+            stage,
+        };
+        if let Some(older) = self.loads.insert(load.order.file.clone(), load) {
             older.end();
         }
     }
@@ -222,7 +230,7 @@ impl Batch {
         self.running().any(|order| order.owed)
     }
 
-    /// The files that may be taken, each with the time since when it is ready. Of two that claim
+    /// The files that may be taken, each with the time when it is to be. Of two that claim
     /// one place, the one that sorts first gets it, whichever compiles faster; and the paths of a
     /// file that is gone are not to be 404 while a module that has some of them is on its way.
     fn free(&self) -> Vec<(PathBuf, Instant)> {
@@ -243,7 +251,7 @@ impl Batch {
         };
         let ready = self.loads.values().filter_map(|load| match load.stage {
             Stage::Ready(since, _) if !must_wait(&load.order) => {
-                Some((load.order.file.clone(), since))
+                Some((load.order.file.clone(), since + self.pause(load)))
             }
             _ => None,
         });
@@ -255,12 +263,15 @@ impl Batch {
         if self.owes() {
             return None;
         }
-        let since = self.free().into_iter().map(|(_, since)| since).min()?;
-        let pause = match self.running().next() {
-            Some(_) => FIRST_PAUSE.saturating_mul(1 << self.taken.min(16)),
+        self.free().into_iter().map(|(_, due)| due).min()
+    }
+
+    fn pause(&self, load: &Load) -> Duration {
+        let releases = self.taken.saturating_sub(load.begun);
+        match self.running().next() {
+            Some(_) => LONGEST_PAUSE.min(FIRST_PAUSE * (1 << releases.min(16))),
             None => Duration::ZERO,
-        };
-        Some(since + pause.min(LONGEST_PAUSE))
+        }
     }
 
     fn take(&mut self, now: Instant) -> Vec<(PathBuf, Option<Mark>, Loaded)> {
@@ -349,11 +360,11 @@ mod tests {
         let (first, took) = next(&loads).await;
         assert_eq!(first, ["a.wasm", "b.wasm"]);
         assert_eq!(took, FIRST_PAUSE + MOMENT);
-        // Others come while it is still loading, each a release further apart.
+        // Whatever comes while it is still loading waits no longer.
         begin(&loads, order("c.wasm"), MOMENT);
         let (second, took) = next(&loads).await;
         assert_eq!(second, ["c.wasm"]);
-        assert_eq!(took, 2 * FIRST_PAUSE + MOMENT);
+        assert_eq!(took, FIRST_PAUSE + MOMENT);
         let (last, _) = next(&loads).await;
         assert_eq!((last, loads.len()), (vec!["slow.wasm".to_owned()], 0));
         // Nobody is left to wait for.

@@ -331,6 +331,26 @@ mod tests {
         pattern.map_or_else(|error| error.to_string(), |pattern| pattern.to_string())
     }
 
+    #[test]
+    fn patterns_meet_where_they_share_a_path() {
+        for (one, other, expected) in [
+            ("/", "/", true),
+            ("/", "/[[...all]]", true),
+            ("/", "/[...all]", false),
+            ("/a", "/[...all]", true),
+            ("/a/b", "/[id]", false),
+            ("/a/b", "/[id]/b", true),
+            ("/a/[x]", "/[y]/b", true),
+            ("/a/[x]", "/b/[x]", false),
+            ("/a/[[...x]]", "/[id]", true),
+            ("/a/[...x]", "/a/[[...y]]", true),
+        ] {
+            let [one, other] = [one, other].map(|route| Pattern::parse(route).unwrap());
+            assert_eq!(one.meets(&other), expected, "{one:?} {other:?}");
+            assert_eq!(other.meets(&one), expected, "{other:?} {one:?}");
+        }
+    }
+
     fn params(given: &[(&str, &[&str])]) -> Vec<Param> {
         let param = |&(name, values): &(&str, &[&str])| Param {
             name: name.to_owned(),
