@@ -21,6 +21,7 @@ use super::locate::{Located, locate};
 use super::overlay::Overlay;
 use super::respond::{Face, Reader};
 use super::revalidate;
+use super::shadows::Shadows;
 use super::showing::Showing;
 use super::throttle::Throttle;
 use super::views::{Asked, Views};
@@ -59,12 +60,16 @@ impl Site {
         threads: Handle,
         overlay: Option<Arc<Overlay>>,
     ) -> Self {
+        let files = config.public.map(|public| {
+            let mut shadows = Shadows::of(releases.clone());
+            Files::watch(public, move |has_file| shadows.look(has_file))
+        });
         Self {
+            files,
             releases,
             isr,
             views: Views::default(),
             apis: Apis::new(threads),
-            files: config.public.map(Files::watch),
             settings: ArcSwap::from_pointee(config.settings),
             throttle: Throttle::default(),
             dev: config.dev,
@@ -90,8 +95,8 @@ impl Site {
         if let Some(own) = path.as_str().strip_prefix(OWN) {
             return self.own(own, &path, request);
         }
-        if self.files.as_ref().is_some_and(|files| files.has(&path)) {
-            return self.file(request.into_parts().0);
+        if let Some(name) = self.files.as_ref().and_then(|files| files.find(&path)) {
+            return self.file(name, request);
         }
         let release = self.releases.load();
         if let Some(routed) = api::route_of(&release, &path, REVALIDATE) {
@@ -146,14 +151,17 @@ impl Site {
         self.find(located, Face::Data, request)
     }
 
-    fn file(self: &Arc<Self>, parts: Parts) -> Answer {
-        let site = self.clone();
-        Answer::Later(Box::pin(async move {
-            match &site.files {
-                Some(files) => files.serve(parts).await,
-                None => Problem::NotFound.page(site.dev),
+    fn file(self: &Arc<Self>, name: Box<str>, request: Request<Incoming>) -> Answer {
+        self.later(request, async move |site, parts| {
+            let served = match &site.files {
+                Some(files) => files.serve(name, parts.clone()).await,
+                None => None,
+            };
+            match served {
+                Some(response) => response,
+                None => site.problem(&Problem::NotFound, Face::Page, &parts).await,
             }
-        }))
+        })
     }
 
     fn find(
