@@ -496,6 +496,10 @@ async fn a_page_behind_a_shell_is_made() {
         .await;
     site.renew("/posts/1").await;
     assert_eq!(site.get("/posts/1").await.verdict(), "HIT");
+    let log = site.log();
+    let listing = log.lines().find(|line| line.contains("/@paths/posts"));
+    let listing = listing.unwrap_or_else(|| panic!("no listing in {log}"));
+    assert!(listing.contains("route=\"/posts/[id]\""), "{listing}");
 }
 
 /// A renewal after a module swap is made by the new module.

@@ -107,7 +107,7 @@ impl Render for Fake {
         })
     }
 
-    fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
+    fn static_paths(&self, _: Arc<str>) -> Pending<'_, Result<PathList, Failure>> {
         Box::pin(async {
             Ok(PathList {
                 paths: Vec::new(),
