@@ -22,6 +22,7 @@ mod locate;
 pub mod media;
 mod negotiate;
 mod overlay;
+mod places;
 mod respond;
 mod revalidate;
 mod service;
