@@ -323,7 +323,7 @@ async fn a_rollback_that_cannot_be_is_refused() {
 async fn releases_are_behind_the_token_of_the_admin_port() {
     let site = Site::new()
         .pages(&["index"])
-        .config("[server]\nadmin-token = \"horse\"");
+        .config("[server]\nadmin-token = \"correct-horse-battery\"");
     let site = site.start().await;
     for arguments in [&["releases"][..], &["rollback"]] {
         let refused = command(&site, arguments).await;

@@ -20,7 +20,7 @@ use crate::modules;
 use crate::origin::Origin;
 
 /// The token of every site's `/api/revalidate`.
-pub(crate) const TOKEN: &str = "secret";
+pub(crate) const TOKEN: &str = "a-secret-of-the-tests";
 
 /// Stands for the origin's port in a test's configuration.
 pub(crate) const ORIGIN_PORT: &str = "ORIGIN-PORT";
