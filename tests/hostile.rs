@@ -202,7 +202,8 @@ async fn check_words(site: &Running, incidents: &[Value]) {
 #[rustfmt::skip]
 const REFUSED: [(&str, &str, &str); 8] = [
     ("", "types of another contract", "not those of `wisr:page@0.1.0`"),
-    ("(memory 4096)", "more memory than a page may have", "exceeds the limit of 0x8000000 bytes"),
+    ("(memory 4096)", "more memory than a page may have",
+        "256 MiB of memory from the start, where at most 128 MiB are allowed (limit `memory`)"),
     ("(memory 1) (memory 1) (memory 1) (memory 1) (memory 1)", "five memories", "memories"),
     ("(table 200000 funcref)", "a table of 200,000", "100000"),
     ("(start $s) (func $s (loop (br 0)))", "a start that never ends", "limit `cpu`"),

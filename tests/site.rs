@@ -410,7 +410,7 @@ impl Running {
     /// Calls `/api/revalidate` with the token.
     pub(crate) async fn revalidate(&self, body: Value) -> Response {
         let headers = [
-            ("authorization", "Bearer secret"),
+            ("authorization", &*format!("Bearer {TOKEN}")),
             ("content-type", "application/json"),
         ];
         self.send("POST", "/api/revalidate", &headers, &body.to_string())

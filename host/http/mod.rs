@@ -5,6 +5,9 @@
 //! (`api`) or a page?) → `locate` (whose page?) → the cache → `showing` (how did it
 //! come to be shown?) → `respond`, with `negotiate` (which coding?) and `conditional` (does the
 //! reader have it already?). What goes wrong becomes a `Problem` of `errors`.
+//!
+//! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
+//! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).
 
 mod address;
 mod api;
