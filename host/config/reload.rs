@@ -11,8 +11,6 @@ use super::file::{File, FixedTables, LiveTables};
 use super::live::{Frame, Live};
 use super::{FILE, Overrides};
 
-/// The key that the environment and the command line win over.
-
 /// What a running server knows of its file.
 #[derive(Clone)]
 pub struct Reloader {
