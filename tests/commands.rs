@@ -295,6 +295,9 @@ async fn revalidate_renews_a_page_from_the_shell() {
     assert!(nowhere.stderr.contains("127.0.0.1:9"), "{nowhere:?}");
 }
 
+/// Enough of it is worth a coding.
+const LARGE_STYLE: &str = "body { margin: 0 }\n";
+
 /// A source tree of two pages, one of which may not compile.
 fn source(broken: bool) -> TempDir {
     let here = folder();
@@ -318,6 +321,7 @@ fn source(broken: bool) -> TempDir {
     };
     put(here.path(), "src/posts/[id]/page.rs", post);
     put(here.path(), "src/public/style.css", "body{}");
+    put(here.path(), "src/public/large.css", LARGE_STYLE.repeat(500));
     put(
         here.path(),
         "src/wisr.toml",
@@ -358,6 +362,11 @@ async fn build_makes_a_site_of_a_source_tree() {
         ("hello from /posts/1", Some("60"))
     );
     assert_eq!(site.get("/style.css").await.text(), "body{}");
+    let large = site
+        .get_with("/large.css", &[("accept-encoding", "br")])
+        .await;
+    assert_eq!(large.header("content-encoding"), "br");
+    assert_eq!(large.decoded(), LARGE_STYLE.repeat(500).as_bytes());
 }
 
 /// The folder `name` of `from` as a temporary folder of its own.

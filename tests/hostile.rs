@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use crate::client::Response;
 use crate::modules;
 use crate::site::{CANARY, Running, Site, wait_for};
 
@@ -201,7 +202,8 @@ async fn check_words(site: &Running, incidents: &[Value]) {
 #[rustfmt::skip]
 const REFUSED: [(&str, &str, &str); 8] = [
     ("", "types of another contract", "not those of `wisr:page@0.1.0`"),
-    ("(memory 4096)", "more memory than a page may have", "exceeds the limit of 0x8000000 bytes"),
+    ("(memory 4096)", "more memory than a page may have",
+        "256 MiB of memory from the start, where at most 128 MiB are allowed (limit `memory`)"),
     ("(memory 1) (memory 1) (memory 1) (memory 1) (memory 1)", "five memories", "memories"),
     ("(table 200000 funcref)", "a table of 200,000", "100000"),
     ("(start $s) (func $s (loop (br 0)))", "a start that never ends", "limit `cpu`"),
@@ -471,6 +473,49 @@ async fn a_compiler_ends_with_its_time_and_with_its_server() {
         },
     )
     .await;
+}
+
+/// While one module keeps its compiler busy, others come, change, move and go, and a rollback is
+/// made; and who mends the slow one does not wait for it either.
+#[tokio::test]
+async fn a_module_that_compiles_for_minutes_keeps_no_other_waiting() {
+    let site = Site::new()
+        .pages(&["index", "posts", "docs/a"])
+        .start()
+        .await;
+    let version = |version: &'static str| {
+        move |page: &Response| page.status == 200 && page.puppet()["version"] == version
+    };
+    site.swap("posts", &modules::endless());
+    let child = until_compiling(&site).await;
+    site.swap("index", &modules::puppet_version(1));
+    site.swap("new", &modules::puppet_version(2));
+    site.remove("docs/a");
+    site.until("/", version("0001")).await;
+    site.until("/new", version("0002")).await;
+    site.until("/docs/a", |page| page.status == 404).await;
+    site.swap("new", &modules::puppet_version(3));
+    site.until("/new", version("0003")).await;
+    assert_eq!(compilers(&site), [child], "it is still the same compiler");
+    let releases = site.admin("/api/releases").await.json();
+    let current = releases["current"].as_u64().unwrap();
+    assert!(
+        (3..=5).contains(&current),
+        "what comes together is one release: {releases:#}"
+    );
+
+    let json_type = ("content-type", "application/json");
+    let undone = site
+        .admin_post("/api/releases/rollback", &[json_type], "{\"id\": 1}")
+        .await;
+    assert_eq!(undone.status, 200, "{}", undone.text());
+    assert_eq!(site.get("/docs/a").await.status, 200);
+    assert_eq!(compilers(&site), [child], "nor does a rollback end it");
+
+    site.swap("posts", &modules::puppet_version(4));
+    site.until("/posts", version("0004")).await;
+    assert_eq!(compilers(&site), Vec::<u32>::new());
+    assert_eq!(site.incidents().await, Vec::<Value>::new());
 }
 
 /// However many want the pages of a route on which every generation runs into its limit, the other

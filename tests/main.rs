@@ -24,6 +24,7 @@ mod commands;
 mod crash;
 mod doors;
 mod faults;
+mod files;
 mod framing;
 mod hostile;
 mod http2;

@@ -24,7 +24,7 @@ async fn the_next_reader_sees_the_new_page() {
         let answer = site
             .send(
                 method,
-                "/api/revalidate?secret=secret&path=/posts/1",
+                "/api/revalidate?secret=a-secret-of-the-tests&path=/posts/1",
                 &[],
                 "",
             )
@@ -95,7 +95,7 @@ async fn a_wrong_or_missing_token_is_401() {
         "path=/posts/1",
         "secret=&path=/posts/1",
         "secret=wrong&path=/posts/1",
-        "secret=secret1&path=/posts/1",
+        "secret=a-secret-of-the-tests1&path=/posts/1",
     ] {
         let answer = hook(&site, query).await;
         assert_eq!(
@@ -105,7 +105,12 @@ async fn a_wrong_or_missing_token_is_401() {
         );
     }
     let body = json!({ "paths": ["/posts/1"] }).to_string();
-    for authorization in ["Bearer wrong", "Bearer", "Basic secret", "secret"] {
+    for authorization in [
+        "Bearer wrong",
+        "Bearer",
+        "Basic a-secret-of-the-tests",
+        "a-secret-of-the-tests",
+    ] {
         let answer = site
             .send(
                 "POST",
@@ -133,7 +138,7 @@ async fn without_a_configured_token_there_is_no_endpoint() {
     for query in [
         "path=/posts/1",
         "secret=&path=/posts/1",
-        "secret=secret&path=/posts/1",
+        "secret=a-secret-of-the-tests&path=/posts/1",
     ] {
         assert_eq!(hook(&site, query).await.status, 404, "{query}");
     }
@@ -145,7 +150,7 @@ async fn a_failure_is_reported_and_the_page_stays() {
     let site = posts().await;
     site.get("/posts/1").await;
     site.origin.fail("/posts/1");
-    let answer = hook(&site, "secret=secret&path=/posts/1").await;
+    let answer = hook(&site, "secret=a-secret-of-the-tests&path=/posts/1").await;
     assert_eq!(answer.status, 500);
     let said = answer.json();
     assert_eq!(
@@ -189,20 +194,25 @@ async fn one_failure_does_not_stop_the_other_paths() {
 #[tokio::test]
 async fn unknown_routes_are_404_and_malformed_calls_400() {
     let site = posts().await;
-    assert_eq!(hook(&site, "secret=secret&path=/nowhere").await.status, 404);
+    assert_eq!(
+        hook(&site, "secret=a-secret-of-the-tests&path=/nowhere")
+            .await
+            .status,
+        404
+    );
     for query in [
-        "secret=secret",
-        "secret=secret&path=",
-        "secret=secret&path=posts/1",
-        "secret=secret&path=http://a/posts/1",
-        "secret=secret&path=/posts/%25zz",
+        "secret=a-secret-of-the-tests",
+        "secret=a-secret-of-the-tests&path=",
+        "secret=a-secret-of-the-tests&path=posts/1",
+        "secret=a-secret-of-the-tests&path=http://a/posts/1",
+        "secret=a-secret-of-the-tests&path=/posts/%25zz",
     ] {
         let answer = hook(&site, query).await;
         assert_eq!(answer.status, 400, "{query}: {}", answer.text());
         assert!(answer.json()["message"].is_string(), "{query}");
     }
     let token = [
-        ("authorization", "Bearer secret"),
+        ("authorization", "Bearer a-secret-of-the-tests"),
         ("content-type", "application/json"),
     ];
     for body in [
@@ -496,6 +506,10 @@ async fn a_page_behind_a_shell_is_made() {
         .await;
     site.renew("/posts/1").await;
     assert_eq!(site.get("/posts/1").await.verdict(), "HIT");
+    let log = site.log();
+    let listing = log.lines().find(|line| line.contains("/@paths/posts"));
+    let listing = listing.unwrap_or_else(|| panic!("no listing in {log}"));
+    assert!(listing.contains("route=\"/posts/[id]\""), "{listing}");
 }
 
 /// A renewal after a module swap is made by the new module.

@@ -8,6 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::modules;
 use crate::site::{Running, Site, wait_for};
 
 /// Generations at once, readers in the queue, and how long each of them waits.
@@ -88,4 +89,24 @@ async fn too_many_cold_pages_are_too_many_for_their_readers_only() {
     assert_eq!(site.get("/cold/new").await.status, 200);
     let made = kept.n();
     site.until("/kept", |answer| answer.n() > made).await;
+}
+
+/// However many wait for an API route that does not answer, another one answers.
+#[tokio::test]
+async fn a_slow_api_route_leaves_room_for_the_others() {
+    let site = Site::new()
+        .module("api/slow", modules::hook())
+        .module("api/hook", modules::hook())
+        .config("[defaults]\nwall = \"60s\"")
+        .start()
+        .await;
+    // More than there are places for all routes together.
+    let asked = (0..300).map(|_| site.waiting("/api/slow?do=sleep"));
+    let mut asked: FuturesUnordered<_> = asked.collect();
+    // Who is told first that there is none left knows of the slow route's share only.
+    assert_eq!(asked.next().await.unwrap().unwrap().status, 503);
+    assert_eq!(site.get("/api/hook").await.status, 200);
+    for asked in &asked {
+        asked.abort();
+    }
 }

@@ -323,7 +323,7 @@ async fn a_rollback_that_cannot_be_is_refused() {
 async fn releases_are_behind_the_token_of_the_admin_port() {
     let site = Site::new()
         .pages(&["index"])
-        .config("[server]\nadmin-token = \"horse\"");
+        .config("[server]\nadmin-token = \"correct-horse-battery\"");
     let site = site.start().await;
     for arguments in [&["releases"][..], &["rollback"]] {
         let refused = command(&site, arguments).await;
@@ -333,13 +333,13 @@ async fn releases_are_behind_the_token_of_the_admin_port() {
             "{refused:?}"
         );
     }
-    let listed = command(&site, &["releases", "--token", "horse"]).await;
+    let listed = command(&site, &["releases", "--token", "correct-horse-battery"]).await;
     assert_eq!(
         (listed.code, listed.stdout.lines().count()),
         (Some(0), 2),
         "{listed:?}"
     );
-    let nothing = command(&site, &["rollback", "--token", "horse"]).await;
+    let nothing = command(&site, &["rollback", "--token", "correct-horse-battery"]).await;
     assert_eq!(
         (nothing.code, nothing.stderr.contains("no release before")),
         (Some(1), true),

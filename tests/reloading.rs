@@ -37,7 +37,7 @@ async fn a_hangup_applies_what_a_running_server_can_take_up() {
     );
 
     site.configure(&format!(
-        "[server]\nlisten = \"127.0.0.1:9\"\n[revalidate]\ntoken = \"the-next-token\"\n{POSTS}query = [\"q\"]\n\
+        "[server]\nlisten = \"127.0.0.1:9\"\nthreads = 7\n[revalidate]\ntoken = \"the-next-secret-token\"\n{POSTS}query = [\"q\"]\n\
          revalidate = 77\nsettings = {{ greeting = \"guten Tag\" }}\n"
     ));
     site.signal(Signal::HUP);
@@ -54,7 +54,7 @@ async fn a_hangup_applies_what_a_running_server_can_take_up() {
     assert_eq!(answer.puppet()["setting"], "guten Tag");
     assert_eq!(site.get("/about").await.verdict(), "HIT");
     assert_eq!(call(&site, crate::site::TOKEN).await, 401);
-    assert_eq!(call(&site, "the-next-token").await, 200);
+    assert_eq!(call(&site, "the-next-secret-token").await, 200);
 
     let log = site.log();
     for key in [
@@ -65,11 +65,11 @@ async fn a_hangup_applies_what_a_running_server_can_take_up() {
         assert!(log.contains(key), "{key} in\n{log}");
     }
     assert!(
-        log.contains("changes to `server.listen` need a restart"),
-        "{log}"
+        log.contains("changes to `server.threads` need a restart"),
+        "the address was given to the program: {log}"
     );
     assert!(
-        !log.contains("the-next-token") && !log.contains("guten Tag"),
+        !log.contains("the-next-secret-token") && !log.contains("guten Tag"),
         "{log}"
     );
     assert!(site.incidents().await.is_empty());

@@ -546,6 +546,15 @@ async fn the_data_of_missing_and_moved_pages_says_so() {
     let moved = site.get("/_wisr/data/posts/moved.json").await;
     let target = json!({ "redirect": { "location": "/new", "status": 308 } });
     assert_eq!((moved.status, moved.json()), (200, target));
+    // It is a success, so that it can be asked whether it is still the same.
+    let tag = [("if-none-match", moved.header("etag"))];
+    let again = site.get_with("/_wisr/data/posts/moved.json", &tag).await;
+    assert_eq!(again.status, 304);
+    for path in ["/posts/moved", "/posts/gone"] {
+        let any = site.get_with(path, &[("if-none-match", "*")]).await;
+        assert_ne!((any.status, any.body.len()), (304, 0), "{path}");
+        assert!(!any.headers.contains_key("etag"), "{path}");
+    }
     assert_eq!(site.get("/_wisr/data/nowhere.json").await.status, 404);
 }
 

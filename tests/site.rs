@@ -20,7 +20,7 @@ use crate::modules;
 use crate::origin::Origin;
 
 /// The token of every site's `/api/revalidate`.
-pub(crate) const TOKEN: &str = "secret";
+pub(crate) const TOKEN: &str = "a-secret-of-the-tests";
 
 /// Stands for the origin's port in a test's configuration.
 pub(crate) const ORIGIN_PORT: &str = "ORIGIN-PORT";
@@ -410,7 +410,7 @@ impl Running {
     /// Calls `/api/revalidate` with the token.
     pub(crate) async fn revalidate(&self, body: Value) -> Response {
         let headers = [
-            ("authorization", "Bearer secret"),
+            ("authorization", &*format!("Bearer {TOKEN}")),
             ("content-type", "application/json"),
         ];
         self.send("POST", "/api/revalidate", &headers, &body.to_string())

@@ -65,7 +65,7 @@ impl App {
             Some(_) => error.context("cannot keep pages on disk (store.durable = false in wisr.toml keeps them in memory only)"),
         })?;
         let supervisor = Supervisor::new(clock, &workshop.incidents);
-        workshop.releases.scan().await;
+        workshop.releases.start().await;
 
         let (ready, is_ready) = watch::channel(false);
         let warmer = Warmer {

@@ -70,16 +70,19 @@ impl Pass {
         } = self.count();
         let (release, late_routes) = (self.release.id, late.len());
         let span = self.began.elapsed();
-        let seconds = span.as_secs();
-        tracing::info!(
-            release,
-            made,
-            fresh,
-            failed,
-            late_routes,
-            seconds,
-            "prerendered"
-        );
+        // A swap that leaves every page as it is says nothing but that.
+        if made + failed > 0 || late_routes > 0 {
+            let milliseconds = span.as_millis();
+            tracing::info!(
+                release,
+                made,
+                fresh,
+                failed,
+                late_routes,
+                milliseconds,
+                "prerendered"
+            );
+        }
         // Nobody else sets it.
         let _ = self.over.set(span);
         late

@@ -7,7 +7,7 @@ use clap::Args;
 use http::{StatusCode, Uri};
 use serde_json::Value;
 
-use super::call::{Call, call};
+use super::call::{Call, call, server};
 use super::terminal;
 
 /// The exit code when nothing was tried.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug, Args)]
 pub struct AdminArgs {
     /// The server's admin port.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001", value_parser = server)]
     pub admin: Uri,
     /// The token of the admin port, if it has one.
     #[arg(long, env = "WISR_ADMIN_TOKEN", hide_env_values = true)]

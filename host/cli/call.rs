@@ -30,20 +30,37 @@ pub(super) struct Call<'a> {
     pub(super) body: Option<&'a Value>,
 }
 
+/// Reads the address of a server: `http://host:port`, or just `host:port`.
+///
+/// # Errors
+/// What it should be instead.
+pub(super) fn server(text: &str) -> Result<Uri, String> {
+    let whole = match text.contains("://") {
+        true => text.to_owned(),
+        false => format!("http://{text}"),
+    };
+    let uri: Uri = whole
+        .parse()
+        .map_err(|error| format!("{error}: write http://host:port"))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => Ok(uri),
+        other => Err(format!(
+            "`{}` is neither http nor https",
+            other.unwrap_or_default()
+        )),
+    }
+}
+
 /// Calls the server.
 ///
 /// # Errors
-/// No server there, a connection that breaks, or an address that is no web address.
+/// No server there, or a connection that breaks.
 pub(super) async fn call(call: Call<'_>) -> anyhow::Result<(StatusCode, Bytes)> {
     let server = call.server;
     let (Some(host), Some(scheme)) = (server.host(), server.scheme_str()) else {
         bail!("`{server}` is no address of a server: write http://host:port");
     };
-    let tls = match scheme {
-        "http" => false,
-        "https" => true,
-        other => bail!("`{other}` is neither http nor https"),
-    };
+    let tls = scheme == "https";
     let port = server.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let request = request(&call)?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -109,4 +126,31 @@ fn client_config() -> ClientConfig {
     ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_no_scheme() {
+        for (text, expected) in [
+            ("127.0.0.1:1", Ok("http://127.0.0.1:1/")),
+            ("localhost", Ok("http://localhost/")),
+            ("[::1]:3001", Ok("http://[::1]:3001/")),
+            ("https://a.example/x", Ok("https://a.example/x")),
+            ("ftp://a", Err("`ftp` is neither http nor https")),
+        ] {
+            let read = server(text).map(|uri| uri.to_string());
+            assert_eq!(
+                read,
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{text}"
+            );
+        }
+        for text in ["", "http://", "a b"] {
+            let told = server(text).unwrap_err();
+            assert!(told.contains("http://host:port"), "{text}: {told}");
+        }
+    }
 }

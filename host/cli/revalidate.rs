@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::call::{Call, call};
+use super::call::{Call, call, server};
 use super::terminal;
 use crate::config::TOKEN_VARIABLE;
 
@@ -22,7 +22,7 @@ use crate::config::TOKEN_VARIABLE;
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["paths", "tags"]))]
 pub struct RevalidateArgs {
     /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:3000")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000", value_parser = server)]
     pub url: Uri,
     /// A page's path, as in the browser; may be given many times.
     #[arg(long = "path", value_name = "PATH")]

@@ -159,6 +159,7 @@ impl Listing {
         };
         let mut routes: Vec<Row> = table.iter().map(row).collect();
         routes.sort_by(|one, other| precedence(&one.route).cmp(&precedence(&other.route)));
+        problems.extend(shadows(&site.join("public"), &table));
         let unused = config.keys();
         problems.extend(
             unused.map(|route| {
@@ -167,6 +168,21 @@ impl Listing {
         );
         Ok(Self { routes, problems })
     }
+}
+
+/// The modules that a static file takes the path of.
+fn shadows(public: &Path, table: &Table<String>) -> Vec<String> {
+    let fixed = table.iter().filter(|(pattern, _)| !pattern.is_dynamic());
+    let shadow = |(pattern, module): (&Pattern, &String)| {
+        let path = pattern.path_of(&[]).ok()?;
+        let file = path
+            .segments()
+            .fold(public.to_owned(), |file, name| file.join(name));
+        file.is_file().then(|| {
+            format!("{module}: `public{path}` has the same path, and is served in its place; rename one of them")
+        })
+    };
+    fixed.filter_map(shadow).collect()
 }
 
 /// Gives a file its place in the table; of two that claim one, the first has it, as in a server that starts.
@@ -285,6 +301,25 @@ mod tests {
         ];
         assert_eq!(routes, expected);
         assert!(listing.problems.is_empty(), "{:?}", listing.problems);
+    }
+
+    #[test]
+    fn a_file_in_the_way_of_a_page_is_named() {
+        let dir = site(
+            &["about.wasm", "a b.wasm", "[slug].wasm", "docs/index.wasm"],
+            "",
+        );
+        fs::create_dir_all(dir.path().join("public/docs")).unwrap();
+        for file in ["about", "a b", "other", "docs/x"] {
+            fs::write(dir.path().join("public").join(file), "").unwrap();
+        }
+        let problems = Listing::read(dir.path()).unwrap().problems;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        let about = "about.wasm: `public/about` has the same path";
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(about)),
+            "{problems:?}"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ const SEEDS: &[&str] = &[
     "[defaults]\nmemory = \"4GiB\"\n",
     "[routes.\"/posts/[id]\"]\nrevalidate = \"never\"\nquery = [\"lang\"]\nmax-stale = \"365d\"\n",
     "[routes.\"/\"]\noutbound = [\"https://*.example.org:81\", \"http://10.0.0.0/8\"]\nsettings = { a = \"b\" }\n",
-    "[revalidate]\ntoken = \"secret\"\n[shell]\ncrawlers = [\"bot\"]\n[store]\nmemory = 4096\ndurable = false\n",
+    "[revalidate]\ntoken = \"sixteen-or-longer\"\n[shell]\ncrawlers = [\"bot\"]\n[store]\nmemory = 4096\ndurable = false\n",
     "[generations]\nconcurrency = 4\nqueue = 0\nwait = \"1s\"\n[settings]\ncontent = \"http://127.0.0.1:1\"\n",
 ];
 

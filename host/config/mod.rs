@@ -262,6 +262,15 @@ fn doors(
         listen: overrides.admin.or(server.admin).unwrap_or(loopback(3001)),
         token: server.admin_token.clone().map(http::Secret::new),
     };
+    if let Some(token) = &server.admin_token {
+        ensure!(
+            token.len() >= live::MIN_TOKEN,
+            "`server.admin-token` has {} characters, and who can guess it can do what an operator can: \
+             use at least {} random ones, as `openssl rand -hex 16` makes",
+            token.len(),
+            live::MIN_TOKEN
+        );
+    }
     admin.check()?;
     Ok((http, admin))
 }
@@ -396,6 +405,6 @@ mod tests {
         assert!(refused("[defaults]\nwall = \"0s\"").contains("longer than 0"));
         assert!(refused("[routes.\"posts\"]").contains("[routes.\"posts\"]"));
         assert!(refused("[defaults]\noutbound = [\"example.com\"]").contains("example.com"));
-        assert!(refused("[revalidate]\ntoken = \"abc\"").contains("at least 6"));
+        assert!(refused("[revalidate]\ntoken = \"abc\"").contains("at least 16"));
     }
 }

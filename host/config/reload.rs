@@ -11,9 +11,6 @@ use super::file::{File, FixedTables, LiveTables};
 use super::live::{Frame, Live};
 use super::{FILE, Overrides};
 
-/// The key that the environment and the command line win over.
-const TOKEN: &str = "revalidate.token";
-
 /// What a running server knows of its file.
 #[derive(Clone)]
 pub struct Reloader {
@@ -94,8 +91,14 @@ impl Reloader {
         // The sandboxes were made for the largest limit of that time.
         restart.extend(capped.into_iter().map(|table| format!("{table}.memory")));
         let mut applied = changes(&self.live, &tables)?;
-        // A token that is given to the program wins over the file's.
-        let overridden = |key: &str| key == TOKEN && self.overrides.token.is_some();
+        // What is given to the program wins over the file, now and after a restart.
+        let overridden = |key: &str| match key {
+            "revalidate.token" => self.overrides.token.is_some(),
+            "server.listen" => self.overrides.listen.is_some(),
+            "server.admin" => self.overrides.admin.is_some(),
+            _ => false,
+        };
+        restart.retain(|key| !overridden(key));
         applied.retain(|key| !restart.contains(key) && !overridden(key));
         self.live = tables;
         Ok((live, Report { applied, restart }))
@@ -164,7 +167,8 @@ mod tests {
     fn a_token_that_is_overridden_is_not_applied() {
         let mut reloader = started("");
         reloader.overrides.token = Some("given to the program".to_owned());
-        let (applied, _) = report(&mut reloader, "[revalidate]\ntoken = \"geheim\"");
+        let text = "[revalidate]\ntoken = \"sixteen-or-longer\"";
+        let (applied, _) = report(&mut reloader, text);
         assert!(applied.is_empty(), "{applied:?}");
     }
 
@@ -199,7 +203,7 @@ mod tests {
         let (applied, restart) = report(
             &mut reloader,
             "[server]\nthreads = 3\nlisten = \"127.0.0.1:1\"\n[store]\nmemory = 1\n\
-             [revalidate]\ntoken = \"geheim\"\n[shell]\ncrawlers = []\n[defaults]\nrevalidate = 5\n\
+             [revalidate]\ntoken = \"sixteen-or-longer\"\n[shell]\ncrawlers = []\n[defaults]\nrevalidate = 5\n\
              [settings]\n\"a b\" = \"1\"",
         );
         assert_eq!(
@@ -219,6 +223,19 @@ mod tests {
         assert_eq!(restart, ["server.threads"]);
         let (applied, restart) = report(&mut reloader, "[server]\nthreads = 2");
         assert!(applied.is_empty() && restart.is_empty());
+    }
+
+    #[test]
+    fn an_address_that_is_given_to_the_program_needs_no_restart() {
+        let mut reloader = started("");
+        let here = "127.0.0.1:1".parse().ok();
+        (reloader.overrides.listen, reloader.overrides.admin) = (here, here);
+        let text = "[server]\nlisten = \"127.0.0.1:2\"\nadmin = \"127.0.0.1:3\"\nthreads = 9";
+        let (applied, restart) = report(&mut reloader, text);
+        assert_eq!(
+            (applied, restart),
+            (vec![], vec!["server.threads".to_owned()])
+        );
     }
 
     #[test]

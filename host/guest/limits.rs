@@ -79,7 +79,9 @@ pub(super) const RANDOM_BYTES: u64 = 64 << 10;
 pub(super) const CALL_BYTES: u64 = 1 << 20;
 
 /// Bytes of the host's copy of what `static-paths` lists: some 1,100,000 paths of one parameter.
-/// Held for the moment in which they become paths, of which each takes half as much.
+/// Held for the moment in which they become paths, of which each takes half as much; with four
+/// modules that list at once (`TRIALS`), 640 MiB at worst. A list half as long would not do for a
+/// million pages, which one route may well have.
 pub(super) const LISTING_BYTES: u64 = 160 << 20;
 
 /// Bytes of stdout, stderr and messages that one generation may put into the log.

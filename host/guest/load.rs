@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmparser::Parser;
+use wasmparser::{Parser, Payload};
 use wasmtime::component::{Component, InstancePre};
 
 use super::artifact::{Compiled, Fingerprint};
@@ -27,7 +27,6 @@ impl Engine {
     /// # Errors
     /// The first check that it fails.
     pub async fn load(&self, bytes: Vec<u8>) -> Result<Arc<Module>, LoadError> {
-        let turn = self.compilation().await;
         let engine = self.clone();
         let (file, bytes, kept) = blocking(move || {
             let file = FileFacts::of(&engine, &bytes)?;
@@ -37,12 +36,13 @@ impl Engine {
         .await?;
         let native = match kept {
             Some(kept) => kept,
-            None => self.make(file.name, bytes).await?,
+            None => {
+                let _turn = self.compilation().await;
+                self.make(file.name, bytes).await?
+            }
         };
         let engine = self.clone();
         let module = blocking(move || prepare(&engine, file, native)).await?;
-        // Starting it has places of its own.
-        drop(turn);
         let module = Arc::new(module);
         dry_run(self, &module).await?;
         Ok(module)
@@ -92,6 +92,7 @@ struct FileFacts {
 impl FileFacts {
     fn of(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
         let kind = recognise(bytes)?;
+        check_memory(bytes, engine.max_memory())?;
         Ok(Self {
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
@@ -139,7 +140,6 @@ fn prepare(engine: &Engine, file: FileFacts, native: Native) -> Result<Module, L
     component
         .initialize_copy_on_write_image()
         .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
-    check_memory(&component, engine.max_memory())?;
     let kinds = component.component_type();
     let runtime = engine.runtime();
     let exports: Vec<&str> = kinds.exports(runtime).map(|(name, _)| name).collect();
@@ -228,13 +228,22 @@ fn recognise(bytes: &[u8]) -> Result<ModuleKind, LoadError> {
     }
 }
 
-fn check_memory(component: &Component, limit: u64) -> Result<(), LoadError> {
+/// Before it is compiled: the pool would refuse it afterwards, in words about itself. What cannot be
+/// read is left to the compiler, which says why.
+fn check_memory(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
     const WASM_PAGE: u64 = 64 << 10;
-    let pages = component
-        .resources_required()
-        .and_then(|required| required.max_initial_memory_size)
-        .unwrap_or(0);
-    let bytes = pages.saturating_mul(WASM_PAGE);
+    let payloads = Parser::new(0).parse_all(bytes).map_while(Result::ok);
+    let memories = payloads.filter_map(|payload| match payload {
+        Payload::MemorySection(memories) => Some(memories.into_iter().map_while(Result::ok)),
+        _ => None,
+    });
+    let least = memories.flatten().map(|memory| {
+        let page = memory
+            .page_size_log2
+            .map_or(WASM_PAGE, |log| 1 << log.min(16));
+        memory.initial.saturating_mul(page)
+    });
+    let bytes = least.max().unwrap_or(0);
     if bytes > limit {
         return Err(LoadError::NeedsTooMuch(format!(
             "{} of memory from the start, where at most {} are allowed (limit `memory`)",

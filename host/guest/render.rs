@@ -140,7 +140,7 @@ impl Render for Guest {
         })
     }
 
-    fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
+    fn static_paths(&self, route: Arc<str>) -> Pending<'_, Result<PathList, Failure>> {
         Box::pin(async move {
             let Some(paths) = &self.exports.paths else {
                 return Ok(PathList {
@@ -148,10 +148,9 @@ impl Render for Guest {
                     fallback: Fallback::Blocking,
                 });
             };
-            let label = Arc::from(self.module.digest().short());
             let run = self
                 .grants
-                .begin(&self.module, label, LISTING_BYTES, Purpose::Trial);
+                .begin(&self.module, route, LISTING_BYTES, Purpose::Trial);
             let mut run = run.await;
             let meter = run.meter();
             let work = self.list(&mut run, paths);

@@ -7,10 +7,10 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use super::body::Body;
 use super::errors::{BUSY, Problem, no_store};
+use super::places::Places;
 use super::upload;
 use crate::page::{Failure, FailureKind};
 use crate::release::{ApiRouted, Release};
@@ -19,14 +19,11 @@ use crate::route::Path;
 /// Bytes of a request's body: forms and the calls of other systems fit, files do not.
 const MAX_BODY: usize = 1 << 20;
 
-/// Requests that are read, wait for a place or run at once, so that their bodies have a bound.
-const AT_ONCE: usize = 256;
-
 /// Where API routes run.
 pub(super) struct Apis {
     /// The threads of generations: a busy module yields the core to a hit.
     threads: Handle,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// The API route of a path. `own` is an endpoint of wisr's own, which only a module of exactly
@@ -42,7 +39,7 @@ impl Apis {
     pub(super) fn new(threads: Handle) -> Self {
         Self {
             threads,
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            places: Arc::default(),
         }
     }
 
@@ -68,8 +65,8 @@ impl Apis {
         routed: Arc<ApiRouted>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Problem> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| Problem::Overloaded(BUSY))?;
+        let place = self.places.take(routed.pattern.route());
+        let place = place.ok_or(Problem::Overloaded(BUSY))?;
         let is_head = request.method() == Method::HEAD;
         let (mut head, body) = request.into_parts();
         let body = upload::read(body, MAX_BODY).await;

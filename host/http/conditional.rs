@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use http::HeaderMap;
-use http::header::{HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::header::{HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE};
 
 use crate::page::Timestamp;
 
@@ -21,6 +21,19 @@ pub(super) fn unchanged(headers: &HeaderMap, etag: &HeaderValue, generated: Time
         (Some(line), None) => date_of(line).is_some_and(|date| whole_seconds(generated) <= date),
         // Two dates are no date (section 13.1.3: ignored when not a valid HTTP-date).
         _ => false,
+    }
+}
+
+/// Whether a range may be taken of what there is now (RFC 9110 section 13.1.5): a part of something
+/// else than the reader has the rest of is of no use. Without `if-range` it may.
+pub(super) fn is_same(headers: &HeaderMap, etag: &HeaderValue, modified: Timestamp) -> bool {
+    let mut lines = headers.get_all(IF_RANGE).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => true,
+        // Strong comparison: a weak tag is never the same.
+        (Some(line), None) if line == etag => true,
+        (Some(line), None) => date_of(line) == Some(whole_seconds(modified)),
+        (Some(_), Some(_)) => false,
     }
 }
 
@@ -185,6 +198,23 @@ mod tests {
             (IF_NONE_MATCH, "\"abc-br\""),
             (IF_MODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:36 GMT"),
         ]));
+    }
+
+    #[test]
+    fn a_range_is_taken_of_the_same_thing_only() {
+        let etag = HeaderValue::from_static("\"abc\"");
+        for (line, expected) in [
+            ("\"abc\"", true),
+            ("W/\"abc\"", false),
+            ("\"x\"", false),
+            ("*", false),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", true),
+            ("Sun, 06 Nov 1994 08:49:38 GMT", false),
+        ] {
+            let headers = HeaderMap::from_iter([(IF_RANGE, HeaderValue::from_static(line))]);
+            assert_eq!(is_same(&headers, &etag, MADE), expected, "{line}");
+        }
+        assert!(is_same(&HeaderMap::new(), &etag, MADE));
     }
 
     #[test]

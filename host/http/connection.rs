@@ -165,7 +165,9 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// A body that ends its request's [`Busy`].
+/// A body that ends its request's [`Busy`]. One that fails or panics breaks off its response, which
+/// the client can tell: under HTTP/1 the connection ends before the message does, as there is no
+/// other way to say it (RFC 9112 section 8); under HTTP/2 the stream is reset, and the others go on.
 struct Sent {
     body: Body,
     busy: Busy,
@@ -179,7 +181,14 @@ impl http_body::Body for Sent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let polled = AssertUnwindSafe(|| Pin::new(&mut self.body).poll_frame(cx));
+        let frame = std::panic::catch_unwind(polled)
+            .unwrap_or_else(|_| Poll::Ready(Some(Err("wisr panicked while it sent it".into()))));
+        if let Poll::Ready(Some(Err(error))) = &frame {
+            // It is never polled again.
+            self.body = Body::Empty;
+            tracing::error!(error, "a response broke off");
+        }
         self.busy.offer(frame.is_ready());
         frame
     }

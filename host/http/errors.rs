@@ -44,6 +44,8 @@ pub(super) enum Problem {
     Failed(Arc<Failure>),
     /// Too much is being made.
     Overloaded(Duration),
+    /// A static file is there and cannot be read.
+    Unreadable,
     /// The server itself is at fault.
     Panicked,
 }
@@ -78,7 +80,9 @@ impl Problem {
             Self::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Failed(_) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Failed(_) | Self::Unreadable | Self::Panicked => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -94,6 +98,7 @@ impl Problem {
             Self::NotFound => "This page could not be found",
             Self::Failed(_) => "This page failed",
             Self::Overloaded(_) => "The server is busy",
+            Self::Unreadable => "This file failed",
             Self::Panicked => "The server failed",
         }
     }
@@ -105,6 +110,7 @@ impl Problem {
             Self::Malformed(rule) => format!("{rule}."),
             Self::Coding => "A body may be `chunked`, and coded in no other way.".to_owned(),
             Self::Expectation => "Only `100-continue` can be expected.".to_owned(),
+            Self::Unreadable => "It is there, and could not be read.".to_owned(),
             Self::Panicked => "This request could not be answered.".to_owned(),
             Self::UrlTooLong => "A URL has at most 8 KiB.".to_owned(),
             Self::Upload(bad) => format!("{bad}."),
@@ -293,6 +299,7 @@ mod tests {
             (Problem::Malformed("is none"), 400),
             (Problem::Coding, 501),
             (Problem::Expectation, 417),
+            (Problem::Unreadable, 500),
             (Problem::Panicked, 500),
             (Problem::UrlTooLong, 414),
             (Problem::Path(BadPath::Escape), 400),

@@ -1,4 +1,8 @@
 //! `Files`: the static files of a site, known by name without asking the disk.
+//!
+//! A file comes before an API route and a page of the same path. It may lie beside coded forms of
+//! itself (`app.css.br`, `.zst`, `.gz`), which readers get who accept them; these have addresses of
+//! their own, too, at which they are files like any other.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
@@ -9,14 +13,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::Response;
 use http::request::Parts;
-use http::{Request, Response};
 use notify::Watcher;
-use tower_http::services::ServeDir;
-use tower_service::Service;
 
 use super::body::Body;
+use super::check;
+use super::errors::Problem;
+use super::file::File;
+use super::negotiate;
+use super::respond::Reader;
+use crate::page::Coding;
 use crate::route::Path;
 
 /// Files in the folder; far more than any site has, and their names still fit in memory.
@@ -43,15 +50,19 @@ type Names = HashSet<Box<str>>;
 
 /// The files of one folder. Dropping it ends the watch.
 pub(super) struct Files {
-    dir: ServeDir,
+    root: Arc<FsPath>,
     names: Arc<ArcSwap<Names>>,
     watch: Option<(notify::Result<notify::RecommendedWatcher>, Sender<()>)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Files {
-    /// Reads the names in `root`, which need not exist yet, and watches them.
-    pub(super) fn watch(root: PathBuf) -> Self {
+    /// Reads the names in `root`, which need not exist yet, and watches them. `look` is called with
+    /// what tells whether a path has a file, from time to time and when that changed.
+    pub(super) fn watch(
+        root: PathBuf,
+        mut look: impl FnMut(&dyn Fn(&Path) -> bool) + Send + 'static,
+    ) -> Self {
         let names = Arc::new(ArcSwap::from_pointee(names(&root)));
         let (changed, changes) = mpsc::channel();
         let report = changed.clone();
@@ -65,46 +76,79 @@ impl Files {
             watcher.watch(&root, notify::RecursiveMode::Recursive)?;
             Ok(watcher)
         });
-        let (dir, shared) = (ServeDir::new(&root), names.clone());
+        let (root, shared) = (Arc::<FsPath>::from(root), names.clone());
+        let watched = root.clone();
+        let look = move |names: &Names| look(&|path| name_of(names, path).is_some());
         let thread = std::thread::Builder::new()
             .name("static-files".to_owned())
-            .spawn(move || follow(&root, &changes, &shared))
+            .spawn(move || follow(&watched, &changes, &shared, look))
             .inspect_err(|error| tracing::warn!(%error, "changes of static files go unnoticed"))
             .ok();
         Self {
-            dir: dir.append_index_html_on_directories(false),
+            root,
             names,
             watch: Some((watcher, changed)),
             thread,
         }
     }
 
-    /// Whether there is a file for the path.
-    pub(super) fn has(&self, path: &Path) -> bool {
-        let names = self.names.load();
-        if names.is_empty() {
-            return false;
-        }
-        let text = path.as_str();
-        if !text.contains('%') {
-            return names.contains(&text[1..]);
-        }
-        let segments: Vec<&str> = path.segments().collect();
-        // `a%2Fb` is one name, and no file has it.
-        !segments.iter().any(|segment| segment.contains('/'))
-            && names.contains(segments.join("/").as_str())
+    /// The name of the file for the path, if there is one.
+    pub(super) fn find(&self, path: &Path) -> Option<Box<str>> {
+        name_of(&self.names.load(), path)
     }
 
-    /// Sends the file, or part of it, or says that the reader has it already.
-    pub(super) async fn serve(&self, parts: Parts) -> Response<Body> {
-        let request = Request::from_parts(parts, Body::Empty);
-        let Ok(response) = self.dir.clone().call(request).await;
-        let mut response = response.map(Body::stream);
-        response
-            .headers_mut()
-            .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=0"));
-        response
+    /// Sends the file, or part of it, or says that the reader has it already; none if it is gone.
+    pub(super) async fn serve(&self, name: Box<str>, parts: Parts) -> Option<Response<Body>> {
+        if !check::is_read(&parts.method) {
+            return Some(Problem::Method.page(false));
+        }
+        let names = self.names.load_full();
+        let has = |coding: Coding| names.contains(&*format!("{name}{}", coding.extension()));
+        let coding = negotiate::choose_among(&parts.headers, has);
+        let is_coded = Coding::PREFERRED
+            .into_iter()
+            .filter(|coding| has(*coding))
+            .count()
+            > 1;
+        let root = self.root.clone();
+        let serving = tokio::task::spawn_blocking(move || {
+            let reader = Reader {
+                headers: &parts.headers,
+                method: &parts.method,
+            };
+            let file = match File::open(&root, &name, coding)? {
+                None if coding != Coding::Identity => File::open(&root, &name, Coding::Identity)?,
+                file => file,
+            };
+            file.map(|file| file.answer(reader, &name, is_coded))
+                .transpose()
+        });
+        match serving.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a static file cannot be read");
+                Some(Problem::Unreadable.page(false))
+            }
+            Err(_) => Some(Problem::Panicked.page(false)),
+        }
     }
+}
+
+fn name_of(names: &Names, path: &Path) -> Option<Box<str>> {
+    if names.is_empty() {
+        return None;
+    }
+    let text = path.as_str();
+    if !text.contains('%') {
+        return names.get(&text[1..]).cloned();
+    }
+    let segments: Vec<&str> = path.segments().collect();
+    // `a%2Fb` is one name, and no file has it.
+    let is_name = !segments.iter().any(|segment| segment.contains('/'));
+    names
+        .get(segments.join("/").as_str())
+        .filter(|_| is_name)
+        .cloned()
 }
 
 impl Drop for Files {
@@ -117,8 +161,14 @@ impl Drop for Files {
     }
 }
 
-fn follow(root: &FsPath, changes: &mpsc::Receiver<()>, names_: &ArcSwap<Names>) {
+fn follow(
+    root: &FsPath,
+    changes: &mpsc::Receiver<()>,
+    names_: &ArcSwap<Names>,
+    mut look: impl FnMut(&Names),
+) {
     loop {
+        look(&names_.load());
         match changes.recv_timeout(POLL) {
             Ok(()) => {
                 let until = Instant::now() + UNSETTLED;
@@ -135,9 +185,20 @@ fn follow(root: &FsPath, changes: &mpsc::Receiver<()>, names_: &ArcSwap<Names>) 
     }
 }
 
-/// The names in the folder. Hidden ones (`.git`, `.env`) are nobody's business.
+/// The one hidden name that is for everybody (RFC 8615).
+const WELL_KNOWN: &str = ".well-known";
+
+/// The names in the folder. Hidden ones (`.git`, `.env`) are nobody's business, and neither is what
+/// links out of the folder lead to.
 fn names(root: &FsPath) -> Names {
     let mut found = Names::new();
+    let Ok(home) = fs::canonicalize(root) else {
+        return found;
+    };
+    let leaves = |entry: &fs::DirEntry| {
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        is_link && !fs::canonicalize(entry.path()).is_ok_and(|path| path.starts_with(&home))
+    };
     let mut folders = VecDeque::from([(root.to_owned(), String::new(), 0)]);
     let mut known = 1;
     // Those near the root first: what a link repeats is the deeper one.
@@ -154,7 +215,7 @@ fn names(root: &FsPath) -> Names {
                 continue;
             };
             let path = format!("{prefix}{name}");
-            if name.starts_with('.') {
+            if (name.starts_with('.') && path != WELL_KNOWN) || leaves(&entry) {
                 continue;
             } else if kind.is_dir() && depth < MAX_DEPTH && known < MAX_FOLDERS {
                 known += 1;
@@ -169,22 +230,36 @@ fn names(root: &FsPath) -> Names {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-
     use super::*;
 
-    fn has(files: &Files, path: &str) -> bool {
-        files.has(&Path::parse(path).unwrap())
+    fn watch(folder: &tempfile::TempDir) -> Files {
+        Files::watch(folder.path().to_owned(), |_| {})
     }
 
-    #[tokio::test]
-    async fn files_are_found_by_their_exact_name_only() {
+    fn has(files: &Files, path: &str) -> bool {
+        files.find(&Path::parse(path).unwrap()).is_some()
+    }
+
+    #[test]
+    fn files_are_found_by_their_exact_name_only() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("css/a b")).unwrap();
         fs::write(folder.path().join("css/app.css"), "body{}").unwrap();
         fs::write(folder.path().join("css/a b/ü.txt"), "ü").unwrap();
         fs::write(folder.path().join(".env"), "SECRET").unwrap();
-        let files = Files::watch(folder.path().to_owned());
+        fs::create_dir_all(folder.path().join(".well-known")).unwrap();
+        fs::write(folder.path().join(".well-known/security.txt"), "").unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret.txt"), "SECRET").unwrap();
+        for (target, link) in [
+            (outside.path().join("secret.txt"), "secret.txt"),
+            (outside.path().to_owned(), "outside"),
+            (folder.path().join("css/app.css"), "same.css"),
+            (folder.path().join("nowhere"), "broken.css"),
+        ] {
+            std::os::unix::fs::symlink(target, folder.path().join(link)).unwrap();
+        }
+        let files = watch(&folder);
         for (path, expected) in [
             ("/css/app.css", true),
             ("/css/a%20b/%C3%BC.txt", true),
@@ -193,23 +268,21 @@ mod tests {
             ("/css%2Fapp.css", false),
             ("/..%2Fcss%2Fapp.css", false),
             ("/.env", false),
+            ("/.well-known/security.txt", true),
+            ("/secret.txt", false),
+            ("/outside/secret.txt", false),
+            ("/same.css", true),
+            ("/broken.css", false),
             ("/CSS/app.css", false),
         ] {
             assert_eq!(has(&files, path), expected, "{path}");
         }
-        let (parts, ()) = Request::get("/css/app.css").body(()).unwrap().into_parts();
-        let response = files.serve(parts).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/css");
-        assert!(response.headers().contains_key("etag"));
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(body, "body{}");
     }
 
     #[test]
     fn a_new_file_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let files = Files::watch(folder.path().to_owned());
+        let files = watch(&folder);
         assert!(!has(&files, "/new.txt"));
         fs::write(folder.path().join("new.txt"), "new").unwrap();
         while !has(&files, "/new.txt") {
@@ -222,7 +295,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.txt"), "a").unwrap();
         std::os::unix::fs::symlink(folder.path(), folder.path().join("self")).unwrap();
-        let files = Files::watch(folder.path().to_owned());
+        let files = watch(&folder);
         assert!(has(&files, "/a.txt"));
         assert!(has(&files, "/self/a.txt"));
     }
@@ -246,7 +319,7 @@ mod tests {
     #[test]
     fn a_file_that_never_rests_does_not_hide_the_new_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let files = Files::watch(folder.path().to_owned());
+        let files = watch(&folder);
         let began = std::time::Instant::now();
         let mut count = 0_u64;
         while !has(&files, "/new.txt") {

@@ -352,6 +352,29 @@ async fn a_panic_costs_its_request_only() {
 }
 
 #[tokio::test]
+async fn a_body_that_panics_resets_its_stream_and_no_other() {
+    let server = start(config());
+    let stream = TcpStream::connect(server.addr).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let handshake = hyper::client::conn::http2::handshake(executor, io);
+    let (mut sender, connection) = handshake.await.unwrap();
+    let running = tokio::spawn(connection);
+    let mut get = async |path: &str| {
+        let request = Request::get(format!("http://x{path}")).body(Body::Empty);
+        let response = sender.send_request(request.unwrap()).await?;
+        http_body_util::BodyExt::collect(response.into_body()).await
+    };
+    let broken = format!("{:?}", get("/body-panic").await.unwrap_err());
+    assert!(
+        broken.contains("Reset(StreamId(1), INTERNAL_ERROR"),
+        "{broken}"
+    );
+    assert_eq!(get("/after").await.unwrap().to_bytes(), "/after");
+    running.abort();
+}
+
+#[tokio::test]
 async fn one_address_has_no_more_than_its_share() {
     let server = start(Config {
         per_address: PerAddress::All(2),

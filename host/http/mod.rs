@@ -5,6 +5,9 @@
 //! page?) → the cache → `showing` (how did it come to be shown?) → `respond`, with `negotiate`
 //! (which coding?) and `conditional` (does the reader have it already?). What goes wrong becomes a
 //! `Problem` of `errors`. A hit that is asked for plainly has a short way: `lane`, with `head`.
+//!
+//! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
+//! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).
 
 mod address;
 mod api;
@@ -15,16 +18,20 @@ mod config;
 mod connection;
 mod crawler;
 mod errors;
+mod file;
 mod files;
 mod head;
 mod lane;
 pub mod listen;
 mod locate;
+pub mod media;
 mod negotiate;
 mod overlay;
+mod places;
 mod respond;
 mod revalidate;
 mod service;
+mod shadows;
 mod showing;
 mod sound;
 mod throttle;

@@ -17,15 +17,20 @@ pub(super) fn choose<'a>(headers: &HeaderMap, payload: &'a Payload) -> &'a Varia
         // Whatever is acceptable, there is nothing else: a page beats a 415 or 406.
         return payload.identity();
     }
+    let coding = choose_among(headers, |coding| payload.has(coding));
+    payload.get(coding).unwrap_or_else(|| payload.identity())
+}
+
+/// The coding that the reader would like best of those that there are; `identity` is always there.
+pub(super) fn choose_among(headers: &HeaderMap, has: impl Fn(Coding) -> bool) -> Coding {
     let accepted = Accepted::of(headers);
     Coding::PREFERRED
         .into_iter()
-        .filter(|coding| payload.has(*coding))
+        .filter(|coding| has(*coding))
         .filter_map(|coding| Some((accepted.weight(coding)?, coding)))
         // The first of the greatest, not the last as `max_by_key` would have it.
         .reduce(|best, other| if other.0 > best.0 { other } else { best })
-        .and_then(|(_, coding)| payload.get(coding))
-        .unwrap_or_else(|| payload.identity())
+        .map_or(Coding::Identity, |(_, coding)| coding)
 }
 
 /// What an `accept-encoding` says of each coding that wisr has.

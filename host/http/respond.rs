@@ -98,9 +98,12 @@ impl Reader<'_> {
             "location": String::from_utf8_lossy(location.as_bytes()),
             "status": status.as_u16(),
         }});
-        let mut response = Response::new(Body::from(redirect.to_string()));
-        response.headers_mut().clone_from(&JSON);
-        self.plain(response, showing)
+        let drawn = Drawn {
+            status: StatusCode::OK,
+            headers: &JSON,
+            body: &Payload::encode(Bytes::from(redirect.to_string()), None),
+        };
+        self.coded(&drawn, showing)
     }
 
     /// A shell: for this reader alone.
@@ -177,7 +180,9 @@ impl Reader<'_> {
         response
     }
 
-    /// A small body of our own for an entry that has none.
+    /// A small body of our own for an entry that has none: a redirect or a 404. No tag: conditions
+    /// count only where the answer would be a success (RFC 9110 section 13.2.1), so that it would
+    /// never be compared with anything.
     fn plain(&self, mut response: Response<Body>, showing: &Showing<'_>) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));

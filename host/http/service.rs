@@ -21,6 +21,7 @@ use super::locate::{Located, locate};
 use super::overlay::Overlay;
 use super::respond::{Face, Reader};
 use super::revalidate;
+use super::shadows::Shadows;
 use super::showing::Showing;
 use super::throttle::Throttle;
 use super::views::{Asked, Views};
@@ -43,7 +44,8 @@ const DATA: &str = "/_wisr/data/";
 enum Place {
     /// wisr itself, below [`OWN`].
     Own,
-    File,
+    /// A file of the public folder, by its name there.
+    File(Box<str>),
     Api(Arc<ApiRouted>),
     /// The built-in endpoint.
     Revalidate,
@@ -74,12 +76,16 @@ impl Site {
         threads: Handle,
         overlay: Option<Arc<Overlay>>,
     ) -> Self {
+        let files = config.public.map(|public| {
+            let mut shadows = Shadows::of(releases.clone());
+            Files::watch(public, move |has_file| shadows.look(has_file))
+        });
         Self {
+            files,
             releases,
             isr,
             views: Views::default(),
             apis: Apis::new(threads),
-            files: config.public.map(Files::watch),
             settings: ArcSwap::from_pointee(config.settings),
             throttle: Throttle::default(),
             dev: config.dev,
@@ -105,7 +111,7 @@ impl Site {
         let release = self.releases.load();
         match self.place(&release, &path) {
             Place::Own => self.own(&path, request),
-            Place::File => self.file(request.into_parts().0),
+            Place::File(name) => self.file(name, request),
             Place::Api(routed) => self.api(routed, request),
             Place::Revalidate => self.revalidate(request, peer),
             Place::Page => {
@@ -119,8 +125,8 @@ impl Site {
         if path.as_str().starts_with(OWN) {
             return Place::Own;
         }
-        if self.files.as_ref().is_some_and(|files| files.has(path)) {
-            return Place::File;
+        if let Some(name) = self.files.as_ref().and_then(|files| files.find(path)) {
+            return Place::File(name);
         }
         match api::route_of(release, path, REVALIDATE) {
             Some(routed) => Place::Api(routed),
@@ -176,14 +182,17 @@ impl Site {
         self.find(located, Face::Data, request)
     }
 
-    fn file(self: &Arc<Self>, parts: Parts) -> Answer {
-        let site = self.clone();
-        Answer::Later(Box::pin(async move {
-            match &site.files {
-                Some(files) => files.serve(parts).await,
-                None => Problem::NotFound.page(site.dev),
+    fn file(self: &Arc<Self>, name: Box<str>, request: Request<Incoming>) -> Answer {
+        self.later(request, async move |site, parts| {
+            let served = match &site.files {
+                Some(files) => files.serve(name, parts.clone()).await,
+                None => None,
+            };
+            match served {
+                Some(response) => response,
+                None => site.problem(&Problem::NotFound, Face::Page, &parts).await,
             }
-        }))
+        })
     }
 
     fn find(

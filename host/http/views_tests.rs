@@ -38,7 +38,7 @@ impl Render for Unasked {
         unreachable!()
     }
 
-    fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
+    fn static_paths(&self, _: Arc<str>) -> Pending<'_, Result<PathList, Failure>> {
         unreachable!()
     }
 }

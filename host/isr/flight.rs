@@ -202,14 +202,23 @@ impl Permit {
         sequence
     }
 
-    /// Lands: `settle` stores what came out before anybody can claim the page again.
-    pub(super) fn land(self, settle: impl FnOnce() -> Landing) {
-        self.finish(settle);
+    /// Gives the flight up, unless somebody waits for it. Whether it did: then nobody can join it.
+    pub(super) fn leave(&self) -> bool {
+        let ticket = &self.flight.ticket;
+        self.finish(|| ticket.is_left().then_some(Landing::Overloaded))
     }
 
-    fn finish(&self, settle: impl FnOnce() -> Landing) {
+    /// Lands: `settle` stores what came out before anybody can claim the page again.
+    pub(super) fn land(self, settle: impl FnOnce() -> Landing) {
+        self.finish(|| Some(settle()));
+    }
+
+    /// Ends the flight as `settle` says, if it says so, while nobody can claim the page.
+    fn finish(&self, settle: impl FnOnce() -> Option<Landing>) -> bool {
         let mut shard = self.flights.shard(&self.key).lock();
-        let landing = settle();
+        let Some(landing) = settle() else {
+            return false;
+        };
         if let Some(lane) = shard.get_mut(&self.key) {
             if Arc::ptr_eq(&lane.current.phase, &self.flight.phase) {
                 match lane.next.take() {
@@ -222,6 +231,7 @@ impl Permit {
         }
         drop(shard);
         self.flight.phase.send_replace(Phase::Landed(landing));
+        true
     }
 }
 
@@ -231,11 +241,8 @@ impl Drop for Permit {
         if !landed {
             self.finish(|| {
                 let message = "wisr abandoned the generation: this is a bug, please report it";
-                Landing::Failed(Arc::new(Failure::new(
-                    FailureKind::Host,
-                    "generation",
-                    message,
-                )))
+                let failure = Failure::new(FailureKind::Host, "generation", message);
+                Some(Landing::Failed(Arc::new(failure)))
             });
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flight::{Claim, Landing, Permit, Wait};
-use super::queue::Priority;
+use super::queue::{NoSlot, Priority};
 use super::{Ask, Inner, Refused, make};
 use crate::page::{Cause, Entry, Failure, Revalidate};
 use crate::telemetry::Subject;
@@ -77,12 +77,15 @@ impl Inner {
     async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause, before: Before) {
         permit.turn().await;
         let places = ask.page.policy.concurrency;
-        let entered = self
-            .queue
-            .enter(permit.ticket(), &ask.page.route, places)
-            .await;
-        let Ok(slot) = entered else {
-            return permit.land(|| Landing::Overloaded);
+        let slot = loop {
+            let route = &ask.page.route;
+            match self.queue.enter(permit.ticket(), route, places).await {
+                Ok(slot) => break slot,
+                Err(NoSlot::Full) => return permit.land(|| Landing::Overloaded),
+                Err(NoSlot::Left) if permit.leave() => return,
+                // Somebody has joined it since.
+                Err(NoSlot::Left) => {}
+            }
         };
         let sequence = permit.begin(|| self.parts.store.sequence());
         let forgotten = self.routes.forgotten();

@@ -3,7 +3,8 @@
 //! The most urgent first; of these, whose route has the fewest generations running; of these, who
 //! came first. A route whose pages are slow and wanted by many, by mischance or malice, must not
 //! keep the others from theirs: so a route that waits long enough gets a place, and when the queue is full,
-//! the route that fills it gives way.
+//! the route that fills it gives way. A page whose readers have all gone is made when one comes back:
+//! after an overload there is nothing left of it to work off.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -20,8 +21,7 @@ use crate::telemetry::metrics::Metrics;
 /// Who waits for a generation; a later variant comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Priority {
-    /// Nobody any more: the readers who wanted the page have gone. It is made for when they come
-    /// back, if nobody else needs the place.
+    /// Nobody any more: the readers who wanted the page have gone.
     Left,
     /// Nobody: a stale page is renewed, a listed one made ahead.
     Background,
@@ -36,7 +36,7 @@ pub(super) enum Priority {
 const AGE: Duration = Duration::from_secs(5);
 
 /// A place in the queue whose priority may rise while it waits, and falls when the readers who
-/// waited for it have gone: those who still wait come before a page that nobody does.
+/// waited for it have gone.
 #[derive(Debug)]
 pub(super) struct Ticket {
     /// What it is without readers.
@@ -79,9 +79,14 @@ pub(super) struct Slot {
     route: Arc<str>,
 }
 
-/// There is no room, not even to wait.
+/// Why there is no slot.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) enum NoSlot {
+    /// There is no room, not even to wait.
+    Full,
+    /// Nobody waits for it any more.
+    Left,
+}
 
 // === impl Ticket ===
 
@@ -108,6 +113,11 @@ impl Ticket {
             0 => self.lasting.load(Ordering::Relaxed),
             _ => Priority::Reader as u8,
         }
+    }
+
+    /// Whether nobody wants what it is for.
+    pub(super) fn is_left(&self) -> bool {
+        self.urgency() == Priority::Left as u8
     }
 }
 
@@ -136,7 +146,7 @@ impl Queue {
         ticket: &Arc<Ticket>,
         route: &Arc<str>,
         route_places: usize,
-    ) -> Result<Slot, Full> {
+    ) -> Result<Slot, NoSlot> {
         let (grant, granted) = oneshot::channel();
         let waiter = Waiter {
             ticket: ticket.clone(),
@@ -147,16 +157,19 @@ impl Queue {
         };
         self.admit(waiter)?;
         self.grant();
-        granted.await.map_err(|_| Full)
+        granted.await.map_err(|_| match ticket.is_left() {
+            true => NoSlot::Left,
+            false => NoSlot::Full,
+        })
     }
 
-    fn admit(&self, waiter: Waiter) -> Result<(), Full> {
+    fn admit(&self, waiter: Waiter) -> Result<(), NoSlot> {
         let mut state = self.state.lock();
         if state.waiting.len() >= self.length {
-            state.waiting.retain(|waiter| !waiter.grant.is_closed());
+            state.waiting.retain(Waiter::is_there);
         }
         if state.waiting.len() >= self.length.max(1) {
-            let position = state.who_yields_to(&waiter).ok_or(Full)?;
+            let position = state.who_yields_to(&waiter).ok_or(NoSlot::Full)?;
             state.waiting.remove(position);
         }
         state.waiting.push_back(waiter);
@@ -192,7 +205,7 @@ impl State {
         }
         // Were they given the place, each would pass it on from within the other's: a thousand
         // who left at once would take the stack of a thread.
-        self.waiting.retain(|waiter| !waiter.grant.is_closed());
+        self.waiting.retain(Waiter::is_there);
         let rank = |waiter: &Waiter| {
             let busy = self.routes.get(&waiter.route).copied().unwrap_or(0);
             (busy < waiter.route_places).then(|| (waiter.urgency(now, busy), Reverse(busy)))
@@ -238,10 +251,14 @@ impl State {
 }
 
 impl Waiter {
+    fn is_there(&self) -> bool {
+        !self.grant.is_closed() && !self.ticket.is_left()
+    }
+
     fn urgency(&self, now: Instant, busy: usize) -> u8 {
         let urgency = self.ticket.urgency();
         let is_old = now.saturating_duration_since(self.since) >= AGE;
-        if busy == 0 && is_old && urgency > Priority::Left as u8 {
+        if busy == 0 && is_old {
             Priority::Reader as u8
         } else {
             urgency
@@ -325,15 +342,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_still_waits_comes_before_a_page_that_nobody_waits_for() {
+    async fn a_page_that_nobody_waits_for_any_more_is_not_made() {
         let [left, read] = [ticket(Priority::Left), ticket(Priority::Left)];
         drop(left.read());
         let (first, second) = (read.read(), read.read());
         drop(first);
         let stale = ticket(Priority::Background);
-        let arrivals = vec![("left", left), ("stale", stale), ("read", read)];
-        let served = order(&queue(1, 10), arrivals).await;
-        assert_eq!(served, ["read", "stale", "left"]);
+        let arrivals = vec![("left", left.clone()), ("stale", stale), ("read", read)];
+        let queue = queue(1, 10);
+        assert_eq!(order(&queue, arrivals).await, ["read", "stale"]);
+        let route = Arc::from("/");
+        let held = queue.enter(&second.0, &route, 9).await.unwrap();
+        let waiting = queue.enter(&left, &route, 9);
+        let (told, ()) = tokio::join!(waiting, async { drop(held) });
+        assert_eq!(told.err(), Some(NoSlot::Left));
         drop(second);
     }
 

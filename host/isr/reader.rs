@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::generation::Before;
-use super::queue::{Full, Priority, Slot, Ticket};
+use super::queue::{Priority, Slot, Ticket};
 use super::{Ask, Inner, Patience, Refused, Renewal, Served, make};
 use crate::page::{Cause, Document, Entry, Failure, FailureKind, Freshness, Why};
 
@@ -78,7 +78,7 @@ impl Inner {
         let entered = self.queue.enter(&ticket, &ask.page.route, places);
         match tokio::time::timeout(self.config.wait, entered).await {
             Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(Full)) | Err(_) => Err(self.overloaded()),
+            Ok(Err(_)) | Err(_) => Err(self.overloaded()),
         }
     }
 

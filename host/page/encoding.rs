@@ -27,6 +27,16 @@ impl Coding {
     pub const PREFERRED: [Coding; 4] =
         [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Identity];
 
+    /// How the names of files end that are coded so; none for what is not coded.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Coding::Identity => "",
+            Coding::Gzip => ".gz",
+            Coding::Brotli => ".br",
+            Coding::Zstd => ".zst",
+        }
+    }
+
     /// The name in `accept-encoding` and `content-encoding`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -219,7 +229,8 @@ fn etag(tag: &str, coding: Coding) -> HeaderValue {
     HeaderValue::from_str(&text).expect("hexadecimal digits and a coding's name are visible ASCII")
 }
 
-fn compressible(content_type: Option<&HeaderValue>) -> bool {
+/// Whether bodies of this type become smaller by a coding: text is, pictures are compressed already.
+pub fn compressible(content_type: Option<&HeaderValue>) -> bool {
     let Some(Ok(text)) = content_type.map(HeaderValue::to_str) else {
         return false;
     };

@@ -17,7 +17,7 @@ mod time;
 pub use cost::{Cost, Fetch};
 pub use digest::Digest;
 pub use document::{Document, Rejected, check_redirect};
-pub use encoding::{Coding, Payload, Variant};
+pub use encoding::{Coding, Payload, Variant, compressible};
 pub use entry::{Content, Entry, Stamped};
 pub use failure::{Failure, FailureKind, Frame};
 pub use freshness::{Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge};

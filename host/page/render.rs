@@ -28,8 +28,8 @@ pub trait Render: Send + Sync + 'static {
     /// What to show while the page is being made. Called only under [`Fallback::Shell`].
     fn shell<'a>(&'a self, context: &'a Context) -> Pending<'a, Result<Document, Failure>>;
 
-    /// The paths to make ahead of time, and what any other path gets.
-    fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>>;
+    /// The paths of `route` to make ahead of time, and what any other path gets.
+    fn static_paths(&self, route: Arc<str>) -> Pending<'_, Result<PathList, Failure>>;
 }
 
 /// A route as the cache sees it: who renders it, under which rules.

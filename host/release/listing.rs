@@ -166,7 +166,10 @@ impl Asking {
         let mut told = BTreeSet::new();
         loop {
             // A bug of wisr is told of like one of the module's.
-            let asked = AssertUnwindSafe(async { self.renderer.static_paths().await });
+            let asked = AssertUnwindSafe(async {
+                let route = self.pattern.route();
+                self.renderer.static_paths(route).await
+            });
             let answer = asked.catch_unwind().await.unwrap_or_else(|_| {
                 let message = "wisr panicked: please report it, with what stderr says";
                 Err(Failure::new(FailureKind::Host, "static-paths", message))
@@ -249,7 +252,7 @@ mod tests {
             unreachable!("a listing renders nothing")
         }
 
-        fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
+        fn static_paths(&self, _: Arc<str>) -> Pending<'_, Result<PathList, Failure>> {
             let answer = self
                 .0
                 .lock()

@@ -52,10 +52,12 @@ pub(super) struct Before {
 pub(super) enum Loaded {
     /// A new module for its route.
     New(Route),
-    /// It is the module that the route has.
-    Same,
+    /// It is the module that the route has, by this digest.
+    Same(Digest),
     /// It is the module that did nothing but fail.
     Fallen,
+    /// It is not there any more.
+    Gone,
     /// It changed or vanished while it was read.
     Moving,
     /// It is no module for this route.
@@ -110,7 +112,7 @@ impl Loader {
             return Loaded::Fallen;
         }
         if before.route.is_some_and(|held| held.digest() == digest) {
-            return Loaded::Same;
+            return Loaded::Same(digest);
         }
         match self.make(file, found.pattern, bytes).await {
             Ok(route) => Loaded::New(route),

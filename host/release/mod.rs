@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `folder` | what lies in the folder: files, their marks, and the names that are refused |
 //! | `plan` | what a look at the folder asks for: load, wait, remove. And which route gets a place |
+//! | `loads` | the files that are being loaded, beside the passes |
 //! | `load` | one file → bytes → module → [`Routed`] or [`ApiRouted`] |
 //! | [`Routed`] | a page's route with its module, rules and listing, shared by releases while unchanged |
 //! | [`ApiRouted`] | the same for an API route, in a table of its own |
@@ -30,6 +31,7 @@ mod folder;
 mod history;
 mod listing;
 mod load;
+mod loads;
 mod plan;
 mod publish;
 mod reconfigure;

@@ -14,7 +14,7 @@ use crate::page::Render;
 impl Releases {
     /// Asks `rules` about every route, from this moment on, and swaps in routes of the same
     /// modules if they say anything new. Entries stay as fresh as they are; a generation in
-    /// progress ends under the rules that it began with. Waits for the pass in progress.
+    /// progress ends under the rules that it began with.
     pub async fn reconfigure(&self, rules: RouteRules) {
         let mut state = self.state.lock().await;
         *self.loader.rules.write() = rules;
@@ -40,7 +40,7 @@ impl Releases {
 
 impl Loader {
     /// The route under the rules of now; none if these are the ones that it is under.
-    fn renewed(&self, route: &Route) -> Option<Route> {
+    pub(super) fn renewed(&self, route: &Route) -> Option<Route> {
         match route {
             Route::Page(routed) => self.renewed_page(routed).map(Route::Page),
             Route::Api(routed) => self.renewed_api(routed).map(Route::Api),

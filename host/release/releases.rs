@@ -1,4 +1,7 @@
 //! `Releases`: passes over the folder of modules, each of which may replace the release as a whole.
+//!
+//! A pass looks at the folder, has loaded what changed, and takes up what was loaded since the last
+//! one: it never waits for a module.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,21 +10,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::stream;
 use parking_lot::RwLock;
 use serde::Serialize;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::guest::{Engine, outbound};
-use crate::route::Table;
+use crate::route::{Pattern, Table};
 use crate::telemetry::{Clock, Incidents, Subject};
 
 use super::archive::Archive;
 use super::folder::{FolderError, Snapshot};
 use super::history::History;
 use super::load::{Loaded, Loader};
+use super::loads::{Loads, Order};
 use super::plan::{Known, Patience, Plan, needs_second_look, plan};
 use super::routed::{Route, RouteRules};
 use super::routes::Release;
@@ -32,7 +35,10 @@ pub(super) const LOADS: usize = 4;
 
 /// How long a swap waits for the new modules to list their paths, so that a path that one of them
 /// dropped is 404 from the swap on. A listing that takes longer arrives after the swap.
-pub(super) const LISTING_PATIENCE: Duration = Duration::from_secs(1);
+const LISTING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a start that has a release to go on with waits for modules that changed since.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the modules are and how they are served.
 #[derive(Clone)]
@@ -84,8 +90,8 @@ pub enum Gone {
     AllBut(BTreeSet<Arc<str>>),
 }
 
-/// What a pass did.
-#[derive(Debug, Clone, Serialize)]
+/// What passes did.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ScanReport {
     /// The release after it.
     pub release: u64,
@@ -97,6 +103,8 @@ pub struct ScanReport {
     pub removed: usize,
     /// Files that are still being written; another pass is needed.
     pub waiting: usize,
+    /// Files that are being loaded; another pass takes them up.
+    pub loading: usize,
     /// What is refused now.
     pub refused: usize,
     /// Why the folder could not be read, if so.
@@ -105,15 +113,14 @@ pub struct ScanReport {
 
 /// The current release, and what makes the next one.
 pub struct Releases {
-    pub(super) loader: Loader,
+    pub(super) loader: Arc<Loader>,
+    pub(super) loads: Loads,
     herald: Herald,
     pub(super) current: ArcSwap<Release>,
     pub(super) history: ArcSwap<History>,
     /// Held for a whole pass: passes are made one after another.
     pub(super) state: Mutex<State>,
     pub(super) changed: watch::Sender<u64>,
-    /// Told when something goes before the pass in progress, which is then made anew.
-    pub(super) urgent: Notify,
 }
 
 impl Releases {
@@ -123,7 +130,7 @@ impl Releases {
         let empty = Release::new(0, clock.now(), Table::new(), Table::new(), Vec::new());
         let archive = config.state.clone().map(Archive::new);
         Self {
-            loader: Loader {
+            loader: Arc::new(Loader {
                 rules: RwLock::new(Arc::clone(&config.routes)),
                 config,
                 engine: parts.engine,
@@ -133,13 +140,13 @@ impl Releases {
                 fallen: Arc::default(),
                 archive: archive.map(Arc::new),
                 unkept: Default::default(),
-            },
+            }),
+            loads: Loads::new(),
             herald: parts.herald,
             current: ArcSwap::from_pointee(empty),
             history: ArcSwap::default(),
             state: Mutex::default(),
             changed: watch::Sender::new(0),
-            urgent: Notify::new(),
         }
     }
 
@@ -172,19 +179,42 @@ impl Releases {
         &self.loader.config
     }
 
-    /// Makes one pass over the folder: loads what changed, drops what is gone, and swaps the
-    /// release if that changed its routes. A pass that is cancelled changes nothing.
+    /// Makes passes over the folder until all that it found is loaded; the sum of them. Cancelled, it
+    /// has lost nothing: the next pass goes on.
     pub async fn scan(&self) -> ScanReport {
+        let mut sum = ScanReport::default();
         loop {
-            tokio::select! {
-                biased;
-                () = self.urgent.notified() => {}
-                report = self.pass() => return report,
+            let report = self.pass().await;
+            sum = ScanReport {
+                swapped: sum.swapped || report.swapped,
+                loaded: sum.loaded + report.loaded,
+                removed: sum.removed + report.removed,
+                ..report
+            };
+            if sum.loading == 0 {
+                return sum;
             }
+            self.loads.ripe().await;
         }
     }
 
-    async fn pass(&self) -> ScanReport {
+    /// The first passes over the folder. Where an earlier process left a release, it serves already,
+    /// and a module that takes long to load takes its place later.
+    pub async fn start(&self) {
+        let goes_on = async {
+            tokio::time::sleep(START_PATIENCE).await;
+            // The sender is this one's own.
+            let _ = self.subscribe().wait_for(|release| *release > 0).await;
+        };
+        tokio::select! {
+            _ = self.scan() => {}
+            () = goes_on => tracing::info!("modules that changed are still being loaded"),
+        }
+    }
+
+    /// Makes one pass over the folder: has loaded what changed, drops what is gone, and swaps the
+    /// release if that and what was loaded changes its routes. Cancelled, it has changed nothing.
+    pub(super) async fn pass(&self) -> ScanReport {
         let mut state = self.state.lock().await;
         self.restore(&mut state).await;
         let known = state
@@ -196,21 +226,28 @@ impl Releases {
             Ok(looked) => looked,
             Err(error) => return self.stay(&mut state, error.to_string()),
         };
-        let (removed, mut waiting) = (plan.remove.len(), plan.wait.len());
-        let results = self.load_all(&plan, &state).await;
-        for file in &plan.remove {
-            state.files.remove(file);
-        }
-        let mut loaded = 0;
-        for ((file, found), result) in plan.load.into_iter().zip(results) {
+        let mut waiting = plan.wait.len();
+        self.loads.keep(|file, mark| match mark {
+            _ if seen.is_blind_to(file) => mark.is_some(),
+            _ => seen.files.get(file).map(|found| found.mark) == mark,
+        });
+        self.begin(&state, plan);
+        let (mut loaded, mut removed) = (0, 0);
+        for (file, mark, result) in self.loads.take(Instant::now()) {
             loaded += usize::from(matches!(result, Loaded::New(_)));
+            removed += usize::from(matches!(result, Loaded::Gone));
             waiting += usize::from(matches!(result, Loaded::Moving));
-            state.note(file, found.mark, result, self.loader.clock.now());
+            let result = match result {
+                // Other rules may have come while it was loaded.
+                Loaded::New(route) => Loaded::New(self.loader.renewed(&route).unwrap_or(route)),
+                other => other,
+            };
+            state.note(file, mark, result, self.loader.clock.now());
         }
         state.problem = None;
         state.device = Some(seen.device);
         state.refused.clone_from(&seen.refused);
-        let swapped = self.settle(&mut state, seen.refused).await;
+        let swapped = !self.loads.owe() && self.settle(&mut state, seen.refused).await;
         let release = self.load();
         ScanReport {
             release: release.id,
@@ -218,8 +255,38 @@ impl Releases {
             loaded,
             removed,
             waiting,
+            loading: self.loads.len(),
             refused: release.refused.len(),
             problem: None,
+        }
+    }
+
+    /// Has done what is planned.
+    fn begin(&self, state: &State, plan: Plan) {
+        for file in plan.remove {
+            // The file had a name that is a route.
+            if let Ok(pattern) = Pattern::of_file(&file) {
+                self.loads.end_of(file, pattern);
+            }
+        }
+        let history = self.history();
+        let current = history.current();
+        for (file, found) in plan.load {
+            let before = state.before(&file);
+            let order = Order {
+                seated: state.seated.contains(&file),
+                // The first release is whole: what is not in it would be a 404 and lose its pages.
+                owed: before.route.is_none()
+                    && current.is_none_or(|current| current.files.contains_key(&file)),
+                file: file.clone(),
+                pattern: found.pattern.clone(),
+                mark: Some(found.mark),
+            };
+            let loader = Arc::clone(&self.loader);
+            self.loads.begin(
+                order,
+                || async move { loader.load(&file, found, before).await },
+            );
         }
     }
 
@@ -255,23 +322,6 @@ impl Releases {
         Ok(seen)
     }
 
-    /// Loads what the plan says, in its order, and waits a little for listings.
-    async fn load_all(&self, plan: &Plan, state: &State) -> Vec<Loaded> {
-        let load = |(file, found): &(PathBuf, _)| {
-            let before = state.before(file);
-            let (file, found) = (file.clone(), Clone::clone(found));
-            async move { self.loader.load(&file, found, before).await }
-        };
-        let loads: Vec<_> = plan.load.iter().map(load).collect();
-        let results: Vec<Loaded> = stream::iter(loads).buffered(LOADS).collect().await;
-        listed(results.iter().filter_map(|result| match result {
-            Loaded::New(route) => Some(route),
-            _ => None,
-        }))
-        .await;
-        results
-    }
-
     /// Tells of what will be served, and has pages forgotten.
     pub(super) async fn announce(&self, release: &Release, gone: Option<Gone>) {
         let routes = release.table.iter().map(|(pattern, _)| pattern.route());
@@ -290,15 +340,13 @@ impl Releases {
             self.record("folder", Subject::Server, problem.clone());
             state.problem = Some(problem.clone());
         }
+        self.loads.end();
         let release = self.load();
         ScanReport {
             release: release.id,
-            swapped: false,
-            loaded: 0,
-            removed: 0,
-            waiting: 0,
             refused: release.refused.len(),
             problem: Some(problem),
+            ..ScanReport::default()
         }
     }
 }

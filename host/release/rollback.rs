@@ -56,8 +56,6 @@ impl Releases {
     /// # Errors
     /// [`RollbackError`]; nothing has changed then.
     pub async fn rollback(&self, id: Option<u64>) -> Result<u64, RollbackError> {
-        // Whoever goes back does not wait until a newer module is compiled.
-        self.urgent.notify_waiters();
         let mut state = self.state.lock().await;
         self.restore(&mut state).await;
         let history = self.history();

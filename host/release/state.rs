@@ -76,21 +76,35 @@ impl State {
     }
 
     /// Remembers what became of a file. Nothing but a new module takes the place of the old one.
-    pub(super) fn note(&mut self, file: PathBuf, mark: Mark, result: Loaded, now: Timestamp) {
-        if matches!(result, Loaded::Moving) {
+    pub(super) fn note(
+        &mut self,
+        file: PathBuf,
+        mark: Option<Mark>,
+        result: Loaded,
+        now: Timestamp,
+    ) {
+        if matches!(result, Loaded::Gone) {
+            self.files.remove(&file);
+            return;
+        }
+        let served = self.files.get(&file).and_then(|held| held.route.as_ref());
+        let is_void = match &result {
+            Loaded::Moving => true,
+            // The route has returned to another module meanwhile.
+            Loaded::Same(digest) => served.map(Route::digest) != Some(*digest),
+            _ => false,
+        };
+        if is_void {
             return;
         }
         let held = self.files.entry(file.clone()).or_default();
-        let is_another = held.known.mark != Some(mark);
+        let is_another = held.known.mark != mark;
         let told = held.refusal.take().filter(|_| !is_another);
-        held.known = Known {
-            mark: Some(mark),
-            again: None,
-        };
+        held.known = Known { mark, again: None };
         match result {
             Loaded::New(route) => held.replace(route),
-            Loaded::Same => held.fallen = None,
-            Loaded::Moving => {}
+            Loaded::Same(_) => held.fallen = None,
+            Loaded::Gone | Loaded::Moving => {}
             Loaded::Fallen => held.refusal = Some(Refusal::fallen(file)),
             Loaded::Refused { message, retry } => {
                 held.known.again = match retry {

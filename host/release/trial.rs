@@ -91,8 +91,8 @@ impl Render for Trial {
         self.renderer.shell(context)
     }
 
-    fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
-        self.renderer.static_paths()
+    fn static_paths(&self, route: Arc<str>) -> Pending<'_, Result<PathList, Failure>> {
+        self.renderer.static_paths(route)
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
             unreachable!("a trial is about pages")
         }
 
-        fn static_paths(&self) -> Pending<'_, Result<PathList, Failure>> {
+        fn static_paths(&self, _: Arc<str>) -> Pending<'_, Result<PathList, Failure>> {
             unreachable!("a trial is about pages")
         }
     }

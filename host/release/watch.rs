@@ -21,14 +21,14 @@ struct Watch {
 
 impl Releases {
     /// Makes a pass whenever the folder changes, and one each `poll` since network mounts report
-    /// nothing, until `stop`. A pass in progress is given up then; that changes nothing.
+    /// nothing, until `stop`. What is being loaded is given up then; that changes nothing.
     pub async fn watch(&self, stop: impl Future<Output = ()>) {
         let passes = async {
             let reported = Arc::new(Notify::new());
             let mut watch = Watch::default();
             loop {
                 watch = watch.renew(&self.config().pages, &reported).await;
-                let report = self.scan().await;
+                let report = self.pass().await;
                 let pause = if report.waiting > 0 {
                     self.config().settle
                 } else {
@@ -38,6 +38,7 @@ impl Releases {
                     // One change comes as many reports; those of the settling time are one.
                     () = reported.notified() => tokio::time::sleep(self.config().settle).await,
                     () = self.fallen() => {}
+                    () = self.loads.ripe(), if report.loading > 0 => {}
                     () = tokio::time::sleep(pause) => {}
                 }
             }
@@ -46,6 +47,7 @@ impl Releases {
             () = stop => {}
             () = passes => {}
         }
+        self.loads.end();
     }
 }
 

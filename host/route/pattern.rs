@@ -158,6 +158,20 @@ impl Pattern {
         matches!(self.segments.first(), Some(Segment::Static(text)) if text == "api")
     }
 
+    /// Whether some path is of both.
+    pub fn meets(&self, other: &Self) -> bool {
+        fn meet(one: &[Segment], other: &[Segment]) -> bool {
+            match (one, other) {
+                ([], []) | ([Segment::Any(_)], _) | (_, [Segment::Any(_)]) => true,
+                ([], _) | (_, []) => false,
+                ([Segment::Many(_)], _) | (_, [Segment::Many(_)]) => true,
+                ([Segment::Static(one), ..], [Segment::Static(other), ..]) if one != other => false,
+                ([_, one @ ..], [_, other @ ..]) => meet(one, other),
+            }
+        }
+        meet(&self.segments, &other.segments)
+    }
+
     pub(super) fn segments(&self) -> &[Segment] {
         &self.segments
     }
@@ -315,6 +329,26 @@ mod tests {
     fn of_file(file: &str) -> String {
         let pattern = Pattern::of_file(std::path::Path::new(file));
         pattern.map_or_else(|error| error.to_string(), |pattern| pattern.to_string())
+    }
+
+    #[test]
+    fn patterns_meet_where_they_share_a_path() {
+        for (one, other, expected) in [
+            ("/", "/", true),
+            ("/", "/[[...all]]", true),
+            ("/", "/[...all]", false),
+            ("/a", "/[...all]", true),
+            ("/a/b", "/[id]", false),
+            ("/a/b", "/[id]/b", true),
+            ("/a/[x]", "/[y]/b", true),
+            ("/a/[x]", "/b/[x]", false),
+            ("/a/[[...x]]", "/[id]", true),
+            ("/a/[...x]", "/a/[[...y]]", true),
+        ] {
+            let [one, other] = [one, other].map(|route| Pattern::parse(route).unwrap());
+            assert_eq!(one.meets(&other), expected, "{one:?} {other:?}");
+            assert_eq!(other.meets(&one), expected, "{other:?} {one:?}");
+        }
     }
 
     fn params(given: &[(&str, &[&str])]) -> Vec<Param> {

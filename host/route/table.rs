@@ -111,6 +111,12 @@ impl<T> Table<T> {
         Ok(())
     }
 
+    /// What the table holds for the route that claims the place of `pattern`, if one does.
+    pub fn rival(&self, pattern: &Pattern) -> Option<&T> {
+        let (kept, _) = self.root.conflict(pattern.segments())?;
+        Some(&self.entries[kept].1)
+    }
+
     /// The routes that match a path, best first: the next one is for when the one before turns out
     /// not to have the page.
     pub fn matches<'a>(&'a self, path: &Path) -> impl Iterator<Item = Match<'a, T>> {

@@ -173,7 +173,7 @@ fn beside_overload(wisr: &Running, paced: &Load, cores: &Cores, report: &mut Rep
         "s",
         None,
     );
-    report.row("until what readers left is made too", vec![rest], "s", None);
+    report.row("until the queue is empty", vec![rest], "s", None);
     Ok(())
 }
 

@@ -62,7 +62,7 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
     );
     // Before anything is written: a server could not start with a configuration that is wrong.
     Config::load(&plan.site.src, &Overrides::default())?;
-    copy_files(&plan)?;
+    copy_files(&plan, Profile::Release)?;
     let engine = Engine::new(Config::load(&plan.site.out, &Overrides::default())?.engine)?;
     let report = {
         let progress = Progress::start();

@@ -50,6 +50,11 @@ impl Installed {
         Ok(true)
     }
 
+    /// Whether an earlier build made the file, and it is still there.
+    pub(super) fn has(&self, file: &str) -> bool {
+        self.files.contains(file) && self.out.join(file).is_file()
+    }
+
     /// Removes what an earlier build made below `folder/` and no source makes any more.
     pub(super) fn keep_only(&mut self, folder: &str, wanted: &BTreeSet<String>) -> Vec<String> {
         let prefix = format!("{folder}/");

@@ -8,6 +8,7 @@ mod cargo;
 mod command;
 mod install;
 mod languages;
+mod precompress;
 mod progress;
 mod rust_sdk;
 mod source;
@@ -29,10 +30,12 @@ pub use source::{PageSource, Plan, Site};
 use cargo::Run;
 use install::Installed;
 use languages::Language;
+use precompress::{is_worth_it, precompress};
 use source::Maker;
 
 use crate::config::FILE;
 use crate::guest::Engine;
+use crate::page::Coding;
 
 /// What pages are compiled for: components with WASI 0.2.
 const TARGET: &str = "wasm32-wasip2";
@@ -155,7 +158,7 @@ pub async fn build(
             Err(failed) => report.failed.push(failed),
         }
     }
-    report.removed = finish(plan, &mut installed)?;
+    report.removed = finish(plan, profile, &mut installed)?;
     report.built.sort_by(|one, other| one.file.cmp(&other.file));
     report
         .failed
@@ -213,25 +216,19 @@ struct Crate<'a> {
 }
 
 /// Copies `public/` and `wisr.toml`, takes away what has gone, and writes the record; returns what went.
+/// In release, coded forms of the files are put beside them.
 ///
 /// # Errors
 /// A file that cannot be read or written.
-pub fn copy_files(plan: &Plan) -> anyhow::Result<Vec<String>> {
-    finish(plan, &mut Installed::read(&plan.site.out))
+pub fn copy_files(plan: &Plan, profile: Profile) -> anyhow::Result<Vec<String>> {
+    finish(plan, profile, &mut Installed::read(&plan.site.out))
 }
 
-fn finish(plan: &Plan, installed: &mut Installed) -> anyhow::Result<Vec<String>> {
+fn finish(plan: &Plan, profile: Profile, installed: &mut Installed) -> anyhow::Result<Vec<String>> {
     let Site { src, out } = &plan.site;
     // A server watches this folder also before the first page compiles.
     fs::create_dir_all(out.join("pages")).context("cannot make the folder of pages")?;
-    let read =
-        |path: &Path| fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
-    let mut public = BTreeSet::new();
-    for file in install::files_below(&src.join("public"))? {
-        let name = format!("public/{file}");
-        installed.put(&name, &read(&src.join(&name))?)?;
-        public.insert(name);
-    }
+    let public = copy_public(src, profile, installed)?;
     let config = src.join(FILE);
     let mut removed = Vec::new();
     if config.is_file() {
@@ -248,6 +245,43 @@ fn finish(plan: &Plan, installed: &mut Installed) -> anyhow::Result<Vec<String>>
     removed.extend(installed.keep_only("public", &public));
     installed.save()?;
     Ok(removed)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// Copies `public/`, in release with coded forms of its files; returns what is there then.
+fn copy_public(
+    src: &Path,
+    profile: Profile,
+    installed: &mut Installed,
+) -> anyhow::Result<BTreeSet<String>> {
+    let files = install::files_below(&src.join("public"))?;
+    let names = files.iter().map(|file| format!("public/{file}"));
+    let mut public: BTreeSet<String> = names.collect();
+    for name in public.clone() {
+        let bytes = read(&src.join(&name))?;
+        let changed = installed.put(&name, &bytes)?;
+        if profile == Profile::Dev || !is_worth_it(&name, &bytes) {
+            continue;
+        }
+        for coding in [Coding::Brotli, Coding::Zstd, Coding::Gzip] {
+            let coded = format!("{name}{}", coding.extension());
+            // One that lies in the source is its author's own.
+            if public.contains(&coded) {
+                continue;
+            }
+            if changed || !installed.has(&coded) {
+                let Some(bytes) = precompress(coding, &bytes) else {
+                    continue;
+                };
+                installed.put(&coded, &bytes)?;
+            }
+            public.insert(coded);
+        }
+    }
+    Ok(public)
 }
 
 /// Pages whose modules would overwrite each other in cargo's folder, apart from the first.

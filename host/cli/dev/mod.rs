@@ -73,7 +73,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         out: out.clone(),
     })
     .await?;
-    build::copy_files(&plan)?;
+    build::copy_files(&plan, build::Profile::Dev)?;
     // The server watches it from the start, before the first page is built.
     fs::create_dir_all(out.join("pages"))
         .with_context(|| format!("cannot make `{}`", out.display()))?;

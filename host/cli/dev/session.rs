@@ -123,7 +123,7 @@ impl Session {
             }
             self.build().await
         } else {
-            for file in build::copy_files(&self.plan)? {
+            for file in build::copy_files(&self.plan, Profile::Dev)? {
                 terminal::say(format!("removed {file}"));
             }
             if changes.public {

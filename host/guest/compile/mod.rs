@@ -50,7 +50,7 @@ impl Default for CompileLimits {
             memory: 2 << 30,
             // That guest takes some 25 s.
             cpu: Duration::from_secs(120),
-            // Other modules wait for their turn meanwhile, and a release for all of its modules.
+            // One of the two turns to compile is taken for that long.
             wall: Duration::from_secs(120),
         }
     }

@@ -123,8 +123,11 @@ async fn modules_that_do_not_fit_are_refused_with_a_reason() {
         matches!(&error, LoadError::WrongTypes(why) if why.contains("static-props")),
         "{error}"
     );
+    let words = "it needs more than its sandbox has: 256 MiB of memory from the start, where at most \
+                 128 MiB are allowed (limit `memory`)";
+    let error = refusal(&component("(memory 4096)")).await;
+    assert_eq!(error.to_string(), words);
     for much in [
-        "(memory 4096)",
         "(memory 1) (memory 1) (memory 1) (memory 1) (memory 1)",
         "(table 200000 funcref)",
     ] {

@@ -166,11 +166,10 @@ async fn a_page_and_its_account() {
 #[tokio::test]
 async fn the_cost_in_cpu_time_is_that_of_the_guest() {
     let cost = generate(limits(), "work").await.unwrap().cost;
-    assert!(cost.static_props >= Duration::from_millis(200), "{cost:?}");
-    assert!(
-        cost.cpu <= cost.wall && cost.cpu >= Duration::from_millis(20),
-        "{cost:?}"
-    );
+    // No core runs at more than 6 GHz.
+    let least = Duration::from_millis(10);
+    assert!(least <= cost.cpu && cost.cpu <= cost.wall, "{cost:?}");
+    assert!(least <= cost.static_props, "{cost:?}");
 }
 
 #[tokio::test]
@@ -209,7 +208,7 @@ async fn the_same_props_need_no_render() {
 
 #[tokio::test]
 async fn paths_and_shell() {
-    let list = guest(limits()).static_paths().await.unwrap();
+    let list = guest(limits()).static_paths("/a".into()).await.unwrap();
     assert_eq!((list.paths.len(), list.fallback), (2, Fallback::Shell));
     assert_eq!(list.paths[1][0].values, ["gone"]);
     let shell = guest(limits()).shell(&context("fine")).await.unwrap();
@@ -244,7 +243,7 @@ async fn pages_have_places_that_nothing_else_takes() {
             taken.push(place);
         }
     }
-    assert!(guest.static_paths().now_or_never().is_none());
+    assert!(guest.static_paths("/a".into()).now_or_never().is_none());
     generate(limits(), "fine").await.unwrap();
 }
 

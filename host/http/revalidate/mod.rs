@@ -226,8 +226,9 @@ fn refusal(denied: Denied) -> Response<Body> {
     let Denied::TooOften(wait) = denied else {
         return message(StatusCode::UNAUTHORIZED, "Invalid token");
     };
-    let mut response = message(StatusCode::TOO_MANY_REQUESTS, "Too many invalid tokens");
     let seconds = wait.as_millis().div_ceil(1000) as u64;
+    let told = format!("Too many invalid tokens: try again in {seconds} s");
+    let mut response = message(StatusCode::TOO_MANY_REQUESTS, &told);
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, seconds.into());
     response

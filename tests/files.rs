@@ -1,0 +1,240 @@
+//! The files of `public/`: which of them are served, in which form, and for how long.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::client::Response;
+use crate::site::{Running, Site, wait_for};
+
+const REVALIDATED: &str = "public, max-age=0, must-revalidate";
+
+/// Sent in pieces.
+fn large() -> Vec<u8> {
+    (0..300_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+async fn site() -> Running {
+    Site::new()
+        .pages(&["index"])
+        .file("public/app.css", b"identity")
+        .file("public/app.css.br", b"as brotli")
+        .file("public/app.css.zst", b"as zstd")
+        .file("public/app.css.gz", b"as gzip")
+        .file("public/app.3f9a1c2e.css", b"hashed")
+        .file("public/digits.txt", b"0123456789")
+        .file("public/empty.txt", b"")
+        .file("public/large.bin", &large())
+        .file("public/.env", b"SECRET")
+        .file("public/.git/config", b"SECRET")
+        .file("public/.well-known/security.txt", b"Contact: a")
+        .start()
+        .await
+}
+
+async fn accepting(site: &Running, path: &str, accepted: &str) -> Response {
+    site.get_with(path, &[("accept-encoding", accepted)]).await
+}
+
+/// A reader gets the coding that it likes best of those that lie beside the file, and each has a
+/// validator of its own. At its own address a coded file is a file like any other.
+#[tokio::test]
+async fn coded_forms_are_chosen_by_what_readers_accept() {
+    let site = site().await;
+    let mut tags = std::collections::BTreeSet::new();
+    for (accepted, coding, body) in [
+        ("gzip, deflate, br, zstd", "br", "as brotli"),
+        ("gzip, zstd", "zstd", "as zstd"),
+        ("br;q=0.5, gzip;q=0.8", "gzip", "as gzip"),
+        ("br;q=0, *", "zstd", "as zstd"),
+        ("deflate", "", "identity"),
+        ("identity, br;q=0.5", "", "identity"),
+    ] {
+        let answer = accepting(&site, "/app.css", accepted).await;
+        let told = (answer.status, answer.header("content-encoding"));
+        assert_eq!(told, (200, coding), "{accepted}");
+        assert_eq!(answer.text(), body, "{accepted}");
+        assert_eq!(answer.header("content-type"), "text/css; charset=utf-8");
+        assert_eq!(answer.header("vary"), "accept-encoding");
+        let length = answer.header("content-length").parse::<usize>().unwrap();
+        assert_eq!(length, body.len());
+        tags.insert(answer.header("etag").to_owned());
+    }
+    assert_eq!(tags.len(), 4, "{tags:?}");
+    let own = accepting(&site, "/app.css.gz", "gzip, br").await;
+    let told = (own.text(), own.header("content-type"));
+    assert_eq!(told, ("as gzip".to_owned(), "application/gzip"));
+    assert_eq!(
+        (own.header("content-encoding"), own.header("vary")),
+        ("", "")
+    );
+
+    // Who changes the file and forgets its coded forms gets what was changed.
+    let public = site.folder().join("public");
+    let own = fs::metadata(public.join("app.css")).unwrap();
+    let older = own.modified().unwrap() - Duration::from_secs(60);
+    let coded = fs::File::options()
+        .write(true)
+        .open(public.join("app.css.br"));
+    coded.unwrap().set_modified(older).unwrap();
+    let answer = accepting(&site, "/app.css", "br").await;
+    assert_eq!(
+        (answer.text(), answer.header("content-encoding")),
+        ("identity".to_owned(), "")
+    );
+}
+
+/// Who has a file is not sent it again, until it is another.
+#[tokio::test]
+async fn who_has_a_file_is_not_sent_it_again() {
+    let site = site().await;
+    let first = site.get("/digits.txt").await;
+    assert_eq!(first.header("cache-control"), REVALIDATED);
+    let (tag, date) = (first.header("etag"), first.header("last-modified"));
+    for condition in [("if-none-match", tag), ("if-modified-since", date)] {
+        let again = site.get_with("/digits.txt", &[condition]).await;
+        assert_eq!((again.status, again.body.len()), (304, 0), "{condition:?}");
+        assert_eq!(again.header("etag"), tag);
+        assert_eq!(again.header("cache-control"), REVALIDATED);
+    }
+    let hashed = site.get("/app.3f9a1c2e.css").await;
+    let forever = "public, max-age=31536000, immutable";
+    assert_eq!(hashed.header("cache-control"), forever);
+
+    // Of the same length, and with the times that it had before: only the kernel knows.
+    let file = site.folder().join("public/digits.txt");
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    fs::write(&file, "9876543210").unwrap();
+    let file = fs::File::options().write(true).open(&file).unwrap();
+    file.set_modified(modified).unwrap();
+    let changed = site
+        .get_with("/digits.txt", &[("if-none-match", tag)])
+        .await;
+    assert_eq!(
+        (changed.status, changed.text().as_str()),
+        (200, "9876543210")
+    );
+}
+
+/// A part of a file is sent to who asks for one, as long as it is the file that they have the rest
+/// of.
+#[tokio::test]
+async fn parts_of_files_are_sent() {
+    let site = site().await;
+    let tag = site.get("/digits.txt").await.header("etag").to_owned();
+    let weak = format!("W/{tag}");
+    for (range, condition, status, content_range, body) in [
+        ("bytes=2-4", None, 206, "bytes 2-4/10", "234"),
+        ("bytes=7-", None, 206, "bytes 7-9/10", "789"),
+        ("bytes=-2", None, 206, "bytes 8-9/10", "89"),
+        ("bytes=8-99", None, 206, "bytes 8-9/10", "89"),
+        ("bytes=10-", None, 416, "bytes */10", ""),
+        ("bytes=0-1,3-4", None, 200, "", "0123456789"),
+        ("lines=0-1", None, 200, "", "0123456789"),
+        ("bytes=4-2", None, 416, "bytes */10", ""),
+        ("bytes=0-0", Some(tag.as_str()), 206, "bytes 0-0/10", "0"),
+        ("bytes=0-0", Some("\"other\""), 200, "", "0123456789"),
+        ("bytes=0-0", Some(weak.as_str()), 200, "", "0123456789"),
+    ] {
+        let mut headers = vec![("range", range)];
+        headers.extend(condition.map(|tag| ("if-range", tag)));
+        let answer = site.get_with("/digits.txt", &headers).await;
+        let told = (answer.status, answer.header("content-range"), answer.text());
+        assert_eq!(
+            told,
+            (status, content_range, body.to_owned()),
+            "{headers:?}"
+        );
+    }
+    // Of a coded form, its own bytes; of nothing, no part.
+    let coded = [("range", "bytes=3-5"), ("accept-encoding", "br")];
+    let part = site.get_with("/app.css", &coded).await;
+    assert_eq!((part.status, part.header("content-encoding")), (206, "br"));
+    assert_eq!(part.text(), "bro");
+    let empty = site.get("/empty.txt").await;
+    assert_eq!((empty.status, empty.header("content-length")), (200, "0"));
+    let none = site.get_with("/empty.txt", &[("range", "bytes=0-")]).await;
+    assert_eq!(none.status, 416);
+
+    let large = large();
+    assert_eq!(site.get("/large.bin").await.body, large);
+    let range = format!("bytes=1-{}", large.len() - 2);
+    let part = site.get_with("/large.bin", &[("range", &range)]).await;
+    assert_eq!(part.body, large[1..large.len() - 1]);
+}
+
+/// Files are read, and nothing else is done with them; HEAD says what GET would.
+#[tokio::test]
+async fn files_are_only_read() {
+    let site = site().await;
+    for method in ["POST", "DELETE", "OPTIONS"] {
+        let answer = site.send(method, "/digits.txt", &[], "").await;
+        let told = (answer.status, answer.header("allow"));
+        assert_eq!(told, (405, "GET, HEAD"), "{method}");
+    }
+    for path in ["/digits.txt", "/large.bin"] {
+        let get = site.get(path).await;
+        let head = site.send("HEAD", path, &[("range", "bytes=0-1")], "").await;
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        for name in [
+            "content-length",
+            "content-type",
+            "etag",
+            "accept-ranges",
+            "cache-control",
+        ] {
+            assert_eq!(head.header(name), get.header(name), "{name}");
+            assert_ne!(head.header(name), "", "{name}");
+        }
+    }
+}
+
+/// Nothing hidden is served, nothing outside the folder, and nothing that is not there any more.
+#[tokio::test]
+async fn what_is_not_for_everybody_is_not_served() {
+    let site = site().await;
+    for path in ["/.env", "/.git/config", "/%2eenv"] {
+        assert_eq!(site.get(path).await.status, 404, "{path}");
+    }
+    let known = site.get("/.well-known/security.txt").await;
+    assert_eq!(known.text(), "Contact: a");
+
+    // A link that a file has become since the folder was looked at, too.
+    let public = site.folder().join("public");
+    fs::write(site.folder().join("secret.txt"), "SECRET").unwrap();
+    let link = public.join(".link");
+    std::os::unix::fs::symlink("../secret.txt", &link).unwrap();
+    fs::rename(&link, public.join("digits.txt")).unwrap();
+    assert_eq!(site.get("/digits.txt").await.status, 404);
+    fs::remove_file(public.join("empty.txt")).unwrap();
+    assert_eq!(site.get("/empty.txt").await.status, 404);
+}
+
+/// A file comes before a page of the same path, and that is told with both names.
+#[tokio::test]
+async fn a_file_that_takes_the_path_of_a_page_is_told_of() {
+    let site = Site::new()
+        .pages(&["index", "about", "[slug]"])
+        .file("public/about", b"the file")
+        .file("public/other", b"another")
+        .start()
+        .await;
+    assert_eq!(site.get("/about").await.text(), "the file");
+    let told = "`public/about` and `pages/about.wasm` have one path, `/about`";
+    site.until_log(told).await;
+    fs::write(site.folder().join("public/new"), "new").unwrap();
+    wait_for("the new file", async || {
+        match site.get("/new").await.text() {
+            text if text == "new" => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    site.swap("new", crate::modules::puppet());
+    site.until_log("`public/new` and `pages/new.wasm`").await;
+    let log = site.log();
+    assert_eq!(log.matches(told).count(), 1, "it is told once: {log}");
+    assert!(
+        !log.contains("public/other"),
+        "it is what files are for: {log}"
+    );
+}
