@@ -15,6 +15,7 @@ mod client;
 mod modules;
 mod origin;
 mod site;
+mod tools;
 
 // The promises.
 mod after_restart;
@@ -26,6 +27,7 @@ mod faults;
 mod framing;
 mod hostile;
 mod http2;
+mod languages;
 mod model;
 mod on_demand;
 mod overload;

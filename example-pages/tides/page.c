@@ -69,7 +69,7 @@ wisr_document render(const wisr_context *ctx, const char *props) {
     for (const char *slack = wisr_json_first(wisr_json(props, "/slack")); slack; slack = wisr_json_next(slack)) {
         time_t at = (time_t)wisr_json_number(wisr_json(slack, "/at"));
         char day[32], hour[8];
-        strftime(day, sizeof day, "%A, %e %B", gmtime(&at));
+        strftime(day, sizeof day, "%a %e %b", gmtime(&at));
         strftime(hour, sizeof hour, "%H:%M", gmtime(&at));
         wisr_putf(&out, "<tr><td>%s</td><td>%s</td><td>%s</td><td>%.1f</td></tr>", day, hour,
                   wisr_json(slack, "/high")[0] == 't' ? "high" : "low", wisr_json_number(wisr_json(slack, "/metres")));
