@@ -28,6 +28,7 @@ mod files;
 mod framing;
 mod hostile;
 mod http2;
+mod languages;
 mod model;
 mod new;
 mod on_demand;

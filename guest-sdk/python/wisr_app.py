@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import linecache
 import random
@@ -24,6 +25,12 @@ import wisr
 LOADING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="robots" content="noindex"><meta name="color-scheme" content="light dark"><meta http-equiv="refresh" content="1"><title>Loading…</title></head><body><main><p role="status">This page is being made. It shows by itself in a moment.</p><p><a href="">Show it now</a></p></main></body></html>"""
 
 HTML = "text/html; charset=utf-8"
+
+
+# What the standard library imports only when it is needed, which is too late once the page runs.
+for late in ("_strptime", "bisect", "calendar", "copy", "decimal", "encodings.idna", "encodings.latin_1", "heapq",
+             "locale", "numbers", "unicodedata", "warnings"):
+    importlib.import_module(late)
 
 
 def keep_sources() -> None:
@@ -64,6 +71,8 @@ def words(error: BaseException) -> str:
         )
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     last = "".join(shown.format_exception_only()).strip()
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        last += f" (modules are loaded when the page is built: `import {error.name}` at the top of page.py)"
     return f"{last}\n{''.join(shown.format())}".rstrip()
 
 

@@ -64,14 +64,11 @@ pub(super) async fn make(
     for name in SDK {
         let object = toolbox.at(&format!("{name}.{profile:?}.o"));
         let source = toolbox.at(name);
-        if newer(&source, &object) {
-            if let Err(words) = run(compile(toolbox, src, profile, &source)
-                .arg("-o")
-                .arg(&object))
-            .await?
-            {
-                return Ok(Err(words));
-            }
+        let mut command = compile(toolbox, src, profile, &source);
+        if newer(&source, &object)
+            && let Err(words) = run(command.arg("-o").arg(&object)).await?
+        {
+            return Ok(Err(words));
         }
         objects.push(object);
     }
@@ -161,10 +158,8 @@ fn dependencies(rule: &Path, folder: &Path, sdk: &Path) -> anyhow::Result<Vec<Pa
     let mut chars = list.chars();
     while let Some(char) = chars.next() {
         match char {
-            '\\' => match chars.next() {
-                Some(kept @ (' ' | '#')) => file.push(kept),
-                _ => {}
-            },
+            // Before a line's end it only joins lines.
+            '\\' => file.extend(chars.next().filter(|next| *next != '\n')),
             ' ' | '\n' if !file.is_empty() => files.push(folder.join(std::mem::take(&mut file))),
             ' ' | '\n' => {}
             other => file.push(other),

@@ -12,7 +12,7 @@ mod toolbox;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -174,12 +174,12 @@ async fn make(
     profile: Profile,
     recipe: &str,
 ) -> anyhow::Result<Result<Artifact, String>> {
-    let (began, asked) = (Instant::now(), SystemTime::now());
+    let began = Instant::now();
     if let Some(folder) = work.out.parent() {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
     }
-    Record::forget(&work.out);
+    let asked = Record::begin(&work.out)?;
     let outcome = match language {
         Language::JavaScript => javascript::make(toolbox, work, &site.src, profile).await?,
         Language::Python => python::make(toolbox, work, &site.src).await?,

@@ -67,10 +67,13 @@ impl Record {
             && self.inputs.iter().all(same)
     }
 
-    /// A module that is being made has no record.
-    pub(super) fn forget(module: &Path) {
-        // Without one there is nothing to forget.
-        let _ = fs::remove_file(beside(module));
+    /// From now on nothing is known of the module: it is being made. Returns when that was, by the clock of
+    /// the files.
+    pub(super) fn begin(module: &Path) -> anyhow::Result<SystemTime> {
+        let path = beside(module);
+        install::replace(&path, b"")
+            .and_then(|()| fs::metadata(&path)?.modified())
+            .with_context(|| format!("cannot write `{}`", path.display()))
     }
 
     pub(super) fn save(&self, module: &Path) -> anyhow::Result<()> {
@@ -109,7 +112,7 @@ mod tests {
     use super::*;
 
     fn later() -> SystemTime {
-        SystemTime::now() + Duration::from_secs(60)
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40)
     }
 
     #[test]
@@ -142,7 +145,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let entry = dir.path().join("page.js");
         fs::write(&entry, "saved while it was built").unwrap();
-        let asked = SystemTime::now() - Duration::from_secs(60);
+        let asked = SystemTime::UNIX_EPOCH;
         let record = Record::new("recipe", &entry, vec![entry.clone()], asked);
         assert!(!record.holds("recipe", &entry));
     }
