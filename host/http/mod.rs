@@ -14,6 +14,7 @@ mod conditional;
 mod config;
 mod connection;
 mod crawler;
+mod draft;
 mod errors;
 mod files;
 pub mod listen;
@@ -29,17 +30,20 @@ mod throttle;
 mod timed;
 pub mod upload;
 mod views;
+mod webhook;
 
 pub use address::PerAddress;
 pub use body::{Body, BodyError};
 pub use config::{Config, Secret, Settings};
 pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
+pub use draft::Draft;
 pub use locate::pairs;
 pub use overlay::{DevError, DevState, Overlay};
 pub use service::Site;
 pub use throttle::{Denied, Throttle};
 pub use timed::Patience;
+pub use webhook::{Rule, RuleText, Scheme, Seal, Webhook, Webhooks};
 
 #[cfg(test)]
 mod fuzz;

@@ -94,13 +94,7 @@ impl Reader<'_> {
         let Content::Redirect { location, status } = &showing.entry.content else {
             return self.plain(Problem::NotFound.json(), showing);
         };
-        let redirect = serde_json::json!({"redirect": {
-            "location": String::from_utf8_lossy(location.as_bytes()),
-            "status": status.as_u16(),
-        }});
-        let mut response = Response::new(Body::from(redirect.to_string()));
-        response.headers_mut().clone_from(&JSON);
-        self.plain(response, showing)
+        self.plain(redirect(location, *status), showing)
     }
 
     /// A shell: for this reader alone.
@@ -113,6 +107,55 @@ impl Reader<'_> {
         headers.insert(X_WISR_CACHE, HeaderValue::from_static("SHELL"));
         let status = HeaderValue::from_static("wisr; fwd=uri-miss; detail=\"shell\"");
         headers.insert(CACHE_STATUS, status);
+        self.sized(response)
+    }
+
+    /// A draft: for this editor alone. `not_found` is the site's own 404 page, where it has one.
+    pub(super) fn draft(
+        &self,
+        entry: &Entry,
+        face: Face,
+        not_found: Option<&Entry>,
+    ) -> Response<Body> {
+        let drawn = |entry, status: Option<StatusCode>| {
+            let drawn = Drawn::of(entry, face)?;
+            let variant = negotiate::choose(self.headers, drawn.body);
+            let mut response = Response::new(Body::from(variant.body.clone()));
+            *response.status_mut() = status.unwrap_or(drawn.status);
+            response.headers_mut().clone_from(drawn.headers);
+            tell_coding(response.headers_mut(), variant.coding);
+            Some(response)
+        };
+        let response = match (&entry.content, face) {
+            (Content::Document { .. }, _) => drawn(entry, None),
+            (Content::Redirect { location, status }, Face::Page) => Some(moved(location, *status)),
+            (Content::Redirect { location, status }, Face::Data) => {
+                Some(redirect(location, *status))
+            }
+            (Content::NotFound, _) => {
+                not_found.and_then(|entry| drawn(entry, Some(StatusCode::NOT_FOUND)))
+            }
+        };
+        match response {
+            Some(response) => self.bypassed(response),
+            None => self.draft_problem(&Problem::NotFound, face, false),
+        }
+    }
+
+    /// Why there is no draft.
+    pub(super) fn draft_problem(&self, problem: &Problem, face: Face, dev: bool) -> Response<Body> {
+        self.bypassed(match face {
+            Face::Page => problem.page(dev),
+            Face::Data => problem.json(),
+        })
+    }
+
+    /// Says that the cache had no part in it (RFC 9211 section 2.2), and that none may keep it.
+    fn bypassed(&self, mut response: Response<Body>) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, no_store());
+        headers.insert(X_WISR_CACHE, HeaderValue::from_static("BYPASS"));
+        headers.insert(CACHE_STATUS, HeaderValue::from_static("wisr; fwd=bypass"));
         self.sized(response)
     }
 
@@ -198,6 +241,17 @@ impl Reader<'_> {
         }
         response
     }
+}
+
+/// A redirect, for a script to follow.
+fn redirect(location: &HeaderValue, status: StatusCode) -> Response<Body> {
+    let redirect = serde_json::json!({"redirect": {
+        "location": String::from_utf8_lossy(location.as_bytes()),
+        "status": status.as_u16(),
+    }});
+    let mut response = Response::new(Body::from(redirect.to_string()));
+    response.headers_mut().clone_from(&JSON);
+    response
 }
 
 fn moved(location: &HeaderValue, status: StatusCode) -> Response<Body> {

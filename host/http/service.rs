@@ -1,37 +1,57 @@
 //! `Site`: answers one request of the public door.
 //!
-//! checks → the endpoint of wisr's own, a file, an API route, or the page → how the reader may have it. A fresh
-//! page is answered at once; everything else in a boxed future.
+//! checks → a file, an API route, an endpoint of wisr's own, or the page → how the reader may have
+//! it. A fresh page is answered at once; everything else in a boxed future.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
 use super::api::{self, Apis};
 use super::body::Body;
 use super::check;
+use super::draft::{self, Desk};
 use super::errors::Problem;
 use super::files::Files;
 use super::locate::{Located, locate};
 use super::overlay::Overlay;
 use super::respond::{Face, Reader};
-use super::revalidate;
+use super::revalidate::{self, Revalidation};
 use super::showing::Showing;
 use super::throttle::Throttle;
 use super::views::{Asked, Views};
+use super::webhook::{Mailroom, Webhook, webhook_of};
 use super::{Answer, Config, Service, Settings};
-use crate::isr::{Ask, Isr, Patience, Served};
+use crate::isr::{Ask, Isr, Patience, Refused, Served};
 use crate::page::{Content, Entry};
 use crate::release::{ApiRouted, Release, Releases, Routed};
 use crate::route::Path;
 
-/// The built-in revalidate endpoint; an API route of the site takes its place.
-const REVALIDATE: &str = "/api/revalidate";
+/// An endpoint of wisr's own; an API route of the site takes its place.
+enum Own {
+    Revalidate,
+    Draft,
+    Webhook(String, Arc<Webhook>),
+}
+
+impl Own {
+    fn of(settings: &Settings, path: &Path) -> Option<Self> {
+        let path = path.as_str();
+        // All but a few requests are told by this.
+        path.strip_prefix("/api/")?;
+        match path {
+            "/api/revalidate" => Some(Self::Revalidate),
+            draft::ENTER | draft::LEAVE => Some(Self::Draft),
+            _ => webhook_of(&settings.webhooks, path)
+                .map(|(name, webhook)| Self::Webhook(name.to_owned(), webhook)),
+        }
+    }
+}
 
 /// Everything under it is wisr's own.
 const OWN: &str = "/_wisr/";
@@ -42,6 +62,8 @@ pub struct Site {
     isr: Isr,
     views: Views,
     apis: Apis,
+    revalidation: Revalidation,
+    mailroom: Mailroom,
     files: Option<Files>,
     settings: ArcSwap<Settings>,
     throttle: Throttle,
@@ -59,11 +81,17 @@ impl Site {
         threads: Handle,
         overlay: Option<Arc<Overlay>>,
     ) -> Self {
+        let revalidation = Revalidation {
+            isr: isr.clone(),
+            releases: releases.clone(),
+        };
         Self {
             releases,
             isr,
             views: Views::default(),
-            apis: Apis::new(threads),
+            apis: Apis::new(threads.clone(), revalidation.clone()),
+            mailroom: Mailroom::new(revalidation.clone(), threads),
+            revalidation,
             files: config.public.map(Files::watch),
             settings: ArcSwap::from_pointee(config.settings),
             throttle: Throttle::default(),
@@ -94,24 +122,52 @@ impl Site {
             return self.file(request.into_parts().0);
         }
         let release = self.releases.load();
-        if let Some(routed) = api::route_of(&release, &path, REVALIDATE) {
+        let own = Own::of(&self.settings.load(), &path);
+        if let Some(routed) = api::route_of(&release, &path, own.is_some()) {
             return self.api(routed, request);
         }
-        if path.as_str() == REVALIDATE {
-            let site = self.clone();
-            return Answer::Later(Box::pin(async move {
-                let settings = site.settings.load_full();
-                let call = revalidate::Endpoint {
-                    isr: &site.isr,
-                    releases: &site.releases,
-                    token: settings.token.as_ref(),
-                    throttle: &site.throttle,
-                };
-                call.answer(request, peer.ip()).await
-            }));
+        if let Some(own) = own {
+            return self.endpoint(own, path, request, peer);
         }
-        let located = locate(&release, &path, uri.query());
-        self.find(located, Face::Page, request)
+        self.page(&release, Some(&path), Face::Page, request)
+    }
+
+    /// An endpoint of wisr's own.
+    fn endpoint(
+        self: &Arc<Self>,
+        own: Own,
+        path: Path,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Answer {
+        let (site, address) = (self.clone(), peer.ip());
+        Answer::Later(Box::pin(async move {
+            let settings = site.settings.load_full();
+            match own {
+                Own::Revalidate => {
+                    let endpoint = revalidate::Endpoint {
+                        revalidation: &site.revalidation,
+                        token: settings.token.as_ref(),
+                        throttle: &site.throttle,
+                    };
+                    endpoint.answer(request, address).await
+                }
+                Own::Draft => {
+                    let desk = Desk {
+                        draft: settings.draft.as_deref(),
+                        release: &site.releases.current(),
+                        throttle: &site.throttle,
+                        now: site.isr.now(),
+                    };
+                    desk.answer(&path, &request.into_parts().0, address)
+                }
+                Own::Webhook(name, webhook) => {
+                    let from = (&site.throttle, address);
+                    let mailroom = &site.mailroom;
+                    mailroom.answer((&name, &webhook), request, from).await
+                }
+            }
+        }))
     }
 
     fn api(self: &Arc<Self>, routed: Arc<ApiRouted>, request: Request<Incoming>) -> Answer {
@@ -141,9 +197,62 @@ impl Site {
             })
             .and_then(|page| Path::parse(&page).ok());
         let release = self.releases.load();
+        self.page(&release, page.as_ref(), Face::Data, request)
+    }
+
+    /// A page, or its props: the cached ones, or to an editor in draft mode those of now.
+    fn page(
+        self: &Arc<Self>,
+        release: &Release,
+        path: Option<&Path>,
+        face: Face,
+        request: Request<Incoming>,
+    ) -> Answer {
+        if let Some(path) = path
+            && check::is_read(request.method())
+            && self.sees_drafts(&request)
+        {
+            let path = path.clone();
+            return self.later(request, async move |site, parts| {
+                site.sketch(&path, face, &parts).await
+            });
+        }
         let query = request.uri().query();
-        let located = page.as_ref().and_then(|page| locate(&release, page, query));
-        self.find(located, Face::Data, request)
+        let located = path.and_then(|path| locate(release, path, query));
+        self.find(located, face, request)
+    }
+
+    fn sees_drafts(&self, request: &Request<Incoming>) -> bool {
+        // Nearly nobody has one: the others pay for no more than this look.
+        request.headers().contains_key(header::COOKIE)
+            && self
+                .settings
+                .load()
+                .draft
+                .as_ref()
+                .is_some_and(|draft| draft.admits(request.uri(), request.headers(), self.isr.now()))
+    }
+
+    async fn sketch(&self, path: &Path, face: Face, parts: &Parts) -> Response<Body> {
+        let reader = Reader {
+            headers: &parts.headers,
+            method: &parts.method,
+        };
+        let release = self.releases.current();
+        let sketch = draft::sketch(&self.isr, &release, path, parts.uri.query());
+        let problem = match sketch.await {
+            Ok(Some(entry)) => {
+                let own = match (face, &entry.content) {
+                    (Face::Page, Content::NotFound) => self.own_page(&Problem::NotFound).await,
+                    _ => None,
+                };
+                return reader.draft(&entry, face, own.as_deref());
+            }
+            Ok(None) => return self.problem(&Problem::NotFound, face, parts).await,
+            Err(Refused::Failed(failure)) => Problem::Draft(failure),
+            Err(refused) => refused.into(),
+        };
+        reader.draft_problem(&problem, face, self.dev)
     }
 
     fn file(self: &Arc<Self>, parts: Parts) -> Answer {

@@ -10,6 +10,7 @@
 
 mod ahead;
 mod backoff;
+mod draft;
 mod flight;
 mod generation;
 mod make;
@@ -35,6 +36,7 @@ use crate::store::{Degraded, Kept, Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
+use draft::Drafts;
 use flight::Flights;
 use queue::{Priority, Queue};
 use routes::Routes;
@@ -91,6 +93,7 @@ struct Inner {
     routes: Routes,
     /// Pages being made ahead, of all routes together: they must not fill the queue.
     ahead: Semaphore,
+    drafts: Drafts,
     config: Config,
 }
 
@@ -106,6 +109,7 @@ impl Isr {
             backoffs,
             routes: Routes::default(),
             ahead: Semaphore::new(config.ahead()),
+            drafts: Drafts::new(config.concurrency),
             config,
         }))
     }
@@ -154,6 +158,15 @@ impl Isr {
             .get_or_create(&Verdict { verdict })
             .inc();
         served
+    }
+
+    /// Makes a page for an editor alone, from what is there now: nothing is stored, and no other
+    /// generation is waited for. Drafts have a share of the places, so that readers keep theirs.
+    ///
+    /// # Errors
+    /// When the generation fails (the last good page stays), or there is no room for it.
+    pub async fn draft(&self, ask: Ask) -> Result<Entry, Refused> {
+        self.0.draft(ask).await
     }
 
     /// Makes the page anew from data read after this call; the very next reader sees it.
