@@ -77,7 +77,9 @@ fn send(response: OutgoingResponse, bytes: &[u8], out: ResponseOutparam) {
     ResponseOutparam::set(out, Ok(response));
     let Ok(body) = body else { return };
     if let Ok(mut stream) = body.write() {
-        let _ = stream.write_all(bytes).and_then(|()| Write::flush(&mut stream));
+        let _ = stream
+            .write_all(bytes)
+            .and_then(|()| Write::flush(&mut stream));
     }
     let _ = OutgoingBody::finish(body, None);
 }
