@@ -45,7 +45,11 @@
 //!
 //! A request below `/api` whose path has an API route takes another way: `http::api` reads its
 //! body and hands it to the route's module on the same threads of lower priority, in a fresh
-//! sandbox under the same limits. The cache never hears of it.
+//! sandbox under the same limits. The cache never hears of it, unless the module has pages made
+//! anew: that, the endpoint of wisr's own and the webhooks are one, `http::revalidate`.
+//!
+//! Who holds a pass (`http::draft`) gets pages that are made for them alone, by [`isr::Isr::draft`],
+//! which the store never hears of.
 
 pub mod page;
 pub mod route;

@@ -61,7 +61,7 @@ async fn an_editor_sees_what_is_there_now() {
         for absent in ["etag", "age", "last-modified", "set-cookie"] {
             assert_eq!(page.header(absent), "", "{absent}");
         }
-        assert!(!page.text().contains("wisr-draft"));
+        assert!(!page.text().contains("wisr_draft"));
     }
     // Readers get what was published, and nobody made it anew for them.
     let page = site.get("/posts/1").await;
@@ -184,14 +184,14 @@ async fn other_cookies_are_ignored() {
     let pass = pass(&site).await;
     assert_eq!(draft(&site, "/posts/1", &pass).await.verdict(), "BYPASS");
     assert_eq!(draft(&other, "/posts/1", &pass).await.verdict(), "MISS");
-    let forged = pass.replace("wisr-draft=1.1", "wisr-draft=1.2");
+    let forged = pass.replace("wisr_draft=1.1", "wisr_draft=1.2");
     let last = pass.chars().last().unwrap();
     let changed = format!(
         "{}{}",
         &pass[..pass.len() - 1],
         if last == 'A' { 'B' } else { 'A' }
     );
-    for cookie in [&forged, &changed, "wisr-draft=1", "wisr-draft=", "a=1"] {
+    for cookie in [&forged, &changed, "wisr_draft=1", "wisr_draft=", "a=1"] {
         let page = draft(&site, "/posts/1", cookie).await;
         assert_eq!((page.status, page.verdict()), (200, "HIT"), "{cookie}");
     }
@@ -224,7 +224,7 @@ async fn draft_mode_ends_when_the_editor_says_so() {
     assert_eq!((left.status, left.header("location")), (303, "/posts/1"));
     assert!(
         left.header("set-cookie")
-            .starts_with("wisr-draft=; Max-Age=0; Path=/")
+            .starts_with("wisr_draft=; Max-Age=0; Path=/")
     );
     let foreign = [("sec-fetch-site", "cross-site")];
     let refused = site.send("POST", "/api/draft/off", &foreign, "").await;

@@ -31,6 +31,11 @@ pub(super) struct Draft {
     embed: Option<bool>,
 }
 
+/// Whether what `wisr.toml` says under `key` does not count, since the environment says it.
+pub(super) fn is_given(key: &str) -> bool {
+    key == "draft.token" && std::env::var_os(TOKEN_VARIABLE).is_some()
+}
+
 impl Draft {
     /// What the table means; without a token there is no draft mode.
     pub(super) fn resolve(&self) -> anyhow::Result<Option<http::Draft>> {

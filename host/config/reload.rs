@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::file::{File, FixedTables, LiveTables};
 use super::live::{Frame, Live};
-use super::{FILE, Overrides};
+use super::{FILE, Overrides, draft, webhook};
 
 /// The key that the environment and the command line win over.
 const TOKEN: &str = "revalidate.token";
@@ -94,8 +94,12 @@ impl Reloader {
         // The sandboxes were made for the largest limit of that time.
         restart.extend(capped.into_iter().map(|table| format!("{table}.memory")));
         let mut applied = changes(&self.live, &tables)?;
-        // A token that is given to the program wins over the file's.
-        let overridden = |key: &str| key == TOKEN && self.overrides.token.is_some();
+        // What is given to the program wins over the file's.
+        let overridden = |key: &str| {
+            (key == TOKEN && self.overrides.token.is_some())
+                || draft::is_given(key)
+                || webhook::is_given(key)
+        };
         applied.retain(|key| !restart.contains(key) && !overridden(key));
         self.live = tables;
         Ok((live, Report { applied, restart }))

@@ -1,8 +1,7 @@
 //! The public door: from a request to the page that answers it.
 //!
 //! A request's way: `listen` and `connection` (sockets) → `sound` (is it one?) → `check` (of what?) → `service` (`Site`:
-//! an endpoint, a file, an API route
-//! (`api`) or a page?) → `locate` (whose page?) → the cache → `showing` (how did it
+//! a file, an API route (`api`), an endpoint (`revalidate`, `webhook`, `draft`) or a page?) → `locate` (whose page?) → the cache → `showing` (how did it
 //! come to be shown?) → `respond`, with `negotiate` (which coding?) and `conditional` (does the
 //! reader have it already?). What goes wrong becomes a `Problem` of `errors`.
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::queue::{Priority, Slot, Ticket};
-use super::{Ask, Inner, Refused, make};
+use super::{Ask, Inner, Refused};
 use crate::page::{Cause, Entry, Failure, FailureKind};
-use crate::telemetry::metrics::Ending;
 
 /// Drafts that wait for their turn: an editor's office, but not a script that keeps reloading.
 const WAITING: usize = 32;
@@ -32,7 +31,7 @@ impl Drafts {
 impl Inner {
     /// Makes a page from what is there now, whatever the cache has and without telling it: no
     /// flight is shared, nothing is stored, no back-off is held or begun.
-    pub(super) async fn draft(self: &Arc<Self>, ask: Ask) -> Result<Entry, Refused> {
+    pub(super) async fn draft(self: &Arc<Self>, ask: Ask) -> Result<Arc<Entry>, Refused> {
         let line = &self.drafts.line;
         let _queued = line.try_acquire().map_err(|_| self.overloaded())?;
         let begin = async {
@@ -56,21 +55,10 @@ impl Inner {
         made.map_err(Refused::Failed)
     }
 
-    async fn sketch(self: Arc<Self>, ask: Ask, slot: Slot) -> Result<Entry, Arc<Failure>> {
+    async fn sketch(self: Arc<Self>, ask: Ask, slot: Slot) -> Result<Arc<Entry>, Arc<Failure>> {
         let sequence = self.parts.store.sequence();
-        let made = make::make(&ask, Cause::Draft, sequence, None, &self.parts.clock).await;
-        drop(slot);
-        let made = made.map_err(Arc::new);
-        if let Err(failure) = &made {
-            self.report(&ask, Cause::Draft, failure);
-        }
-        let outcome = made
-            .as_ref()
-            .map_or_else(|failure| failure.kind.as_str(), |it| it.content.as_str());
-        let ending = Ending {
-            cause: Cause::Draft.as_str(),
-            outcome,
-        };
+        let made = self.generate(&ask, Cause::Draft, sequence, None, slot);
+        let (made, ending) = made.await;
         self.parts.metrics.generations.get_or_create(&ending).inc();
         made
     }

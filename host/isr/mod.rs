@@ -150,13 +150,8 @@ impl Isr {
     /// When there is no entry and none could be made.
     pub async fn serve(&self, ask: Ask, patience: Patience) -> Result<Served, Refused> {
         let served = self.0.serve(ask, patience).await;
-        let verdict = served.as_ref().map_or_else(Refused::as_str, Served::as_str);
         self.0
-            .parts
-            .metrics
-            .served
-            .get_or_create(&Verdict { verdict })
-            .inc();
+            .count(served.as_ref().map_or_else(Refused::as_str, Served::as_str));
         served
     }
 
@@ -165,8 +160,11 @@ impl Isr {
     ///
     /// # Errors
     /// When the generation fails (the last good page stays), or there is no room for it.
-    pub async fn draft(&self, ask: Ask) -> Result<Entry, Refused> {
-        self.0.draft(ask).await
+    pub async fn draft(&self, ask: Ask) -> Result<Arc<Entry>, Refused> {
+        let made = self.0.draft(ask).await;
+        self.0
+            .count(made.as_ref().map_or_else(Refused::as_str, |_| "draft"));
+        made
     }
 
     /// Makes the page anew from data read after this call; the very next reader sees it.
@@ -297,6 +295,12 @@ impl Inner {
             }
             freshness => freshness,
         }
+    }
+
+    /// Counts what somebody was answered.
+    fn count(&self, verdict: &'static str) {
+        let served = &self.parts.metrics.served;
+        served.get_or_create(&Verdict { verdict }).inc();
     }
 
     /// The entry that may be shown to who asks.

@@ -10,8 +10,8 @@ use ring::hmac;
 use super::super::Secret;
 use crate::page::Timestamp;
 
-/// The name of the cookie.
-const NAME: &str = "wisr-draft";
+/// The name of the cookie: nginx knows it as `$cookie_wisr_draft`.
+const NAME: &str = "wisr_draft";
 
 /// The version of what is signed, and of how the key is made.
 const VERSION: &str = "1";
@@ -103,10 +103,10 @@ fn signed(until: u64, host: &str) -> String {
 /// The values of all cookies of the name; HTTP/2 may part them into lines (RFC 9113 section 8.2.3).
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(header::COOKIE).iter();
-    lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
+    // The cookies beside it may be of any bytes.
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    pairs
+        .filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='))
         .filter(|(name, _)| *name == NAME)
         .map(|(_, value)| value)
 }
@@ -156,7 +156,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static(host));
         for line in cookies {
-            headers.append(header::COOKIE, HeaderValue::from_str(line).unwrap());
+            let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            headers.append(header::COOKIE, line);
         }
         draft.admits(&Uri::from_static("/"), &headers, now)
     }
@@ -169,13 +170,13 @@ mod tests {
     fn a_pass_is_valid_for_its_site_and_its_time() {
         let own = draft("a token of 16 and more");
         let cookie = pass(&own);
-        let line = format!("a=1; {cookie};b=2");
+        let line = format!("a=\u{e9}; {cookie};b=2");
         assert!(admits(&own, HOST, &[&line], NOW));
         assert!(admits(&own, HOST, &["a=1", &cookie], later(3_599)));
         assert!(admits(
             &own,
             "EXAMPLE.org",
-            &["wisr-draft=1.x", &cookie],
+            &["wisr_draft=1.x", &cookie],
             NOW
         ));
         for (host, cookies, now) in [
@@ -185,7 +186,7 @@ mod tests {
             ("example.org:81", vec![cookie.as_str()], NOW),
             (
                 HOST,
-                vec!["wisr-draft=", "wisr-draft=1..", "wisr-draft"],
+                vec!["wisr_draft=", "wisr_draft=1..", "wisr_draft"],
                 NOW,
             ),
         ] {
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn an_old_pass_still_opens() {
         let own = draft("a token of 16 and more");
-        let old = "wisr-draft=1.1700003600.iJofC-kmbsJXDT3DL61cV1BmQUR9Vm-CYD3zZWqxU-U";
+        let old = "wisr_draft=1.1700003600.iJofC-kmbsJXDT3DL61cV1BmQUR9Vm-CYD3zZWqxU-U";
         assert!(admits(&own, HOST, &[old], NOW), "{}", pass(&own));
     }
 

@@ -1,5 +1,7 @@
 //! `sketch`: a page as an editor sees it: made for them, whatever is listed or cached.
 
+use std::sync::Arc;
+
 use crate::isr::{Ask, Isr, Refused};
 use crate::page::{Content, Entry};
 use crate::release::Release;
@@ -17,7 +19,7 @@ pub(in crate::http) async fn sketch(
     release: &Release,
     path: &Path,
     query: Option<&str>,
-) -> Result<Option<Entry>, Refused> {
+) -> Result<Option<Arc<Entry>>, Refused> {
     let mut missing = None;
     for found in release.table.matches(path) {
         let routed = found.value;

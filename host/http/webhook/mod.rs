@@ -4,6 +4,8 @@
 //! `seal` checks whose delivery it is, `replays` whether it came before, `rule` finds the pages that
 //! it means (`pointer`, `template`), and the revalidate endpoint's way does the rest.
 
+#[cfg(test)]
+mod fuzz;
 mod pointer;
 mod replays;
 mod rule;
