@@ -28,9 +28,11 @@
 //!
 //! - Only a newer success or a removal replaces a last good page: whatever a guest does, an entry
 //!   that was shown can be shown again.
-//! - A page has at most one generation at a time, in a task of its own, in a fresh instance.
-//! - Nothing of a request but its path and the allowed query parameters reaches a page or a key.
-//!   API routes see the whole request, and nothing that they answer is kept.
+//! - A page has at most one generation at a time, drafts aside, in a task of its own, in a fresh
+//!   instance.
+//! - Nothing of a request but its path and the allowed query parameters reaches a page or a key;
+//!   an editor's page learns that it is a draft, and is kept nowhere. API routes see the whole
+//!   request, and nothing that they answer is kept.
 //! - A release is immutable. A request takes one and keeps it; a swap is one atomic store.
 //! - Rules take the time as an argument; only [`telemetry::Clock`] reads it.
 //!

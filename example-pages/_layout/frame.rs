@@ -213,21 +213,20 @@ mod tests {
 
     #[test]
     fn an_editor_is_told_and_led_back() {
-        let mut frame = at("/posts/a&b");
-        assert!(!frame_text(&frame).contains("draft mode"));
-        frame.draft = true;
-        let told = frame_text(&frame);
+        let drawn = |draft| {
+            let frame = Frame {
+                draft,
+                ..at("/posts/a&b")
+            };
+            let document = frame.document("article", html! {});
+            document.text().unwrap_or_default().to_owned()
+        };
+        assert!(!drawn(false).contains("draft"));
+        let told = drawn(true);
         assert!(
             told.contains("action=\"/api/draft/off?path=%2Fposts%2Fa%26b\""),
             "{told}"
         );
-    }
-
-    fn frame_text(frame: &Frame) -> String {
-        match frame.draft {
-            true => frame.draft_mode().into_string(),
-            false => String::new(),
-        }
     }
 
     #[test]

@@ -40,15 +40,15 @@ enum Own {
 }
 
 impl Own {
-    fn of(settings: &Settings, path: &Path) -> Option<Self> {
+    fn of(settings: &ArcSwap<Settings>, path: &Path) -> Option<Self> {
         let path = path.as_str();
-        // All but a few requests are told by this.
-        path.strip_prefix("/api/")?;
-        match path {
-            "/api/revalidate" => Some(Self::Revalidate),
-            draft::ENTER | draft::LEAVE => Some(Self::Draft),
-            _ => webhook_of(&settings.webhooks, path)
-                .map(|(name, webhook)| Self::Webhook(name.to_owned(), webhook)),
+        match path.strip_prefix("/api/")? {
+            "revalidate" => Some(Self::Revalidate),
+            "draft" | "draft/off" => Some(Self::Draft),
+            below => {
+                let (name, webhook) = webhook_of(&settings.load().webhooks, below)?;
+                Some(Self::Webhook(name.to_owned(), webhook))
+            }
         }
     }
 }
@@ -122,7 +122,7 @@ impl Site {
             return self.file(request.into_parts().0);
         }
         let release = self.releases.load();
-        let own = Own::of(&self.settings.load(), &path);
+        let own = Own::of(&self.settings, &path);
         if let Some(routed) = api::route_of(&release, &path, own.is_some()) {
             return self.api(routed, request);
         }

@@ -23,11 +23,8 @@ pub use pass::Draft;
 use pass::{host, is_https};
 pub(super) use sketch::sketch;
 
-/// Where draft mode begins.
-pub(super) const ENTER: &str = "/api/draft";
-
-/// Where it ends.
-pub(super) const LEAVE: &str = "/api/draft/off";
+/// Where draft mode ends.
+const LEAVE: &str = "/api/draft/off";
 
 /// What the two endpoints work with.
 pub(super) struct Desk<'a> {

@@ -33,9 +33,6 @@ pub use rule::{Rule, RuleText};
 use seal::{Proven, Unproven};
 pub use seal::{Scheme, Seal};
 
-/// Where webhooks are.
-const BELOW: &str = "/api/webhooks/";
-
 /// Bytes of a delivery: entries with long texts fit.
 const MAX_BODY: usize = 1 << 20;
 
@@ -63,12 +60,12 @@ pub(super) struct Mailroom {
     places: Arc<Semaphore>,
 }
 
-/// The webhook of a path, with its name.
+/// The webhook of a path below `/api/`, with its name.
 pub(super) fn webhook_of<'a>(
     webhooks: &Webhooks,
     path: &'a str,
 ) -> Option<(&'a str, Arc<Webhook>)> {
-    let name = path.strip_prefix(BELOW)?;
+    let name = path.strip_prefix("webhooks/")?;
     Some((name, Arc::clone(webhooks.get(name)?)))
 }
 
@@ -110,12 +107,9 @@ impl Mailroom {
             Err(bad) => return message(bad.status(), &bad.to_string()),
         };
         let now = self.revalidation.isr.now();
-        let mut proven = Err(Unproven::Wrong);
-        let mut is_right = || {
-            proven = seal.check(&parts.headers, &body, now);
-            proven != Err(Unproven::Wrong)
-        };
-        if let Err(denied) = throttle.admit(address, Instant::now(), &mut is_right) {
+        let proven = seal.check(&parts.headers, &body, now);
+        let is_right = || proven != Err(Unproven::Wrong);
+        if let Err(denied) = throttle.admit(address, Instant::now(), is_right) {
             return refusal(denied, "signature");
         }
         let Ok(Proven { once }) = proven else {
