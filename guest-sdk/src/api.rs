@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 use crate::page::to_json;
 use crate::{Body, Result};
 
-/// What an author writes. One type of a crate, handed to [`api!`](crate::api).
+/// What an author writes. One type of a crate, handed to [`api!`](macro@crate::api).
 pub trait Api {
     /// Answers a request. The answer is sent once this returns, and kept by nobody unless it says
     /// `cache-control`.

@@ -1,5 +1,5 @@
 //! The generated borders of the worlds `dynamic-page` and `api-route`, hidden behind
-//! [`page!`](crate::page) and [`api!`](crate::api).
+//! [`page!`](crate::page) and [`api!`](macro@crate::api).
 
 wit_bindgen::generate!({
     path: "wit",

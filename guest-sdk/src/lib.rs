@@ -43,7 +43,7 @@
 //! | [`StaticProps`], [`StaticPaths`] | what a page answers before anything is rendered |
 //! | [`Document`] | the rendered page |
 //! | [`fetch`], [`setting`], [`log`] | what a page may ask of the host |
-//! | [`api`], [`revalidate`] | an API route, and how it has pages made anew |
+//! | [`mod@api`], [`revalidate`] | an API route, and how it has pages made anew |
 //! | [`Error`], [`bail!`] | `?` on any error |
 //! | `testing` | renders a page natively, without wasm |
 

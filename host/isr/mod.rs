@@ -3,10 +3,11 @@
 //! Shows what is there, makes what is not, renews what is stale, keeps the last good page when
 //! that fails. It has never heard of WebAssembly: pages come from a `page::Render`.
 //!
-//! Invariants: a page has at most one generation at a time, drafts aside; a generation runs in a task of its
-//! own, so that a reader who hangs up neither ends nor repeats it; whoever needs data read after
-//! an invalidation never gets the result of a generation that began before it; nothing made from
-//! data read before a purge is kept; a page is shown only while the route that made it has pages.
+//! Invariants: a page has at most one generation at a time, drafts aside; a generation runs in a
+//! task of its own, so that a reader who hangs up neither ends nor repeats it; whoever needs data
+//! read after an invalidation never gets the result of a generation that began before it; nothing
+//! made from data read before a purge is kept; a page is shown only while the route that made it
+//! has pages.
 
 mod ahead;
 mod backoff;
