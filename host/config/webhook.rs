@@ -57,7 +57,10 @@ enum Scheme {
 
 /// One word, or several of which each will do.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a string, a number or a truth value is expected, or a list of them"
+)]
 enum Words {
     One(Word),
     Several(Vec<Word>),
@@ -216,6 +219,10 @@ mod tests {
             (
                 format!("{secret}\nscheme = \"gihub\""),
                 "unknown variant `gihub`",
+            ),
+            (
+                format!("{secret}\nwhen = {{ a = 1.5 }}"),
+                "or a list of them",
             ),
         ] {
             let told = format!("{:#}", resolved(&format!("[my-cms]\n{text}")).unwrap_err());
