@@ -28,9 +28,11 @@
 //!
 //! - Only a newer success or a removal replaces a last good page: whatever a guest does, an entry
 //!   that was shown can be shown again.
-//! - A page has at most one generation at a time, in a task of its own, in a fresh instance.
-//! - Nothing of a request but its path and the allowed query parameters reaches a page or a key.
-//!   API routes see the whole request, and nothing that they answer is kept.
+//! - A page has at most one generation at a time, drafts aside, in a task of its own, in a fresh
+//!   instance.
+//! - Nothing of a request but its path and the allowed query parameters reaches a page or a key;
+//!   an editor's page learns that it is a draft, and is kept nowhere. API routes see the whole
+//!   request, and nothing that they answer is kept.
 //! - A release is immutable. A request takes one and keeps it; a swap is one atomic store.
 //! - Rules take the time as an argument; only [`telemetry::Clock`] reads it.
 //!
@@ -46,7 +48,11 @@
 //!
 //! A request below `/api` whose path has an API route takes another way: `http::api` reads its
 //! body and hands it to the route's module on the same threads of lower priority, in a fresh
-//! sandbox under the same limits. The cache never hears of it.
+//! sandbox under the same limits. The cache never hears of it, unless the module has pages made
+//! anew: that, the endpoint of wisr's own and the webhooks are one, `http::revalidate`.
+//!
+//! Who holds a pass (`http::draft`) gets pages that are made for them alone, by [`isr::Isr::draft`],
+//! which the store never hears of.
 
 pub mod page;
 pub mod route;

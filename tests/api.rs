@@ -1,7 +1,7 @@
 //! Section 3: `pages/api/` holds modules that answer requests themselves, of the standard world
 //! `wasi:http/proxy`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::modules;
 use crate::site::{Running, Site, all, wisr};
@@ -290,4 +290,257 @@ async fn the_commands_tell_of_api_routes() {
     let told: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
     assert_eq!(check.code, Some(0), "{}", check.stderr);
     assert_eq!(told[0]["exports"], json!(["incoming-handler"]));
+}
+
+/// Posts, and a module that may have them made anew.
+fn granted() -> Site {
+    Site::new()
+        .pages(&["posts/[id]"])
+        .module("api/call", modules::caller())
+        .config("[routes.\"/api/call\"]\nmay-revalidate = true\nsettings = { key = \"own\" }")
+}
+
+/// What became of each path and tag.
+fn effects(told: &Value) -> Vec<String> {
+    let fates = told["fates"].as_array().unwrap().iter();
+    fates
+        .map(|fate| {
+            let text = |key: &str| fate[key].as_str().unwrap().to_owned();
+            format!("{} {}", text("target"), text("effect"))
+        })
+        .collect()
+}
+
+/// A module has pages made anew: the very next reader sees them, as after a call of the endpoint.
+#[tokio::test]
+async fn a_module_has_pages_made_anew() {
+    let site = granted()
+        .script("/posts/2", json!({"tags": ["two"]}))
+        .script("/posts/9", json!({"outcome": "panic"}))
+        .start()
+        .await;
+    for (path, n) in [("/posts/1", 1), ("/posts/2", 1)] {
+        assert_eq!(site.get(path).await.n(), n);
+    }
+    for (query, status, done) in [
+        (
+            "paths=/posts/1,/posts/3",
+            ["/posts/1 regenerated", "/posts/3 regenerated"],
+            true,
+        ),
+        (
+            "paths=/posts/2,/posts/8&only",
+            ["/posts/2 regenerated", "/posts/8 not-generated"],
+            true,
+        ),
+        (
+            "paths=/posts/1,/posts/8&mode=purge",
+            ["/posts/1 purged", "/posts/8 absent"],
+            true,
+        ),
+        (
+            "paths=/posts/9,/nowhere",
+            ["/posts/9 failed", "/nowhere unknown-route"],
+            false,
+        ),
+        (
+            "paths=/posts/3&tags=two&mode=stale",
+            ["/posts/3 stale", "two stale"],
+            true,
+        ),
+    ] {
+        let told = site.get(&format!("/api/call?{query}")).await;
+        assert_eq!(told.status, 200, "{query}: {}", told.text());
+        let told = told.json();
+        assert_eq!(
+            (effects(&told), &told["done"]),
+            (status.map(str::to_owned).to_vec(), &json!(done))
+        );
+    }
+    let page = site.get("/posts/2").await;
+    assert_eq!((page.verdict(), page.n()), ("STALE", 2));
+    let page = site.get("/posts/1").await;
+    assert_eq!((page.verdict(), page.n()), ("MISS", 3));
+    site.until_incident("trap", "panic").await;
+    let told = site.get("/api/call?tags=two&mode=regenerate").await.json();
+    assert_eq!(effects(&told), ["two stale", "/posts/2 regenerated"]);
+}
+
+/// Data read before the call is no answer to it, also not when it was read for a reader.
+#[tokio::test]
+async fn a_call_never_settles_for_older_data() {
+    let site = granted().start().await;
+    site.origin.hold("/posts/1");
+    let reader = site.waiting("/posts/1");
+    site.until_calls("/posts/1", 1).await;
+    let calls = [
+        site.waiting("/api/call?paths=/posts/1"),
+        site.waiting("/api/call?paths=/posts/1"),
+    ];
+    // The generation of the reader is under way; nobody but its landing lets the next one begin.
+    site.origin.release("/posts/1");
+    assert_eq!(reader.await.unwrap().status, 200);
+    for answer in all(calls.into()).await {
+        assert_eq!(answer.json()["done"], true, "{}", answer.text());
+    }
+    let page = site.get("/posts/1").await;
+    assert_eq!(page.verdict(), "HIT");
+    let causes = site.origin.causes("/posts/1");
+    assert_eq!(&causes[..2], ["FirstRequest", "OnDemand"]);
+    assert_eq!(page.n() as usize, causes.len());
+}
+
+/// Modules that wait for pages hold no place that these pages need.
+#[tokio::test]
+async fn waiting_modules_and_pages_share_one_place_each() {
+    let site = granted()
+        .config("[generations]\nconcurrency = 1")
+        .config("[defaults]\nwall = \"60s\"")
+        .start()
+        .await;
+    let callers = (0..12).map(|id| site.waiting(&format!("/api/call?paths=/posts/{}", id % 3)));
+    let readers = (0..12).map(|id| site.waiting(&format!("/posts/{}", id % 4)));
+    let waiting = callers.chain(readers).collect();
+    for answer in all(waiting).await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+/// Waiting counts to the wall time, and what was asked for is made all the same.
+#[tokio::test]
+async fn a_module_does_not_wait_for_ever() {
+    let site = granted()
+        .config("[routes.\"/api/call\"]\nwall = \"500ms\"")
+        .start()
+        .await;
+    site.origin.hold("/posts/1");
+    let answer = site.get("/api/call?paths=/posts/1").await;
+    assert_eq!(answer.status, 500);
+    site.until_incident("wall", "limit `wall`").await;
+    site.origin.release("/posts/1");
+    site.until("/posts/1", |page| page.verdict() == "HIT").await;
+    assert_eq!(site.origin.causes("/posts/1"), ["OnDemand"]);
+}
+
+/// Without the grant nothing happens, and the module learns which key to set. It comes and goes
+/// with `wisr.toml`.
+#[tokio::test]
+async fn only_what_is_granted_can_be_called() {
+    let site = Site::new()
+        .pages(&["posts/[id]"])
+        .module("api/call", modules::caller())
+        .start()
+        .await;
+    let call = "/api/call?paths=/posts/1";
+    let refused = site.get(call).await;
+    assert_eq!(refused.status, 403);
+    let error = refused.json()["error"].as_str().unwrap().to_owned();
+    for part in ["may-revalidate = true", "[routes.\"/api/call\"]"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(site.origin.count("/posts/1"), 0);
+    let grant = |granted| format!("[routes.\"/api/call\"]\nmay-revalidate = {granted}");
+    site.configure(&grant(true));
+    site.until(call, |answer| answer.status == 200).await;
+    site.configure(&grant(false));
+    site.until(call, |answer| answer.status == 403).await;
+}
+
+/// Calls have limits, and what cannot be understood does nothing.
+#[tokio::test]
+async fn calls_have_limits() {
+    let site = granted().config("[defaults]\nwall = \"60s\"").start().await;
+    let many = "/a,".repeat(1_001);
+    for (query, part) in [
+        (format!("paths={many}"), "at most 1000"),
+        ("paths=posts".to_owned(), "begins with `/`"),
+        ("".to_owned(), "neither a path nor a tag"),
+        ("tags=a&mode=purge".to_owned(), "purge is for paths"),
+        ("tags=a&times=257".to_owned(), "at most 256 times"),
+    ] {
+        let refused = site.get(&format!("/api/call?{query}")).await;
+        let told = refused.json()["error"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert_eq!(
+            (refused.status, told.contains(part)),
+            (403, true),
+            "{query}: {told}"
+        );
+    }
+    assert_eq!(site.get("/api/call?tags=a&times=256").await.status, 200);
+}
+
+/// A module of the SDK reads its settings, logs, and its error is an incident in its own words.
+#[tokio::test]
+async fn a_module_of_the_sdk_is_like_a_page_of_it() {
+    let site = granted().start().await;
+    assert_eq!(site.get("/api/call?setting=key").await.text(), "own");
+    site.until_log("asked by GET").await;
+    let failed = site.get("/api/call?fail=no%20cheese+left").await;
+    assert_eq!(failed.status, 500);
+    assert!(!failed.text().contains("cheese"));
+    let incident = site.until_incident("error", "no cheese left").await;
+    assert_eq!(incident["message"], "no cheese left");
+}
+
+/// The handler of the Next.js documentation, as a page author's own module with its own secret, in
+/// the place of the built-in endpoint.
+#[tokio::test]
+async fn an_author_writes_the_revalidate_endpoint() {
+    let site = Site::new()
+        .pages(&["posts/[id]"])
+        .module("api/revalidate", &modules::example_hook())
+        .config("[routes.\"/api/revalidate\"]\nmay-revalidate = true")
+        .config("[routes.\"/api/revalidate\".settings]\nsecret = \"my own\"")
+        .start()
+        .await;
+    assert_eq!(site.get("/posts/1").await.n(), 1);
+    let call = |secret| format!("/api/revalidate?secret={secret}&path=/posts/1");
+    // The built-in endpoint's token is nothing to it.
+    for secret in ["secret", "", "my"] {
+        let refused = site.get(&call(secret)).await;
+        assert_eq!(
+            (refused.status, refused.json()),
+            (401, json!({"message": "Invalid token"}))
+        );
+    }
+    let done = site.get(&call("my%20own")).await;
+    assert_eq!(
+        (done.status, done.json()),
+        (200, json!({"revalidated": true}))
+    );
+    let page = site.get("/posts/1").await;
+    assert_eq!((page.verdict(), page.n()), ("HIT", 2));
+    site.origin.script("/posts/1", json!({"outcome": "panic"}));
+    let failed = site.get(&call("my%20own")).await;
+    assert_eq!(
+        (failed.status, &*failed.text()),
+        (500, "Error revalidating")
+    );
+    assert_eq!(site.get("/posts/1").await.n(), 2);
+}
+
+/// A component of the standard world that knows nothing of wisr, made by a framework of others.
+#[tokio::test]
+async fn a_server_that_was_made_for_others_runs() {
+    let site = Site::new()
+        .module("api/foreign/[...rest]", modules::foreign())
+        .start()
+        .await;
+    let waited = site.get("/api/foreign/wait").await;
+    assert_eq!(waited.status, 200);
+    assert!(waited.text().starts_with("waited "), "{}", waited.text());
+    let body = "piece by piece ".repeat(10_000);
+    let echo = site.send("POST", "/api/foreign/echo", &[], &body).await;
+    assert_eq!((echo.status, echo.text()), (200, body));
+    let missing = site.get("/api/foreign/other").await;
+    assert_eq!(
+        (missing.status, &*missing.text()),
+        (404, "nothing at /api/foreign/other")
+    );
+    let failed = site.get("/api/foreign/fail").await;
+    assert_eq!(failed.status, 500);
+    site.until_incident("error", "it means to fail").await;
 }

@@ -27,6 +27,39 @@ pub(crate) fn hook() -> &'static [u8] {
     BYTES.get_or_init(|| built("wasm32-wasip2", "hook"))
 }
 
+/// The API route that has pages made anew, as a component.
+pub(crate) fn caller() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| built("wasm32-wasip2", "caller"))
+}
+
+/// A server that was made for other hosts, as a component.
+pub(crate) fn foreign() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| built("wasm32-wasip2", "foreign"))
+}
+
+/// The example site's API route, as a component.
+pub(crate) fn example_hook() -> Vec<u8> {
+    // The targets are there once the fixtures are built.
+    hook();
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("example-pages/Cargo.toml");
+    let output = tool("cargo")
+        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip2"])
+        .args(["--package", "api-hook", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(folder())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "the example does not build:\n{said}"
+    );
+    std::fs::read(folder().join("wasm32-wasip2/release/api_hook.wasm")).unwrap()
+}
+
 /// The universal page as a core module that carries its component type.
 pub(crate) fn puppet_core() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();

@@ -1,9 +1,10 @@
 //! [`Frame`]: the document round a page, so that a page says only what is its own.
 
 use maud::{DOCTYPE, Markup, html};
-use wisr_guest::{Context, Document, setting};
+use wisr_guest::{Cause, Context, Document, setting};
 
 use crate::Date;
+use crate::content::escape;
 
 /// The name of the publication.
 pub const SITE: &str = "Slack Water";
@@ -26,6 +27,7 @@ pub struct Frame {
     published: Option<Date>,
     reload_seconds: Option<u32>,
     indexed: bool,
+    draft: bool,
 }
 
 impl Frame {
@@ -38,6 +40,7 @@ impl Frame {
             published: None,
             reload_seconds: None,
             indexed: true,
+            draft: ctx.cause == Cause::Draft,
         }
     }
 
@@ -73,6 +76,7 @@ impl Frame {
                 (self.head())
                 body {
                     a.skip href="#main" { "Skip to the content" }
+                    @if self.draft { (self.draft_mode()) }
                     (self.masthead())
                     main id="main" class=(kind) tabindex="-1" { (content) }
                     (footer())
@@ -116,6 +120,17 @@ impl Frame {
                 link rel="stylesheet" href="/style.css";
                 link rel="icon" href="/favicon.svg" type="image/svg+xml";
                 link rel="alternate" type="application/atom+xml" title=(SITE) href="/feed.xml";
+            }
+        }
+    }
+
+    /// What only an editor sees: that nobody else sees this, and how to end it.
+    fn draft_mode(&self) -> Markup {
+        let leave = format!("/api/draft/off?path={}", escape(&self.path));
+        html! {
+            form.draft method="post" action=(leave) {
+                p { "A draft: made for you a moment ago, and shown to nobody else." }
+                button { "Leave draft mode" }
             }
         }
     }
@@ -192,7 +207,26 @@ mod tests {
             published: None,
             reload_seconds: None,
             indexed: true,
+            draft: false,
         }
+    }
+
+    #[test]
+    fn an_editor_is_told_and_led_back() {
+        let drawn = |draft| {
+            let frame = Frame {
+                draft,
+                ..at("/posts/a&b")
+            };
+            let document = frame.document("article", html! {});
+            document.text().unwrap_or_default().to_owned()
+        };
+        assert!(!drawn(false).contains("draft"));
+        let told = drawn(true);
+        assert!(
+            told.contains("action=\"/api/draft/off?path=%2Fposts%2Fa%26b\""),
+            "{told}"
+        );
     }
 
     #[test]

@@ -43,9 +43,11 @@
 //! | [`StaticProps`], [`StaticPaths`] | what a page answers before anything is rendered |
 //! | [`Document`] | the rendered page |
 //! | [`fetch`], [`setting`], [`log`] | what a page may ask of the host |
+//! | [`mod@api`], [`revalidate`] | an API route, and how it has pages made anew |
 //! | [`Error`], [`bail!`] | `?` on any error |
 //! | `testing` | renders a page natively, without wasm |
 
+pub mod api;
 mod context;
 mod document;
 mod error;
@@ -55,6 +57,7 @@ pub mod html;
 pub mod log;
 mod outcome;
 mod page;
+pub mod revalidate;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -74,6 +77,13 @@ pub mod bindings;
 pub mod export;
 #[cfg(target_arch = "wasm32")]
 mod outgoing;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod serve;
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub use wasip2;
 
 pub use context::{Cause, Context, Param};
 pub use document::{Body, Document};
@@ -97,6 +107,26 @@ macro_rules! page {
         const _: () = {
             const fn is_a_page<P: $crate::Page>() {}
             is_a_page::<$page>()
+        };
+    };
+}
+
+/// Makes a type that implements [`Api`](api::Api) the API route of this module. Once in a crate, at
+/// its end.
+///
+/// In a native build, as by `cargo test`, it only checks that the type is an [`Api`](api::Api).
+#[macro_export]
+macro_rules! api {
+    ($api:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Served = $crate::serve::Served<$api>;
+            $crate::wasip2::http::proxy::export!(Served);
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            const fn is_an_api<A: $crate::api::Api>() {}
+            is_an_api::<$api>()
         };
     };
 }

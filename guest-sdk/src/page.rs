@@ -67,7 +67,7 @@ pub trait Page {
     }
 }
 
-pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<String> {
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| {
         Error::msg(format!(
             "the props, {}, cannot be written as JSON: {error}",

@@ -60,6 +60,9 @@ const ENVIRONMENT: &str = "\
 Environment:
   WISR_TOKEN        The token of the revalidate endpoint, for dev, serve and revalidate
   WISR_ADMIN_TOKEN  The token of the admin port, for releases and rollback
+  WISR_DRAFT_TOKEN  The token of draft mode, for dev and serve
+  WISR_WEBHOOK_NAME_SECRET
+                    The secret of [webhooks.name], for dev and serve
   WISR_LOG          What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn;
                     of prerender: error]";
 

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
+use super::draft::Draft;
 use super::units::{Lifetime, Size, Span, secret, secrets};
+use super::webhook::Webhook;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -20,6 +22,8 @@ pub(super) struct File {
     pub(super) generations: Generations,
     pub(super) compile: Compile,
     pub(super) shell: Shell,
+    pub(super) draft: Draft,
+    pub(super) webhooks: BTreeMap<String, Webhook>,
     pub(super) outbound: Outbound,
     pub(super) defaults: Route,
     pub(super) routes: BTreeMap<String, Route>,
@@ -111,6 +115,7 @@ pub(super) struct Route {
     pub(super) fetch_bytes: Option<Size>,
     pub(super) outbound: Option<Vec<String>>,
     pub(super) query: Option<Vec<String>>,
+    pub(super) may_revalidate: Option<bool>,
     #[serde(deserialize_with = "secrets")]
     pub(super) settings: BTreeMap<String, String>,
 }
@@ -148,6 +153,8 @@ pub(super) struct FixedTables {
 pub(super) struct LiveTables {
     pub(super) revalidate: Revalidate,
     pub(super) shell: Shell,
+    pub(super) draft: Draft,
+    pub(super) webhooks: BTreeMap<String, Webhook>,
     pub(super) defaults: Route,
     pub(super) routes: BTreeMap<String, Route>,
     pub(super) settings: BTreeMap<String, String>,
@@ -164,6 +171,8 @@ impl File {
             generations,
             compile,
             shell,
+            draft,
+            webhooks,
             outbound,
             defaults,
             routes,
@@ -181,6 +190,8 @@ impl File {
         let live = LiveTables {
             revalidate,
             shell,
+            draft,
+            webhooks,
             defaults,
             routes,
             settings,
@@ -263,6 +274,7 @@ impl Route {
             fetch_bytes: self.fetch_bytes.or(defaults.fetch_bytes),
             outbound: self.outbound.clone().or_else(|| defaults.outbound.clone()),
             query: self.query.clone().or_else(|| defaults.query.clone()),
+            may_revalidate: self.may_revalidate.or(defaults.may_revalidate),
             settings,
         }
     }

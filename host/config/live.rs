@@ -1,5 +1,5 @@
 //! `Live`: what a running server takes up when `wisr.toml` changes: the rules of routes, the token of
-//! the revalidate endpoint, the list of crawlers.
+//! the revalidate endpoint, the list of crawlers, draft mode, webhooks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 
 use super::file::{LiveTables, RenderWhen, Route};
-use super::{Overrides, TOKEN_VARIABLE};
+use super::{Overrides, TOKEN_VARIABLE, webhook};
 use crate::guest::{Limits, outbound};
 use crate::http;
 use crate::page::{Policy, Revalidate};
@@ -64,6 +64,8 @@ impl Live {
         let door = http::Settings {
             token: token.map(http::Secret::new),
             crawlers: crawlers.map_or_else(http::Crawlers::default, http::Crawlers::new),
+            draft: tables.draft.resolve()?.map(Arc::new),
+            webhooks: Arc::new(webhook::resolve(&tables.webhooks)?),
         };
         let routes: RouteRules = Arc::new(move |route: &str| routes.of(route));
         Ok((Self { routes, door }, capped))
@@ -140,6 +142,7 @@ fn resolve(table: &Route, concurrency: usize) -> anyhow::Result<RouteConfig> {
         outbound: Arc::new(outbound::Policy::parse(outbound)?),
         settings: Arc::new(table.settings.clone()),
         query: table.query.clone().unwrap_or_default(),
+        may_revalidate: table.may_revalidate.unwrap_or(false),
     })
 }
 

@@ -4,12 +4,14 @@
 //! and every rule checked before anything starts. The rooms own their own structs; none of them
 //! has heard of `wisr.toml`.
 
+mod draft;
 mod file;
 #[cfg(test)]
 mod fuzz;
 mod live;
 mod reload;
 mod units;
+mod webhook;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

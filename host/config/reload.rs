@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::file::{File, FixedTables, LiveTables};
 use super::live::{Frame, Live};
-use super::{FILE, Overrides};
+use super::{FILE, Overrides, draft, webhook};
 
 /// What a running server knows of its file.
 #[derive(Clone)]
@@ -96,7 +96,7 @@ impl Reloader {
             "revalidate.token" => self.overrides.token.is_some(),
             "server.listen" => self.overrides.listen.is_some(),
             "server.admin" => self.overrides.admin.is_some(),
-            _ => false,
+            _ => draft::is_given(key) || webhook::is_given(key),
         };
         restart.retain(|key| !overridden(key));
         applied.retain(|key| !restart.contains(key) && !overridden(key));

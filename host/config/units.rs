@@ -171,6 +171,13 @@ impl Visitor<'_> for LifetimeVisitor {
         }
     }
 
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Lifetime, E> {
+        Err(E::custom(
+            "revalidate is \"never\" or a number of seconds; whether an API route may have pages \
+             made anew is `may-revalidate`",
+        ))
+    }
+
     fn visit_str<E: Error>(self, text: &str) -> Result<Lifetime, E> {
         match text {
             "never" => Ok(Lifetime(Revalidate::Never)),

@@ -21,6 +21,7 @@ use super::engine::Purpose;
 use super::grants::Grants;
 use super::limits::CALL_BYTES;
 use super::module::{ApiExports, Module};
+use super::revalidate::{Caller, Revalidate};
 use super::run::Run;
 use super::trap::{Stop, size};
 use crate::page::{Failure, FailureKind};
@@ -60,7 +61,9 @@ impl ApiGuest {
         }
     }
 
-    /// Answers one request in a fresh sandbox. The answer is complete: it is handed over once the
+    /// Answers one request in a fresh sandbox, in which it may call `revalidate` if that is granted.
+    /// What it waits for there has places of its own, so that waiting for it cannot be for ever,
+    /// and counts to its wall time. The answer is complete: it is handed over once the
     /// module has returned, so that a module that fails on the way answers nothing.
     ///
     /// # Errors
@@ -69,6 +72,7 @@ impl ApiGuest {
         &self,
         route: Arc<str>,
         request: Request<Bytes>,
+        revalidate: Revalidate,
     ) -> Result<Response<Bytes>, Unanswered> {
         let limits = &self.grants.limits;
         let bound = limits.page.saturating_add(CALL_BYTES);
@@ -76,11 +80,15 @@ impl ApiGuest {
             // Never closed, so always held.
             let turn = self.turns.acquire().await;
             let grants = &self.grants;
-            let run = grants.begin(&self.module, route, bound, Purpose::Api);
+            let run = grants.begin(&self.module, route.clone(), bound, Purpose::Api);
             (turn, run.await)
         };
         let Ok((_turn, mut run)) = tokio::time::timeout(PATIENCE, begin).await else {
             return Err(Unanswered::Busy);
+        };
+        run.sandbox.store.data_mut().caller = match self.grants.may_revalidate {
+            true => Caller::granted(revalidate),
+            false => Caller::NotGranted(route),
         };
         let meter = run.meter();
         let ended = meter.run(limits.wall, self.handle(&mut run, request)).await;
@@ -136,7 +144,11 @@ async fn collect(
     let response = match told.await {
         Ok(Ok(response)) => response,
         Ok(Err(code)) => {
-            let words = format!("it answered with an error in place of a response: {code:?}");
+            let words = match code {
+                // What the SDK makes of an error; the same words as those of a page's.
+                ErrorCode::InternalError(Some(words)) => words,
+                code => format!("it answered with an error in place of a response: {code:?}"),
+            };
             return Err(Stop::Said(words));
         }
         Err(_) => return Err(unfinished()),

@@ -17,7 +17,7 @@ use wasmtime::{
 };
 
 use super::artifact::{Artifacts, Fingerprint};
-use super::bindings::wisr::page::{host, page_types};
+use super::bindings::wisr::page::{host, page_types, revalidate};
 use super::compile::{CompileLimits, Compiler, Job};
 use super::limits::{
     BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, STACK_BYTES, TABLE_ELEMENTS,
@@ -294,6 +294,7 @@ fn linker(runtime: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     page_types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     host::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    revalidate::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     Ok(linker)
 }
 

@@ -1,4 +1,4 @@
-//! `Grants`: what a route's module may use, whatever its role: limits, hosts, settings.
+//! `Grants`: what a route's module may use, whatever its role: limits, hosts, settings, calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Grants {
     pub client: Client,
     /// What `host.setting` returns.
     pub settings: Arc<BTreeMap<String, String>>,
+    /// Whether an API route may have pages made anew.
+    pub may_revalidate: bool,
 }
 
 impl Grants {

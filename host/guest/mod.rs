@@ -28,6 +28,7 @@ mod meter;
 mod module;
 pub mod outbound;
 mod render;
+mod revalidate;
 mod run;
 mod sandbox;
 mod sink;
@@ -40,6 +41,7 @@ pub use grants::Grants;
 pub use limits::Limits;
 pub use module::{ApiExports, LoadError, Module, ModuleKind, PageExports, Role};
 pub use render::Guest;
+pub use revalidate::Revalidate;
 
 #[cfg(test)]
 mod tests;

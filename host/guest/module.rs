@@ -98,7 +98,7 @@ pub enum LoadError {
     /// It needs what wisr does not have.
     #[error(
         "it imports what wisr does not offer: {0}. Offered are WASI 0.2, `wasi:http` 0.2 and \
-         `wisr:page/host@0.1.0`"
+         `wisr:page/host@0.1.0`, and to API routes `wisr:page/revalidate@0.1.0`"
     )]
     MissingImport(String),
     /// It cannot fit the sandbox.

@@ -19,6 +19,7 @@ use super::limits::{
 };
 use super::meter::Meter;
 use super::outbound::Session;
+use super::revalidate::Caller;
 use super::sink::{Journal, Stream};
 use crate::page::Fetch;
 
@@ -75,6 +76,8 @@ pub(super) struct State {
     limiter: Limiter,
     journal: Journal,
     settings: Arc<BTreeMap<String, String>>,
+    /// By what it has pages made anew.
+    pub(super) caller: Caller,
     meter: Meter,
     cpu: Duration,
 }
@@ -134,6 +137,7 @@ impl State {
             },
             journal: fittings.journal,
             settings: fittings.settings,
+            caller: Caller::default(),
             meter,
             cpu: fittings.cpu,
         }

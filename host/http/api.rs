@@ -11,7 +11,9 @@ use tokio::runtime::Handle;
 use super::body::Body;
 use super::errors::{BUSY, Problem, no_store};
 use super::places::Places;
+use super::revalidate::{Call, Revalidation};
 use super::upload;
+use crate::guest::Revalidate;
 use crate::page::{Failure, FailureKind};
 use crate::release::{ApiRouted, Release};
 use crate::route::Path;
@@ -24,20 +26,27 @@ pub(super) struct Apis {
     /// The threads of generations: a busy module yields the core to a hit.
     threads: Handle,
     places: Arc<Places>,
+    /// What modules may call that are granted it.
+    revalidate: Revalidate,
 }
 
-/// The API route of a path. `own` is an endpoint of wisr's own, which only a module of exactly
-/// that route takes the place of.
-pub(super) fn route_of(release: &Release, path: &Path, own: &str) -> Option<Arc<ApiRouted>> {
+/// The API route of a path. Where an endpoint of wisr's `own` is, only a module of exactly that
+/// route takes its place.
+pub(super) fn route_of(release: &Release, path: &Path, own: bool) -> Option<Arc<ApiRouted>> {
     let found = release.apis.matches(path).next()?;
-    let is_own = path.as_str() == own && found.pattern.as_str() != own;
-    (!is_own).then(|| Arc::clone(found.value))
+    let gives_way = own && found.pattern.as_str() != path.as_str();
+    (!gives_way).then(|| Arc::clone(found.value))
 }
 
 impl Apis {
-    /// Modules run on `threads`.
-    pub(super) fn new(threads: Handle) -> Self {
+    /// Modules run on `threads`, and have pages made anew by `revalidation`.
+    pub(super) fn new(threads: Handle, revalidation: Revalidation) -> Self {
+        let revalidate: Revalidate = Arc::new(move |demand| {
+            let revalidation = revalidation.clone();
+            Box::pin(async move { Ok(revalidation.perform(Call::of(demand)?).await) })
+        });
         Self {
+            revalidate,
             threads,
             places: Arc::default(),
         }
@@ -73,9 +82,10 @@ impl Apis {
         let body = body.map_err(Problem::Upload)?;
         clean(&mut head.headers, &body);
         let request = Request::from_parts(head, body);
+        let revalidate = Arc::clone(&self.revalidate);
         let task = self.threads.spawn(async move {
             let _place = place;
-            routed.answer(request).await
+            routed.answer(request, revalidate).await
         });
         match task.await {
             Ok(answered) => Ok(sent(answered?, is_head)),

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use super::{Crawlers, Patience, PerAddress, listen};
+use super::{Crawlers, Draft, Patience, PerAddress, Webhooks, listen};
 use crate::page::Digest;
 use crate::telemetry::metrics::Metrics;
 
@@ -41,6 +42,10 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// Who never gets a shell.
     pub crawlers: Crawlers,
+    /// Who may see drafts; none turns draft mode off.
+    pub draft: Option<Arc<Draft>>,
+    /// Who else says what has changed.
+    pub webhooks: Arc<Webhooks>,
 }
 
 impl Config {

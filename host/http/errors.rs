@@ -42,6 +42,8 @@ pub(super) enum Problem {
     NotFound,
     /// The page failed, and there is no last good one.
     Failed(Arc<Failure>),
+    /// A draft failed. Who sees it may know why: it holds a pass.
+    Draft(Arc<Failure>),
     /// Too much is being made.
     Overloaded(Duration),
     /// A static file is there and cannot be read.
@@ -80,7 +82,7 @@ impl Problem {
             Self::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Failed(_) | Self::Unreadable | Self::Panicked => {
+            Self::Failed(_) | Self::Draft(_) | Self::Unreadable | Self::Panicked => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -97,13 +99,15 @@ impl Problem {
             Self::Method => "Method not allowed",
             Self::NotFound => "This page could not be found",
             Self::Failed(_) => "This page failed",
+            Self::Draft(_) => "This draft failed",
             Self::Overloaded(_) => "The server is busy",
             Self::Unreadable => "This file failed",
             Self::Panicked => "The server failed",
         }
     }
 
-    /// What a reader is told. A failure's details are for the site's author, not for everybody.
+    /// What a reader is told. A failure's details are for the site's author, not for everybody: an
+    /// editor is told what the page said, and not what it fetched or wrote to stderr.
     pub(super) fn explain(&self) -> String {
         match self {
             Self::Host(wrong) => format!("The `host` header {wrong}."),
@@ -119,6 +123,9 @@ impl Problem {
             Self::Method => "Pages are read with GET or HEAD.".to_owned(),
             Self::NotFound => "Nothing is published at this address.".to_owned(),
             Self::Failed(_) => "It could not be made. The next request tries again.".to_owned(),
+            Self::Draft(failure) => {
+                format!("{failure}. Readers go on getting the page that is published.")
+            }
             Self::Overloaded(after) => {
                 format!("Please try again in {} seconds.", after.as_secs().max(1))
             }
@@ -131,7 +138,7 @@ impl Problem {
         let mut main = String::new();
         match self {
             Self::Elsewhere(location) => main.push_str(&link(location)),
-            Self::Failed(failure) if dev => details(&mut main, failure),
+            Self::Failed(failure) | Self::Draft(failure) if dev => details(&mut main, failure),
             _ => {
                 let _ = write!(main, "<p>{}</p>", escape(&self.explain()));
             }

@@ -2,6 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::draft;
 use super::sound::{is_host, letters_digits_and};
 
 /// Lines that are looked at; a request with more takes the long way, where hyper's limit holds.
@@ -98,6 +99,7 @@ impl Line {
         match line.name.len() {
             4 if is(header::HOST) => Self::Host,
             6 if is(header::EXPECT) => Self::Special,
+            6 if is(header::COOKIE) && draft::may_be_in(line.value) => Self::Special,
             7 if is(header::UPGRADE) => Self::Body,
             10 if is(header::CONNECTION) => {
                 if line.value.eq_ignore_ascii_case(b"keep-alive") {
@@ -151,6 +153,7 @@ mod tests {
     fn a_plain_read_takes_along_what_decides_its_form() {
         for (text, expected) in [
             ("GET / HTTP/1.1\nhost: x\n\n", "/"),
+            ("GET / HTTP/1.1\nhost: x\ncookie: a=b\n\n", "/"),
             (
                 "GET /a/b%20?q=1?2 HTTP/1.1\nHOST: x:80\n\n",
                 "/a/b%20?q=1?2",
@@ -184,6 +187,7 @@ mod tests {
             "GET / HTTP/1.1\nhost: a@b\n\n",
             "GET / HTTP/1.1\nhost: x\nconnection: close\n\n",
             "GET / HTTP/1.1\nhost: x\nexpect: 100-continue\n\n",
+            "GET / HTTP/1.1\nhost: x\ncookie: a=b; wisr_draft=1.x\n\n",
         ] {
             assert_eq!(way(text), "other", "{text}");
         }

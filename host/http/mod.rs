@@ -1,10 +1,11 @@
 //! The public door: from a request to the page that answers it.
 //!
 //! A request's way: `listen` and `connection` (sockets) → `sound` (is it one?) → `check` (of what?)
-//! → `service` (`Site`: an endpoint, a file, an API route (`api`) or a page?) → `locate` (whose
-//! page?) → the cache → `showing` (how did it come to be shown?) → `respond`, with `negotiate`
-//! (which coding?) and `conditional` (does the reader have it already?). What goes wrong becomes a
-//! `Problem` of `errors`. A hit that is asked for plainly has a short way: `lane`, with `head`.
+//! → `service` (`Site`: a file, an API route (`api`), an endpoint (`revalidate`, `webhook`,
+//! `draft`) or a page?) → `locate` (whose page?) → the cache → `showing` (how did it come to be
+//! shown?) → `respond`, with `negotiate` (which coding?) and `conditional` (does the reader have it
+//! already?). What goes wrong becomes a `Problem` of `errors`. A hit that is asked for plainly has a
+//! short way: `lane`, with `head`.
 //!
 //! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
 //! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).
@@ -17,6 +18,7 @@ mod conditional;
 mod config;
 mod connection;
 mod crawler;
+mod draft;
 mod errors;
 mod file;
 mod files;
@@ -38,12 +40,14 @@ mod throttle;
 mod timed;
 pub mod upload;
 mod views;
+mod webhook;
 
 pub use address::PerAddress;
 pub use body::{Body, BodyError};
 pub use config::{Config, Secret, Settings};
 pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
+pub use draft::Draft;
 pub use head::Plain;
 pub use lane::Express;
 pub use locate::pairs;
@@ -51,6 +55,7 @@ pub use overlay::{DevError, DevState, Overlay};
 pub use service::Site;
 pub use throttle::{Denied, Throttle};
 pub use timed::Patience;
+pub use webhook::{Rule, RuleText, Scheme, Seal, Webhook, Webhooks};
 
 #[cfg(test)]
 mod fuzz;

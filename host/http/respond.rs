@@ -94,14 +94,10 @@ impl Reader<'_> {
         let Content::Redirect { location, status } = &showing.entry.content else {
             return self.plain(Problem::NotFound.json(), showing);
         };
-        let redirect = serde_json::json!({"redirect": {
-            "location": String::from_utf8_lossy(location.as_bytes()),
-            "status": status.as_u16(),
-        }});
         let drawn = Drawn {
             status: StatusCode::OK,
             headers: &JSON,
-            body: &Payload::encode(Bytes::from(redirect.to_string()), None),
+            body: &Payload::encode(Bytes::from(redirection(location, *status)), None),
         };
         self.coded(&drawn, showing)
     }
@@ -116,6 +112,57 @@ impl Reader<'_> {
         headers.insert(X_WISR_CACHE, HeaderValue::from_static("SHELL"));
         let status = HeaderValue::from_static("wisr; fwd=uri-miss; detail=\"shell\"");
         headers.insert(CACHE_STATUS, status);
+        self.sized(response)
+    }
+
+    /// A draft: for this editor alone. `not_found` is the site's own 404 page, where it has one.
+    pub(super) fn draft(
+        &self,
+        entry: &Entry,
+        face: Face,
+        not_found: Option<&Entry>,
+    ) -> Response<Body> {
+        let drawn = |entry, status: Option<StatusCode>| {
+            let drawn = Drawn::of(entry, face)?;
+            let variant = negotiate::choose(self.headers, drawn.body);
+            let mut response = Response::new(Body::from(variant.body.clone()));
+            *response.status_mut() = status.unwrap_or(drawn.status);
+            response.headers_mut().clone_from(drawn.headers);
+            tell_coding(response.headers_mut(), variant.coding);
+            Some(response)
+        };
+        let response = match (&entry.content, face) {
+            (Content::Document { .. }, _) => drawn(entry, None),
+            (Content::Redirect { location, status }, Face::Page) => Some(moved(location, *status)),
+            (Content::Redirect { location, status }, Face::Data) => {
+                let mut response = Response::new(Body::from(redirection(location, *status)));
+                response.headers_mut().clone_from(&JSON);
+                Some(response)
+            }
+            (Content::NotFound, _) => {
+                not_found.and_then(|entry| drawn(entry, Some(StatusCode::NOT_FOUND)))
+            }
+        };
+        match response {
+            Some(response) => self.bypassed(response),
+            None => self.draft_problem(&Problem::NotFound, face, false),
+        }
+    }
+
+    /// Why there is no draft.
+    pub(super) fn draft_problem(&self, problem: &Problem, face: Face, dev: bool) -> Response<Body> {
+        self.bypassed(match face {
+            Face::Page => problem.page(dev),
+            Face::Data => problem.json(),
+        })
+    }
+
+    /// Says that the cache had no part in it (RFC 9211 section 2.2), and that none may keep it.
+    fn bypassed(&self, mut response: Response<Body>) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, no_store());
+        headers.insert(X_WISR_CACHE, HeaderValue::from_static("BYPASS"));
+        headers.insert(CACHE_STATUS, HeaderValue::from_static("wisr; fwd=bypass"));
         self.sized(response)
     }
 
@@ -203,6 +250,15 @@ impl Reader<'_> {
         }
         response
     }
+}
+
+/// A redirect, for a script to follow.
+fn redirection(location: &HeaderValue, status: StatusCode) -> String {
+    let redirect = serde_json::json!({"redirect": {
+        "location": String::from_utf8_lossy(location.as_bytes()),
+        "status": status.as_u16(),
+    }});
+    redirect.to_string()
 }
 
 fn moved(location: &HeaderValue, status: StatusCode) -> Response<Body> {

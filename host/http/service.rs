@@ -1,38 +1,58 @@
 //! `Site`: answers one request of the public door.
 //!
-//! checks → the endpoint of wisr's own, a file, an API route, or the page → how the reader may have it. A fresh
-//! page is answered at once; everything else in a boxed future.
+//! checks → a file, an API route, an endpoint of wisr's own, or the page → how the reader may have
+//! it. A fresh page is answered at once; everything else in a boxed future.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
 use super::api::{self, Apis};
 use super::body::Body;
 use super::check;
+use super::draft::{self, Desk};
 use super::errors::Problem;
 use super::files::Files;
 use super::locate::{Located, locate};
 use super::overlay::Overlay;
 use super::respond::{Face, Reader};
-use super::revalidate;
+use super::revalidate::{self, Revalidation};
 use super::shadows::Shadows;
 use super::showing::Showing;
 use super::throttle::Throttle;
 use super::views::{Asked, Views};
+use super::webhook::{Mailroom, Webhook, webhook_of};
 use super::{Answer, Config, Express, Plain, Service, Settings};
-use crate::isr::{Ask, Isr, Patience, Served};
+use crate::isr::{Ask, Isr, Patience, Refused, Served};
 use crate::page::{Content, Entry};
 use crate::release::{ApiRouted, Release, Releases, Routed};
 use crate::route::Path;
 
-/// The built-in revalidate endpoint; an API route of the site takes its place.
-const REVALIDATE: &str = "/api/revalidate";
+/// An endpoint of wisr's own; an API route of the site takes its place.
+enum Endpoint {
+    Revalidate,
+    Draft,
+    Webhook(String, Arc<Webhook>),
+}
+
+impl Endpoint {
+    fn of(settings: &ArcSwap<Settings>, path: &Path) -> Option<Self> {
+        let path = path.as_str();
+        match path.strip_prefix("/api/")? {
+            "revalidate" => Some(Self::Revalidate),
+            "draft" | "draft/off" => Some(Self::Draft),
+            below => {
+                let (name, webhook) = webhook_of(&settings.load().webhooks, below)?;
+                Some(Self::Webhook(name.to_owned(), webhook))
+            }
+        }
+    }
+}
 
 /// Everything under it is wisr's own.
 const OWN: &str = "/_wisr/";
@@ -47,8 +67,7 @@ enum Place {
     /// A file of the public folder, by its name there.
     File(Box<str>),
     Api(Arc<ApiRouted>),
-    /// The built-in endpoint.
-    Revalidate,
+    Endpoint(Endpoint),
     /// A page, if a route has it.
     Page,
 }
@@ -59,6 +78,8 @@ pub struct Site {
     isr: Isr,
     views: Views,
     apis: Apis,
+    revalidation: Revalidation,
+    mailroom: Mailroom,
     files: Option<Files>,
     settings: ArcSwap<Settings>,
     throttle: Throttle,
@@ -80,12 +101,18 @@ impl Site {
             let mut shadows = Shadows::of(releases.clone());
             Files::watch(public, move |has_file| shadows.look(has_file))
         });
+        let revalidation = Revalidation {
+            isr: isr.clone(),
+            releases: releases.clone(),
+        };
         Self {
             files,
             releases,
             isr,
             views: Views::default(),
-            apis: Apis::new(threads),
+            apis: Apis::new(threads.clone(), revalidation.clone()),
+            mailroom: Mailroom::new(revalidation.clone(), threads),
+            revalidation,
             settings: ArcSwap::from_pointee(config.settings),
             throttle: Throttle::default(),
             dev: config.dev,
@@ -113,11 +140,8 @@ impl Site {
             Place::Own => self.own(&path, request),
             Place::File(name) => self.file(name, request),
             Place::Api(routed) => self.api(routed, request),
-            Place::Revalidate => self.revalidate(request, peer),
-            Place::Page => {
-                let located = locate(&release, &path, uri.query());
-                self.find(located, Face::Page, request)
-            }
+            Place::Endpoint(endpoint) => self.endpoint(endpoint, path, request, peer),
+            Place::Page => self.page(&release, Some(&path), Face::Page, request),
         }
     }
 
@@ -128,24 +152,49 @@ impl Site {
         if let Some(name) = self.files.as_ref().and_then(|files| files.find(path)) {
             return Place::File(name);
         }
-        match api::route_of(release, path, REVALIDATE) {
-            Some(routed) => Place::Api(routed),
-            None if path.as_str() == REVALIDATE => Place::Revalidate,
-            None => Place::Page,
+        let endpoint = Endpoint::of(&self.settings, path);
+        match (api::route_of(release, path, endpoint.is_some()), endpoint) {
+            (Some(routed), _) => Place::Api(routed),
+            (None, Some(endpoint)) => Place::Endpoint(endpoint),
+            (None, None) => Place::Page,
         }
     }
 
-    fn revalidate(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        let site = self.clone();
+    /// An endpoint of wisr's own.
+    fn endpoint(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        path: Path,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Answer {
+        let (site, address) = (self.clone(), peer.ip());
         Answer::Later(Box::pin(async move {
             let settings = site.settings.load_full();
-            let call = revalidate::Endpoint {
-                isr: &site.isr,
-                releases: &site.releases,
-                token: settings.token.as_ref(),
-                throttle: &site.throttle,
-            };
-            call.answer(request, peer.ip()).await
+            match endpoint {
+                Endpoint::Revalidate => {
+                    let endpoint = revalidate::Endpoint {
+                        revalidation: &site.revalidation,
+                        token: settings.token.as_ref(),
+                        throttle: &site.throttle,
+                    };
+                    endpoint.answer(request, address).await
+                }
+                Endpoint::Draft => {
+                    let desk = Desk {
+                        draft: settings.draft.as_deref(),
+                        release: &site.releases.current(),
+                        throttle: &site.throttle,
+                        now: site.isr.now(),
+                    };
+                    desk.answer(&path, &request.into_parts().0, address)
+                }
+                Endpoint::Webhook(name, webhook) => {
+                    let from = (&site.throttle, address);
+                    let mailroom = &site.mailroom;
+                    mailroom.answer((&name, &webhook), request, from).await
+                }
+            }
         }))
     }
 
@@ -177,9 +226,62 @@ impl Site {
             })
             .and_then(|page| Path::parse(&page).ok());
         let release = self.releases.load();
+        self.page(&release, page.as_ref(), Face::Data, request)
+    }
+
+    /// A page, or its props: the cached ones, or to an editor in draft mode those of now.
+    fn page(
+        self: &Arc<Self>,
+        release: &Release,
+        path: Option<&Path>,
+        face: Face,
+        request: Request<Incoming>,
+    ) -> Answer {
+        if let Some(path) = path
+            && check::is_read(request.method())
+            && self.sees_drafts(&request)
+        {
+            let path = path.clone();
+            return self.later(request, async move |site, parts| {
+                site.sketch(&path, face, &parts).await
+            });
+        }
         let query = request.uri().query();
-        let located = page.as_ref().and_then(|page| locate(&release, page, query));
-        self.find(located, Face::Data, request)
+        let located = path.and_then(|path| locate(release, path, query));
+        self.find(located, face, request)
+    }
+
+    fn sees_drafts(&self, request: &Request<Incoming>) -> bool {
+        // Nearly nobody has one: the others pay for no more than this look.
+        request.headers().contains_key(header::COOKIE)
+            && self
+                .settings
+                .load()
+                .draft
+                .as_ref()
+                .is_some_and(|draft| draft.admits(request.uri(), request.headers(), self.isr.now()))
+    }
+
+    async fn sketch(&self, path: &Path, face: Face, parts: &Parts) -> Response<Body> {
+        let reader = Reader {
+            headers: &parts.headers,
+            method: &parts.method,
+        };
+        let release = self.releases.current();
+        let sketch = draft::sketch(&self.isr, &release, path, parts.uri.query());
+        let problem = match sketch.await {
+            Ok(Some(entry)) => {
+                let own = match (face, &entry.content) {
+                    (Face::Page, Content::NotFound) => self.own_page(&Problem::NotFound).await,
+                    _ => None,
+                };
+                return reader.draft(&entry, face, own.as_deref());
+            }
+            Ok(None) => return self.problem(&Problem::NotFound, face, parts).await,
+            Err(Refused::Failed(failure)) => Problem::Draft(failure),
+            Err(refused) => refused.into(),
+        };
+        reader.draft_problem(&problem, face, self.dev)
     }
 
     fn file(self: &Arc<Self>, name: Box<str>, request: Request<Incoming>) -> Answer {

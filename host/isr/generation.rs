@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flight::{Claim, Landing, Permit, Wait};
-use super::queue::{NoSlot, Priority};
+use super::queue::{NoSlot, Priority, Slot};
 use super::{Ask, Inner, Refused, make};
 use crate::page::{Cause, Entry, Failure, Revalidate};
 use crate::telemetry::Subject;
@@ -101,29 +101,42 @@ impl Inner {
             let fresh = fresh.clone();
             return permit.land(|| Landing::Stored(fresh));
         }
-        let clock = &self.parts.clock;
-        let started = tokio::time::Instant::now();
-        let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
-        drop(slot);
-        self.parts
-            .metrics
-            .generation_seconds
-            .observe(started.elapsed().as_secs_f64());
-        let made = made.map(Arc::new).map_err(Arc::new);
-        let outcome = made
-            .as_ref()
-            .map_or_else(|f| f.kind.as_str(), |e| e.content.as_str());
-        let ending = Ending {
-            cause: cause.as_str(),
-            outcome,
-        };
-        if let Err(failure) = &made {
-            self.report(&ask, cause, failure);
-        }
+        let previous_entry = previous.as_deref();
+        let made = self.generate(&ask, cause, sequence, previous_entry, slot);
+        let (made, ending) = made.await;
         let lifetime = previous.map(|entry| entry.stamp.revalidate);
         permit.land(|| self.settle(&ask, (sequence, forgotten), lifetime, made));
         // Last: who sees the count also sees what came of the generation.
         self.parts.metrics.generations.get_or_create(&ending).inc();
+    }
+
+    /// Has the page made in the place that `slot` stands for, and tells of a failure. The ending is
+    /// to be counted once everything that follows from it has happened.
+    pub(super) async fn generate(
+        &self,
+        ask: &Ask,
+        cause: Cause,
+        sequence: u64,
+        previous: Option<&Entry>,
+        slot: Slot,
+    ) -> (Result<Arc<Entry>, Arc<Failure>>, Ending) {
+        let started = tokio::time::Instant::now();
+        let made = make::make(ask, cause, sequence, previous, &self.parts.clock).await;
+        drop(slot);
+        let seconds = started.elapsed().as_secs_f64();
+        self.parts.metrics.generation_seconds.observe(seconds);
+        let made = made.map(Arc::new).map_err(Arc::new);
+        if let Err(failure) = &made {
+            self.report(ask, cause, failure);
+        }
+        let outcome = made
+            .as_ref()
+            .map_or_else(|failure| failure.kind.as_str(), |it| it.content.as_str());
+        let ending = Ending {
+            cause: cause.as_str(),
+            outcome,
+        };
+        (made, ending)
     }
 
     /// Stores what came out. Nobody can claim or purge the page meanwhile. `began` is what was

@@ -3,13 +3,15 @@
 //! Shows what is there, makes what is not, renews what is stale, keeps the last good page when
 //! that fails. It has never heard of WebAssembly: pages come from a `page::Render`.
 //!
-//! Invariants: a page has at most one generation at a time; a generation runs in a task of its
-//! own, so that a reader who hangs up neither ends nor repeats it; whoever needs data read after
-//! an invalidation never gets the result of a generation that began before it; nothing made from
-//! data read before a purge is kept; a page is shown only while the route that made it has pages.
+//! Invariants: a page has at most one generation at a time, drafts aside; a generation runs in a
+//! task of its own, so that a reader who hangs up neither ends nor repeats it; whoever needs data
+//! read after an invalidation never gets the result of a generation that began before it; nothing
+//! made from data read before a purge is kept; a page is shown only while the route that made it
+//! has pages.
 
 mod ahead;
 mod backoff;
+mod draft;
 mod flight;
 mod generation;
 mod make;
@@ -35,6 +37,7 @@ use crate::store::{Degraded, Kept, Mark, StoreHealth, Tiers};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
+use draft::Drafts;
 use flight::Flights;
 use queue::{Priority, Queue};
 use routes::Routes;
@@ -91,6 +94,7 @@ struct Inner {
     routes: Routes,
     /// Pages being made ahead, of all routes together: they must not fill the queue.
     ahead: Semaphore,
+    drafts: Drafts,
     config: Config,
 }
 
@@ -106,6 +110,7 @@ impl Isr {
             backoffs,
             routes: Routes::default(),
             ahead: Semaphore::new(config.ahead()),
+            drafts: Drafts::new(config.concurrency),
             config,
         }))
     }
@@ -146,14 +151,21 @@ impl Isr {
     /// When there is no entry and none could be made.
     pub async fn serve(&self, ask: Ask, patience: Patience) -> Result<Served, Refused> {
         let served = self.0.serve(ask, patience).await;
-        let verdict = served.as_ref().map_or_else(Refused::as_str, Served::as_str);
         self.0
-            .parts
-            .metrics
-            .served
-            .get_or_create(&Verdict { verdict })
-            .inc();
+            .count(served.as_ref().map_or_else(Refused::as_str, Served::as_str));
         served
+    }
+
+    /// Makes a page for an editor alone, from what is there now: nothing is stored, and no other
+    /// generation is waited for. Drafts have a share of the places, so that readers keep theirs.
+    ///
+    /// # Errors
+    /// When the generation fails (the last good page stays), or there is no room for it.
+    pub async fn draft(&self, ask: Ask) -> Result<Arc<Entry>, Refused> {
+        let made = self.0.draft(ask).await;
+        self.0
+            .count(made.as_ref().map_or_else(Refused::as_str, |_| "draft"));
+        made
     }
 
     /// Makes the page anew from data read after this call; the very next reader sees it.
@@ -284,6 +296,12 @@ impl Inner {
             }
             freshness => freshness,
         }
+    }
+
+    /// Counts what somebody was answered.
+    fn count(&self, verdict: &'static str) {
+        let served = &self.parts.metrics.served;
+        served.get_or_create(&Verdict { verdict }).inc();
     }
 
     /// The entry that may be shown to who asks.

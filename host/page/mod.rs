@@ -3,6 +3,7 @@
 //! Everything here is a value or a rule. Nothing does I/O, awaits or reads a clock.
 
 mod cost;
+mod demand;
 mod digest;
 mod document;
 mod encoding;
@@ -15,6 +16,7 @@ mod tag;
 mod time;
 
 pub use cost::{Cost, Fetch};
+pub use demand::{Demand, Effect, Fate, Mode, Report, Target};
 pub use digest::Digest;
 pub use document::{Document, Rejected, check_redirect};
 pub use encoding::{Coding, Payload, Variant, compressible};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 
-use crate::guest::{ApiGuest, Module, Unanswered};
+use crate::guest::{ApiGuest, Module, Revalidate, Unanswered};
 use crate::page::Failure;
 use crate::route::Pattern;
 use crate::telemetry::{Clock, Incidents, Subject};
@@ -41,13 +41,19 @@ pub enum ApiError {
 }
 
 impl ApiRouted {
-    /// Has the module answer a request.
+    /// Has the module answer a request, in the course of which it may call `revalidate` if its
+    /// rules grant that.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn answer(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ApiError> {
+    pub async fn answer(
+        &self,
+        request: Request<Bytes>,
+        revalidate: Revalidate,
+    ) -> Result<Response<Bytes>, ApiError> {
         let path = request.uri().path().to_owned();
-        let answered = self.guest.answer(self.pattern.route(), request).await;
+        let route = self.pattern.route();
+        let answered = self.guest.answer(route, request, revalidate).await;
         answered.map_err(|unanswered| match unanswered {
             Unanswered::Busy => ApiError::Busy,
             Unanswered::Failed(failure) => ApiError::Failed(self.report(path, *failure)),

@@ -211,6 +211,7 @@ impl Loader {
             outbound: Arc::clone(&config.outbound),
             client: self.client.clone(),
             settings: Arc::clone(&config.settings),
+            may_revalidate: config.may_revalidate,
         }
     }
 

@@ -29,6 +29,8 @@ pub struct RouteConfig {
     pub settings: Arc<BTreeMap<String, String>>,
     /// The query parameters that are part of the key and reach the page.
     pub query: Vec<String>,
+    /// Whether an API route may have pages made anew.
+    pub may_revalidate: bool,
 }
 
 /// A route of a release. While its file stays the same, releases share it.

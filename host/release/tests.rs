@@ -96,6 +96,7 @@ fn of_route(_: &str) -> RouteConfig {
         outbound: Arc::default(),
         settings: Arc::new(BTreeMap::new()),
         query: Vec::new(),
+        may_revalidate: false,
     }
 }
 

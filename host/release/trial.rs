@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::Notify;
 
 use crate::page::{
-    Context, Digest, Document, Failure, FailureKind, Generation, PathList, Pending, Render,
+    Cause, Context, Digest, Document, Failure, FailureKind, Generation, PathList, Pending, Render,
 };
 
 /// Failures in a row, without a success before them, after which a route returns to the module
@@ -82,7 +82,10 @@ impl Render for Trial {
     ) -> Pending<'a, Result<Generation, Failure>> {
         Box::pin(async move {
             let result = self.renderer.generate(context, known).await;
-            self.note(&result);
+            // What an editor has not finished yet says nothing of the module.
+            if context.cause != Cause::Draft {
+                self.note(&result);
+            }
             result
         })
     }
@@ -102,7 +105,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::page::{Cause, Cost, Lifetime, Outcome};
+    use crate::page::{Cost, Lifetime, Outcome};
 
     /// Fails in one way, or says that there is no such page.
     struct Fickle(Mutex<Option<FailureKind>>);
@@ -154,12 +157,16 @@ mod tests {
         }
 
         async fn generate(&self, end: Option<FailureKind>, times: u32) {
+            self.generate_for(Cause::Stale, end, times).await;
+        }
+
+        async fn generate_for(&self, cause: Cause, end: Option<FailureKind>, times: u32) {
             let context = Context {
                 route: Arc::from("/"),
                 path: "/".to_owned(),
                 params: Vec::new(),
                 query: Vec::new(),
-                cause: Cause::Stale,
+                cause,
             };
             *self.fickle.0.lock() = end;
             for _ in 0..times {
@@ -191,6 +198,15 @@ mod tests {
         court.generate(None, 1).await;
         court.generate(Some(FailureKind::Trap), 2 * FAILURES).await;
         assert!(court.trial.has_passed() && !court.trial.has_fallen() && !court.is_told());
+    }
+
+    #[tokio::test]
+    async fn a_draft_says_nothing_of_the_module() {
+        let court = Court::new();
+        let (trap, times) = (Some(FailureKind::Trap), 2 * FAILURES);
+        court.generate_for(Cause::Draft, trap, times).await;
+        court.generate_for(Cause::Draft, None, 1).await;
+        assert!(!court.trial.has_fallen() && !court.trial.has_passed() && !court.is_told());
     }
 
     #[tokio::test]

@@ -46,6 +46,7 @@ impl Own {
             outbound: Arc::default(),
             client,
             settings,
+            may_revalidate: false,
         };
         let guest = Guest::new(module, exports, grants);
         let policy = Policy {

@@ -21,8 +21,10 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &str); 15] = files![
+const FILES: [(&str, &str); 20] = files![
     "wit/page.wit",
+    "wit/revalidate.wit",
+    "src/api.rs",
     "src/bindings.rs",
     "src/context.rs",
     "src/document.rs",
@@ -36,7 +38,10 @@ const FILES: [(&str, &str); 15] = files![
     "src/outcome.rs",
     "src/outgoing.rs",
     "src/page.rs",
-    "src/testing.rs",
+    "src/revalidate.rs",
+    "src/serve.rs",
+    "src/testing/api.rs",
+    "src/testing/mod.rs",
 ];
 
 /// Lays it down where the site's `Cargo.toml` looks for it there.

@@ -227,7 +227,7 @@ async fn an_api_route_of_any_compatible_version_is_one() {
             .header("host", "x")
             .body(bytes::Bytes::new())
             .unwrap();
-        match guest.answer(Arc::from("/api/x"), request).await {
+        match guest.answer(Arc::from("/api/x"), request, nobody()).await {
             Err(Unanswered::Failed(failure)) => {
                 assert_eq!(
                     (failure.kind, &*failure.call),
@@ -256,7 +256,7 @@ async fn a_request_that_finds_no_place_is_not_kept_waiting_for_ever() {
         places.push(engine.place(Purpose::Api).await);
     }
     tokio::time::pause();
-    let answer = guest.answer(Arc::from("/api/x"), ::http::Request::default());
+    let answer = guest.answer(Arc::from("/api/x"), ::http::Request::default(), nobody());
     assert!(matches!(answer.await, Err(Unanswered::Busy)));
 }
 
@@ -292,7 +292,7 @@ async fn an_api_route_that_hangs_leaves_places_for_others() {
         let guest = Arc::clone(guest);
         let request = ::http::Request::builder().header("host", "x");
         let request = request.body(bytes::Bytes::new()).unwrap();
-        async move { guest.answer(Arc::from("/api/x"), request).await }
+        async move { guest.answer(Arc::from("/api/x"), request, nobody()).await }
     };
     let (hangs, ends) = (
         guest("(param i32 i32) (loop (br 0))").await,

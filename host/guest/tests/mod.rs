@@ -81,7 +81,13 @@ fn grants(engine: &Engine, limits: Limits) -> Grants {
         outbound: Arc::default(),
         client: outbound::Client::new(outbound::ClientConfig::default()).unwrap(),
         settings: Arc::new(settings),
+        may_revalidate: false,
     }
+}
+
+/// For modules that have no pages made anew.
+fn nobody() -> Revalidate {
+    Arc::new(|_| panic!("it calls"))
 }
 
 fn guest_of(engine: &Engine, module: &Arc<Module>, limits: Limits) -> Guest {

@@ -1,4 +1,5 @@
-//! [`Test`]: renders a page natively, without wasm, a server or a network.
+//! [`Test`]: renders a page natively, without wasm, a server or a network. [`ApiTest`] does the same
+//! for an API route.
 //!
 //! ```
 //! use wisr_guest::{Context, Document, Freshness, Page, Result, StaticProps, fetch, setting};
@@ -33,11 +34,16 @@
 //! # Ok(()) }
 //! ```
 
+mod api;
+
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
+pub use api::{Answered, ApiTest};
+
 use crate::fetch::{Response, Target};
 use crate::page::{from_json, to_json};
+use crate::revalidate::{Call, Fate, Mode, Report};
 use crate::{
     Body, Cause, Context, Document, Freshness, Outcome, Page, Param, Result, StaticPaths, bail,
 };
@@ -73,6 +79,8 @@ pub struct Rendered<T> {
 struct World {
     settings: Vec<(String, String)>,
     answers: Vec<Response>,
+    /// What an API route had made anew.
+    calls: Vec<Call>,
 }
 
 thread_local! {
@@ -117,13 +125,7 @@ impl<P: Page> Test<P> {
 
     /// Adds the answer to a fetch of this URL, by any method.
     pub fn fetch(mut self, url: impl Into<String>, status: u16, body: impl Into<Body>) -> Self {
-        let (url, body) = (url.into(), body.into().into_bytes());
-        self.world.answers.push(Response {
-            url,
-            status,
-            headers: Vec::new(),
-            body,
-        });
+        self.world.answer(url, status, body);
         self
     }
 
@@ -208,6 +210,18 @@ impl<T> Rendered<T> {
     }
 }
 
+impl World {
+    fn answer(&mut self, url: impl Into<String>, status: u16, body: impl Into<Body>) {
+        let (url, body) = (url.into(), body.into().into_bytes());
+        self.answers.push(Response {
+            url,
+            status,
+            headers: Vec::new(),
+            body,
+        });
+    }
+}
+
 impl Scope {
     fn enter(world: World) -> Self {
         Self(WORLD.replace(Some(world)))
@@ -242,6 +256,47 @@ pub(crate) fn answer(url: &str, target: &Target<'_>) -> Result<Response> {
             None => bail!("the test has no answer to it: add .fetch({url:?}, 200, ..)"),
         }
     })
+}
+
+/// Notes a call of an API route, all of which is done.
+pub(crate) fn revalidate(call: Call) -> Result<Report> {
+    let fate = |target: &String, effect| Fate {
+        target: target.clone(),
+        effect,
+        message: None,
+    };
+    let effect = |mode: Option<Mode>, usual| match mode {
+        None => usual,
+        Some(Mode::Regenerate) => "regenerated",
+        Some(Mode::Stale) => "stale",
+        Some(Mode::Purge) => "purged",
+    };
+    let paths = call.paths.iter();
+    let paths = paths.map(|path| fate(path, effect(call.mode, "regenerated")));
+    let tags = call
+        .tags
+        .iter()
+        .map(|tag| fate(tag, effect(call.mode, "stale")));
+    let report = Report {
+        done: true,
+        fates: paths.chain(tags).collect(),
+        warning: None,
+    };
+    WORLD.with_borrow_mut(|world| {
+        let Some(world) = world else {
+            bail!(
+                "a native build has no pages: call the route through wisr_guest::testing::ApiTest"
+            );
+        };
+        world.calls.push(call);
+        Ok(report)
+    })
+}
+
+fn calls() -> Vec<Call> {
+    WORLD
+        .with_borrow_mut(|world| world.as_mut().map(|world| std::mem::take(&mut world.calls)))
+        .unwrap_or_default()
 }
 
 /// The parameters of a path, or `None` when the path is not one of the route.

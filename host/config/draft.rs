@@ -1,0 +1,60 @@
+//! `[draft]`: who may see what is not published yet, and for how long.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde::{Deserialize, Serialize};
+
+use super::units::{Span, secret};
+use crate::http;
+
+/// The environment variable that holds the draft token, so that it need not be in a file.
+pub(super) const TOKEN_VARIABLE: &str = "WISR_DRAFT_TOKEN";
+
+/// The key of a pass is made from the token: whoever has one could try short tokens out.
+const MIN_TOKEN: usize = 16;
+
+/// How long an editor sees drafts: a sitting.
+const LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// Whoever is meant to see drafts for longer than browsers keep cookies (400 days, RFC 6265bis
+/// section 5.5) is not an editor but a reader.
+const MAX_LIFETIME: Duration = Duration::from_secs(400 * 86_400);
+
+/// `[draft]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Draft {
+    #[serde(deserialize_with = "secret")]
+    token: Option<String>,
+    lifetime: Option<Span>,
+    embed: Option<bool>,
+}
+
+/// Whether what `wisr.toml` says under `key` does not count, since the environment says it.
+pub(super) fn is_given(key: &str) -> bool {
+    key == "draft.token" && std::env::var_os(TOKEN_VARIABLE).is_some()
+}
+
+impl Draft {
+    /// What the table means; without a token there is no draft mode.
+    pub(super) fn resolve(&self) -> anyhow::Result<Option<http::Draft>> {
+        let lifetime = self.lifetime.map_or(LIFETIME, |span| span.0);
+        ensure!(
+            (Duration::from_secs(1)..=MAX_LIFETIME).contains(&lifetime),
+            "[draft] lifetime is from \"1s\" to \"400d\""
+        );
+        let given = std::env::var(TOKEN_VARIABLE).ok();
+        let Some(token) = given.as_ref().or(self.token.as_ref()) else {
+            return Ok(None);
+        };
+        ensure!(
+            token.len() >= MIN_TOKEN,
+            "the draft token ({TOKEN_VARIABLE}, or `draft.token`) has {} characters: use at least \
+             {MIN_TOKEN}, better 32 random ones",
+            token.len()
+        );
+        let embed = self.embed.unwrap_or(false);
+        Ok(Some(http::Draft::new(token, lifetime, embed)))
+    }
+}

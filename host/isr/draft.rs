@@ -1,0 +1,65 @@
+//! Drafts: pages made for one editor, shown to nobody else and kept nowhere.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::queue::{Priority, Slot, Ticket};
+use super::{Ask, Inner, Refused};
+use crate::page::{Cause, Entry, Failure, FailureKind};
+
+/// Drafts that wait for their turn: an editor's office, but not a script that keeps reloading.
+const WAITING: usize = 32;
+
+/// How many drafts are made, and wait to be made, at once.
+pub(super) struct Drafts {
+    places: Semaphore,
+    line: Semaphore,
+}
+
+impl Drafts {
+    /// A quarter of the places: editors who reload and reload leave readers the others.
+    pub(super) fn new(concurrency: usize) -> Self {
+        let places = (concurrency / 4).max(1);
+        Self {
+            places: Semaphore::new(places),
+            line: Semaphore::new(places + WAITING),
+        }
+    }
+}
+
+impl Inner {
+    /// Makes a page from what is there now, whatever the cache has and without telling it: no
+    /// flight is shared, nothing is stored, no back-off is held or begun.
+    pub(super) async fn draft(self: &Arc<Self>, ask: Ask) -> Result<Arc<Entry>, Refused> {
+        let line = &self.drafts.line;
+        let _queued = line.try_acquire().map_err(|_| self.overloaded())?;
+        let begin = async {
+            // Never closed.
+            let place = self.drafts.places.acquire().await;
+            let ticket = Arc::new(Ticket::new(Priority::OnDemand));
+            let places = ask.page.policy.concurrency;
+            let slot = self.queue.enter(&ticket, &ask.page.route, places).await;
+            slot.map(|slot| (place, slot))
+        };
+        let begun = tokio::time::timeout(self.config.wait, begin).await;
+        let Ok(Ok((_place, slot))) = begun else {
+            return Err(self.overloaded());
+        };
+        let drawing = self.parts.runtime.spawn(self.clone().sketch(ask, slot));
+        let made = drawing.await.unwrap_or_else(|lost| {
+            let message = format!("wisr lost it (please report it): {lost}");
+            let failure = Failure::new(FailureKind::Host, "generation", message);
+            Err(Arc::new(failure))
+        });
+        made.map_err(Refused::Failed)
+    }
+
+    async fn sketch(self: Arc<Self>, ask: Ask, slot: Slot) -> Result<Arc<Entry>, Arc<Failure>> {
+        let sequence = self.parts.store.sequence();
+        let made = self.generate(&ask, Cause::Draft, sequence, None, slot);
+        let (made, ending) = made.await;
+        self.parts.metrics.generations.get_or_create(&ending).inc();
+        made
+    }
+}
