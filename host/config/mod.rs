@@ -4,11 +4,16 @@
 //! and every rule checked before anything starts. The rooms own their own structs; none of them
 //! has heard of `wisr.toml`.
 
+mod environment;
 mod file;
+mod force;
 #[cfg(test)]
 mod fuzz;
+mod keys;
 mod live;
+pub mod reference;
 mod reload;
+mod said;
 mod units;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +28,11 @@ use crate::telemetry::Clock;
 use crate::{admin, http, isr, release, store};
 use file::{File, FixedTables, LiveTables};
 use live::Frame;
+use said::Said;
 
+pub use environment::Environment;
+pub use file::LogFormat;
+pub use force::{Origin, Setting, in_force};
 pub use live::Live;
 pub use reload::{Reload, Reloader, Report};
 
@@ -32,6 +41,13 @@ pub const FILE: &str = "wisr.toml";
 
 /// The environment variable that holds the revalidate token, so that it need not be in a file.
 pub const TOKEN_VARIABLE: &str = "WISR_TOKEN";
+
+/// The environment variable that holds the token of the admin port, for the server and for who
+/// asks it.
+pub const ADMIN_TOKEN_VARIABLE: &str = "WISR_ADMIN_TOKEN";
+
+/// The environment variable that says what is logged.
+pub const LOG_VARIABLE: &str = "WISR_LOG";
 
 /// All that a server needs to know.
 pub struct Config {
@@ -57,6 +73,8 @@ pub struct Config {
     pub dev: Dev,
     /// What notices changes of the file.
     pub reloader: Reloader,
+    /// What the person may have meant otherwise.
+    pub warnings: Vec<String>,
 }
 
 /// What only `wisr dev` uses.
@@ -77,11 +95,50 @@ pub struct Overrides {
     pub admin: Option<SocketAddr>,
     /// The revalidate token.
     pub token: Option<String>,
+    /// What the environment says over the file, and the command line over it.
+    pub environment: Environment,
     /// Whether an author is at work: compile fast, explain failures in the browser.
     pub dev: bool,
     /// Where relative paths in `wisr.toml` begin, if not at the site's folder: an author writes it
     /// in the source tree, and a copy is served.
     pub root: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// Nothing but what the environment of this process says.
+    pub fn of_process() -> Self {
+        Self {
+            environment: Environment::of_process(),
+            ..Self::default()
+        }
+    }
+}
+
+/// How to log, which is needed before anything else.
+#[derive(Debug, Clone, Default)]
+pub struct Logging {
+    /// What is logged.
+    pub filter: Option<String>,
+    /// In which form.
+    pub format: Option<LogFormat>,
+}
+
+impl Logging {
+    /// What the file of the `site` says, if there is one, and over it the environment. Mistakes say nothing
+    /// here: whoever loads the configuration is told of them.
+    pub fn of(site: Option<&Path>, environment: &Environment) -> Self {
+        let text = site.and_then(|site| read(site).ok()?);
+        let said =
+            Said::by_file(text.as_deref().unwrap_or_default()).or_else(|_| Said::by_file(""));
+        let file = said.and_then(|said| said.and_by(environment)?.all());
+        file.map_or_else(
+            |_| Self::default(),
+            |File { log, .. }| Self {
+                filter: log.filter,
+                format: log.format,
+            },
+        )
+    }
 }
 
 impl Config {
@@ -92,11 +149,23 @@ impl Config {
     /// the file, the line or key, and the fix.
     pub fn load(site: &Path, overrides: &Overrides) -> anyhow::Result<Self> {
         let text = read(site)?;
-        let said = text.as_deref().unwrap_or_default();
         let place = || site.join(FILE).display().to_string();
-        let (fixed, live) = File::parse(said).with_context(place)?.parted();
-        let mut config = Self::resolve(&fixed, &live, site, overrides).with_context(place)?;
+        let said = Said::by_file(text.as_deref().unwrap_or_default()).with_context(place)?;
+        let said = said.and_by(&overrides.environment)?;
+        let resolve = |file: File| {
+            let (fixed, live) = file.parted();
+            Self::resolve(&fixed, &live, site, overrides)
+        };
+        let mut config = resolve(said.all()?).map_err(|error| {
+            let breaks = |given| said.with(given).and_then(resolve).is_err();
+            error.context(match said.given.chunks(1).find(|one| breaks(one)) {
+                _ if breaks(&[]) => place(),
+                Some(one) => one[0].variable.clone(),
+                None => "the environment".to_owned(),
+            })
+        })?;
         config.reloader.text = text;
+        config.warnings = overrides.environment.strangers();
         Ok(config)
     }
 
@@ -106,7 +175,7 @@ impl Config {
         site: &Path,
         overrides: &Overrides,
     ) -> anyhow::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let cores = cores();
         let concurrency = fixed.generations.concurrency.unwrap_or(2 * cores).max(1);
         let frame = Frame {
             concurrency,
@@ -165,6 +234,7 @@ impl Config {
                 text: None,
                 refused: false,
             },
+            warnings: Vec::new(),
         })
     }
 }
@@ -180,6 +250,11 @@ pub fn read(site: &Path) -> anyhow::Result<Option<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// Processors that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 fn store(file: &FixedTables, state: &Path, overrides: &Overrides) -> anyhow::Result<store::Config> {
