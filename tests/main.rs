@@ -15,17 +15,22 @@ mod client;
 mod modules;
 mod origin;
 mod site;
+mod tools;
 
 // The promises.
 mod after_restart;
 mod api;
 mod commands;
+mod configuration;
 mod crash;
+mod deployment;
 mod doors;
 mod faults;
 mod framing;
 mod hostile;
 mod http2;
+mod logs;
+mod metrics;
 mod model;
 mod on_demand;
 mod overload;
@@ -42,3 +47,4 @@ mod slow;
 mod stopping;
 mod swap;
 mod tidy;
+mod tracing;

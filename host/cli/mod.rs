@@ -11,6 +11,7 @@ mod compile;
 pub mod config;
 pub mod content;
 pub mod dev;
+pub mod health;
 pub mod prerender;
 pub mod releases;
 pub mod revalidate;
@@ -26,7 +27,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::app;
-use crate::config::{Environment, LogFormat, Logging};
+use crate::config::{DEFAULT_FILTER, Environment, LogFormat, Logging};
 use crate::guest::Compiler;
 
 /// Serve pages compiled to WebAssembly with Incremental Static Regeneration.
@@ -49,13 +50,10 @@ pub struct Cli {
 /// What is logged where the failures are listed at the end, not each as it happens.
 const QUIET_LOG: &str = "error";
 
-/// What is logged by default: `notify` warns of what the folder's poll makes up for, `h2` of each
-/// client that breaks the protocol, as often as it connects.
-const LOG: &str = "wisr=info,warn,notify=error,h2=error";
-
-/// What is not logged unless it is asked for by name: these write a line for each mistake that a
-/// guest makes in a call, as often as it makes one.
-const QUIET: &str = "wasmtime_wasi=off,wasmtime_wasi_http=off";
+/// What is not logged unless it is asked for by name: wasmtime writes a line for each mistake that
+/// a guest makes in a call, as often as it makes one, `h2` for each client that breaks the protocol,
+/// and `notify` of what the folder's poll makes up for.
+const QUIET: &str = "wasmtime_wasi=off,wasmtime_wasi_http=off,notify=error,h2=error";
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -88,6 +86,7 @@ enum Asked {
     Config(config::ConfigArgs),
     Routes(routes::RoutesArgs),
     Revalidate(revalidate::RevalidateArgs),
+    Health(health::HealthArgs),
     Releases(releases::ReleasesArgs),
     Rollback(rollback::RollbackArgs),
 }
@@ -100,7 +99,7 @@ impl Asked {
             | Asked::Build(build::BuildArgs {
                 prerender: true, ..
             }) => QUIET_LOG,
-            _ => LOG,
+            _ => DEFAULT_FILTER,
         }
     }
 
@@ -146,6 +145,7 @@ impl Cli {
                 Asked::Config(args) => config::run(args),
                 Asked::Routes(args) => routes::run(args).await,
                 Asked::Revalidate(args) => revalidate::run(args).await,
+                Asked::Health(args) => health::run(args).await,
                 Asked::Releases(args) => releases::run(args).await,
                 Asked::Rollback(args) => rollback::run(args).await,
             }

@@ -135,7 +135,9 @@ pub(super) fn variable(path: &[String]) -> Option<String> {
     if let Some((short, _)) = SHORT.iter().find(|(_, key)| *key == name) {
         return Some((*short).to_owned());
     }
-    (!path.iter().any(|part| part == ANY)).then(|| long(path))
+    let is_free = |name: &String| SHORT.iter().all(|(short, _)| short != name);
+    let is_named = !path.iter().any(|part| part == ANY);
+    is_named.then(|| long(path)).filter(is_free)
 }
 
 /// Puts what variables say over what the file says.
@@ -295,7 +297,9 @@ mod tests {
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
-        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let owned = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         owned.collect()
     }
 
@@ -319,7 +323,9 @@ mod tests {
             .filter(|key| variable(&key.path).is_none())
             .map(Key::name)
             .collect();
-        assert!(without.iter().all(|name| name.contains(ANY)), "{without:?}");
+        // `WISR_LOG` has been the filter since before there was a table.
+        let is_known = |name: &String| name.contains(ANY) || name == "log";
+        assert!(without.iter().all(is_known), "{without:?}");
         let mut names: Vec<String> = KEYS.iter().filter_map(|key| variable(&key.path)).collect();
         let all = names.len();
         names.sort();
@@ -335,7 +341,10 @@ mod tests {
                 ("WISR_STORE_MEMORY", "512MiB"),
                 ("WISR_SERVER_THREADS", "3"),
                 ("WISR_STORE_DURABLE", "false"),
-                ("WISR_DEFAULTS_OUTBOUND", "https://a.example, https://b.example"),
+                (
+                    "WISR_DEFAULTS_OUTBOUND",
+                    "https://a.example, https://b.example",
+                ),
                 ("WISR_DEFAULTS_QUERY", "[\"lang\"]"),
                 ("WISR_DEFAULTS_REVALIDATE", "60"),
                 ("WISR_TOKEN", "123456789"),
@@ -361,7 +370,10 @@ mod tests {
     #[test]
     fn names_of_settings_are_those_of_the_file() {
         let file = "[settings]\n\"Api-Key\" = \"a\"";
-        let variables = [("WISR_SETTINGS_API_KEY", "b"), ("WISR_SETTINGS_OTHER_ONE", "c")];
+        let variables = [
+            ("WISR_SETTINGS_API_KEY", "b"),
+            ("WISR_SETTINGS_OTHER_ONE", "c"),
+        ];
         let expected = "[settings]\n\"Api-Key\" = \"b\"\nother_one = \"c\"";
         assert_eq!(said(file, &variables), expected.parse().unwrap());
     }
@@ -370,7 +382,10 @@ mod tests {
     fn a_table_can_be_given_whole_and_a_key_of_it_wins() {
         let file = "[routes.\"/a\"]\ncpu = \"1s\"\nfetches = 1";
         let variables = [
-            ("WISR_ROUTES", "{ \"/a\" = { cpu = \"2s\" }, \"/b\" = { cpu = \"3s\" } }"),
+            (
+                "WISR_ROUTES",
+                "{ \"/a\" = { cpu = \"2s\" }, \"/b\" = { cpu = \"3s\" } }",
+            ),
             ("WISR_STORE", "{ memory = 1, disk = 2 }"),
             ("WISR_STORE_DISK", "3"),
         ];
@@ -398,9 +413,15 @@ mod tests {
         let expected = "[revalidate]\ntoken = \"from the file\"".parse().unwrap();
         assert_eq!(said("", &[("WISR_TOKEN_FILE", name)]), expected);
         let both = refused(&[("WISR_TOKEN_FILE", name), ("WISR_TOKEN", "another")]);
-        assert!(both.contains("WISR_TOKEN and WISR_TOKEN_FILE are both set"), "{both}");
+        assert!(
+            both.contains("WISR_TOKEN and WISR_TOKEN_FILE are both set"),
+            "{both}"
+        );
         let gone = refused(&[("WISR_TOKEN_FILE", "/nowhere/token")]);
-        assert!(gone.contains("WISR_TOKEN_FILE") && gone.contains("/nowhere/token"), "{gone}");
+        assert!(
+            gone.contains("WISR_TOKEN_FILE") && gone.contains("/nowhere/token"),
+            "{gone}"
+        );
     }
 
     #[test]
@@ -411,7 +432,11 @@ mod tests {
             ("WISR_DEFAULTS_CPU", "5", "10s"),
             ("WISR_LOG_FORMAT", "jsn", "did you mean `json`?"),
             ("WISR_ROUTES", "cpu", "a table in TOML"),
-            ("WISR_ROUTES", "{ \"/a\" = { cpuu = 1 } }", "did you mean `cpu`?"),
+            (
+                "WISR_ROUTES",
+                "{ \"/a\" = { cpuu = 1 } }",
+                "did you mean `cpu`?",
+            ),
         ] {
             let told = refused(&[(name, value)]);
             assert!(told.starts_with(name) && told.contains(part), "{told}");
@@ -428,13 +453,17 @@ mod tests {
             ("WISR_TOKEN_FILE", "x"),
         ])
         .strangers();
-        let expected = "the variable WISR_STROE_MEMORY is not known: did you mean WISR_STORE_MEMORY?";
+        let expected =
+            "the variable WISR_STROE_MEMORY is not known: did you mean WISR_STORE_MEMORY?";
         assert_eq!(strangers, [expected]);
     }
 
     #[test]
     fn no_value_is_shown() {
         let shown = format!("{:?}", environment(&[("WISR_TOKEN", "geheim")]));
-        assert!(shown.contains("WISR_TOKEN") && !shown.contains("geheim"), "{shown}");
+        assert!(
+            shown.contains("WISR_TOKEN") && !shown.contains("geheim"),
+            "{shown}"
+        );
     }
 }

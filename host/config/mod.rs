@@ -25,8 +25,10 @@ use anyhow::{Context, ensure};
 use crate::guest::outbound;
 use crate::guest::{CompileLimits, Compiler, EngineConfig};
 use crate::telemetry::Clock;
+use crate::telemetry::access::{AccessConfig, Form, Target};
+use crate::telemetry::trace::TraceConfig;
 use crate::{admin, http, isr, release, store};
-use file::{File, FixedTables, LiveTables};
+use file::{AccessFormat, File, FixedTables, LiveTables};
 use live::Frame;
 use said::Said;
 
@@ -45,6 +47,9 @@ pub const TOKEN_VARIABLE: &str = "WISR_TOKEN";
 /// The environment variable that holds the token of the admin port, for the server and for who
 /// asks it.
 pub const ADMIN_TOKEN_VARIABLE: &str = "WISR_ADMIN_TOKEN";
+
+/// What is logged where nobody says anything.
+pub const DEFAULT_FILTER: &str = "wisr=info,warn";
 
 /// The environment variable that says what is logged.
 pub const LOG_VARIABLE: &str = "WISR_LOG";
@@ -67,6 +72,8 @@ pub struct Config {
     pub release: release::Config,
     /// Threads that generate pages.
     pub generation_threads: usize,
+    /// Where spans of requests and generations go.
+    pub trace: Option<TraceConfig>,
     /// What tells the server the time.
     pub clock: Clock,
     /// For `wisr dev`.
@@ -222,6 +229,7 @@ impl Config {
                 state: (!overrides.dev).then(|| site.join(".wisr")),
             },
             generation_threads: cores,
+            trace: trace(fixed)?,
             clock: Clock::system(),
             dev: dev(fixed, live),
             reloader: Reloader {
@@ -292,6 +300,38 @@ fn compile(file: &FixedTables) -> anyhow::Result<CompileLimits> {
     Ok(limits)
 }
 
+fn trace(file: &FixedTables) -> anyhow::Result<Option<TraceConfig>> {
+    let Some(endpoint) = file.telemetry.otlp.clone() else {
+        return Ok(None);
+    };
+    let sample = file.telemetry.sample.unwrap_or(0.1);
+    ensure!(
+        (0.0..=1.0).contains(&sample),
+        "[telemetry] sample = {sample}: it is the part of requests that are traced, from 0 to 1"
+    );
+    let service = file.telemetry.service.clone();
+    Ok(Some(TraceConfig {
+        endpoint,
+        sample,
+        service: service.unwrap_or_else(|| "wisr".to_owned()),
+    }))
+}
+
+/// `root` is where a relative path begins.
+fn access(file: &FixedTables, root: &Path) -> Option<AccessConfig> {
+    let path = file.log.access.as_ref()?;
+    Some(AccessConfig {
+        target: match path.to_str() {
+            Some("stdout") => Target::Stdout,
+            _ => Target::File(root.join(path)),
+        },
+        form: match file.log.access_format {
+            Some(AccessFormat::Json) => Form::Json,
+            None | Some(AccessFormat::Combined) => Form::Combined,
+        },
+    })
+}
+
 fn dev(fixed: &FixedTables, live: &LiveTables) -> Dev {
     let address = live
         .settings
@@ -331,6 +371,7 @@ fn doors(
         drain,
         settings,
         public: Some(public),
+        access: access(file, overrides.root.as_deref().unwrap_or(site)),
         dev: overrides.dev,
     };
     let admin = admin::Config {

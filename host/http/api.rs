@@ -8,6 +8,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::body::Body;
 use super::errors::{BUSY, Problem, no_store};
@@ -15,6 +16,7 @@ use super::upload;
 use crate::page::{Failure, FailureKind};
 use crate::release::{ApiRouted, Release};
 use crate::route::Path;
+use crate::telemetry::metrics::{Metrics, RouteOutcome, class};
 
 /// Bytes of a request's body: forms and the calls of other systems fit, files do not.
 const MAX_BODY: usize = 1 << 20;
@@ -27,6 +29,7 @@ pub(super) struct Apis {
     /// The threads of generations: a busy module yields the core to a hit.
     threads: Handle,
     places: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
 }
 
 /// The API route of a path. `own` is an endpoint of wisr's own, which only a module of exactly
@@ -39,9 +42,10 @@ pub(super) fn route_of(release: &Release, path: &Path, own: &str) -> Option<Arc<
 
 impl Apis {
     /// Modules run on `threads`.
-    pub(super) fn new(threads: Handle) -> Self {
+    pub(super) fn new(threads: Handle, metrics: Arc<Metrics>) -> Self {
         Self {
             threads,
+            metrics,
             places: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -53,12 +57,19 @@ impl Apis {
         request: Request<Incoming>,
         dev: bool,
     ) -> Response<Body> {
-        match self.run(routed, request).await {
+        let (route, began) = (routed.pattern.route(), Instant::now());
+        let response = match self.run(routed, request).await {
             Ok(response) => response,
             // A person reads it in development; else it is a program.
             Err(problem) if dev => problem.page(true),
             Err(problem) => problem.json(),
-        }
+        };
+        let outcome = class(response.status().as_u16());
+        let answered = RouteOutcome { route, outcome };
+        self.metrics.api_requests.get_or_create(&answered).inc();
+        let took = began.elapsed();
+        self.metrics.api_seconds.observe(took.as_secs_f64());
+        response
     }
 
     /// Has the route's module answer. It goes on if the caller hangs up, as a generation does: what

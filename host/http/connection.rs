@@ -26,6 +26,7 @@ use super::listen::{Stop, told};
 use super::respond::Reader;
 use super::sound::sound;
 use super::timed::{Busy, Patience, Pulse, Timed};
+use super::visit::Watch;
 
 /// Bytes of a request head, in either version: cookies and long query strings fit, a flood does
 /// not. More is answered 431; so are more than 100 headers, hyper's limit. In HTTP/2 it bounds what
@@ -77,7 +78,7 @@ pub(super) async fn serve<S: Service>(
     peer: SocketAddr,
     service: Arc<S>,
     mut stop: Stop,
-    patience: Patience,
+    (patience, watch): (Patience, Option<Arc<Watch>>),
 ) {
     // A response is one write; holding back its last segment would only delay it.
     let _ = stream.set_nodelay(true);
@@ -85,7 +86,12 @@ pub(super) async fn serve<S: Service>(
     let io = Timed::new(stream, Arc::clone(&pulse), patience);
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut busy = pulse.enter(request.version(), !request.body().is_end_stream());
-        let answer = admit(&service, request, peer);
+        let visit = watch.as_ref().map(|watch| watch.begin(&request, peer));
+        let answer = || admit(&service, request, peer);
+        let answer = match &visit {
+            Some(visit) => visit.answer(answer),
+            None => answer(),
+        };
         async move {
             let response = match answer {
                 Answer::Now(response) => response,
@@ -94,6 +100,9 @@ pub(super) async fn serve<S: Service>(
                     response.unwrap_or_else(|_| Problem::Panicked.page(false))
                 }
             };
+            if let Some(visit) = visit {
+                visit.end(&response);
+            }
             busy.offer(true);
             Ok::<_, Infallible>(response.map(|body| Sent { body, busy }))
         }

@@ -29,6 +29,7 @@ mod throttle;
 mod timed;
 pub mod upload;
 mod views;
+mod visit;
 
 pub use address::PerAddress;
 pub use body::{Body, BodyError};
@@ -40,6 +41,7 @@ pub use overlay::{DevError, DevState, Overlay};
 pub use service::Site;
 pub use throttle::{Denied, Throttle};
 pub use timed::Patience;
+pub use visit::Watch;
 
 #[cfg(test)]
 mod fuzz;

@@ -60,13 +60,13 @@ impl Site {
         overlay: Option<Arc<Overlay>>,
     ) -> Self {
         Self {
+            apis: Apis::new(threads, isr.metrics().clone()),
+            throttle: Throttle::new("site", isr.metrics()),
             releases,
             isr,
             views: Views::default(),
-            apis: Apis::new(threads),
             files: config.public.map(Files::watch),
             settings: ArcSwap::from_pointee(config.settings),
-            throttle: Throttle::default(),
             dev: config.dev,
             overlay,
         }

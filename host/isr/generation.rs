@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::flight::{Claim, Landing, Permit, Wait};
 use super::queue::Priority;
 use super::{Ask, Inner, Refused, make};
-use crate::page::{Cause, Entry, Failure, Revalidate};
+use crate::page::{Cause, Cost, Entry, Failure, Revalidate};
 use crate::telemetry::Subject;
-use crate::telemetry::metrics::Ending;
+use crate::telemetry::metrics::{Ending, OfRoute, Phase, RouteOutcome};
+use crate::telemetry::trace::{Caller, Made};
+
+/// Waiting for a turn, which is no part of what it cost.
+const QUEUE: Phase = Phase { phase: "queue" };
 
 /// What is known of the entry before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +51,13 @@ impl Inner {
             Claim::Follow(wait) => (wait, false),
             Claim::Lead(permit) => {
                 let wait = permit.wait();
-                self.parts
-                    .runtime
-                    .spawn(self.clone().fly(permit, ask, cause, before));
+                self.parts.runtime.spawn(self.clone().fly(
+                    permit,
+                    ask,
+                    cause,
+                    before,
+                    Caller::here(),
+                ));
                 (wait, true)
             }
         }
@@ -74,16 +84,28 @@ impl Inner {
     }
 
     /// One generation, from its turn to its landing.
-    async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause, before: Before) {
+    async fn fly(
+        self: Arc<Self>,
+        mut permit: Permit,
+        ask: Ask,
+        cause: Cause,
+        before: Before,
+        caller: Caller,
+    ) {
+        let metrics = &self.parts.metrics;
         permit.turn().await;
+        let queued = Instant::now();
         let places = ask.page.policy.concurrency;
         let entered = self
             .queue
             .enter(permit.ticket(), &ask.page.route, places)
             .await;
         let Ok(slot) = entered else {
+            metrics.generations_refused.inc();
             return permit.land(|| Landing::Overloaded);
         };
+        let phase = metrics.generation_phase_seconds.get_or_create_owned(&QUEUE);
+        phase.observe(queued.elapsed().as_secs_f64());
         let sequence = permit.begin(|| self.parts.store.sequence());
         let forgotten = self.routes.forgotten();
         let previous = match before {
@@ -99,13 +121,10 @@ impl Inner {
             return permit.land(|| Landing::Stored(fresh));
         }
         let clock = &self.parts.clock;
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
         drop(slot);
-        self.parts
-            .metrics
-            .generation_seconds
-            .observe(started.elapsed().as_secs_f64());
+        let ended = Instant::now();
         let made = made.map(Arc::new).map_err(Arc::new);
         let outcome = made
             .as_ref()
@@ -117,10 +136,42 @@ impl Inner {
         if let Err(failure) = &made {
             self.report(&ask, cause, failure);
         }
+        let cost = made.as_ref().map_or_else(|f| &f.cost, |e| &e.cost);
+        self.count(&ask.page.route, ended - started, made.is_ok(), cost);
+        let told = Made {
+            caller: &caller,
+            route: &ask.page.route,
+            path: &ask.path,
+            module: ask.page.renderer.module().short(),
+            cause: cause.as_str(),
+            outcome,
+            moments: [queued, started, ended],
+            cost,
+            failure: made.as_ref().err().map(|failure| &**failure),
+        };
+        told.tell();
         let lifetime = previous.map(|entry| entry.stamp.revalidate);
         permit.land(|| self.settle(&ask, (sequence, forgotten), lifetime, made));
         // Last: who sees the count also sees what came of the generation.
-        self.parts.metrics.generations.get_or_create(&ending).inc();
+        metrics.generations.get_or_create(&ending).inc();
+    }
+
+    fn count(&self, route: &Arc<str>, took: Duration, is_ok: bool, cost: &Cost) {
+        let metrics = &self.parts.metrics;
+        let seconds = took.as_secs_f64();
+        metrics.generation_seconds.observe(seconds);
+        metrics.spent(route, cost);
+        let route = route.clone();
+        let outcome = if is_ok { "ok" } else { "failed" };
+        let of = OfRoute {
+            route: route.clone(),
+        };
+        metrics
+            .route_generation_seconds
+            .get_or_create(&of)
+            .inc_by(seconds);
+        let ending = RouteOutcome { route, outcome };
+        metrics.route_generations.get_or_create(&ending).inc();
     }
 
     /// Stores what came out. Nobody can claim or purge the page meanwhile. `began` is what was

@@ -124,6 +124,11 @@ impl Isr {
         self.0.parts.clock.now()
     }
 
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.parts.metrics
+    }
+
     /// What memory has of a page, which may be kept as long as it says that it is current.
     pub fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
         self.0.parts.store.kept(key)

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use crate::guest::{Engine, outbound};
 use crate::route::Table;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents, Subject};
 
 use super::archive::Archive;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where failures are told.
     pub incidents: Arc<Incidents>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Who keeps the pages.
     pub herald: Herald,
 }
@@ -130,6 +133,7 @@ impl Releases {
                 client: parts.client,
                 clock,
                 incidents: parts.incidents,
+                metrics: parts.metrics,
                 fallen: Arc::default(),
                 archive: archive.map(Arc::new),
                 unkept: Default::default(),
