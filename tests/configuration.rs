@@ -181,11 +181,8 @@ fn the_readme_has_every_key() {
     let (_, rest) = readme.split_once("\n## Configuration\n").unwrap();
     let (section, _) = rest.split_once("\n## ").unwrap();
     let of_keys = section.split("| key | default | meaning |").skip(1);
-    let rows = of_keys.flat_map(|table| {
-        table
-            .lines()
-            .take_while(|line| line.is_empty() || line.starts_with('|'))
-    });
+    let is_row = |line: &&str| line.starts_with('|');
+    let rows = of_keys.flat_map(|table| table.lines().skip(1).take_while(is_row));
     let rows: Vec<&str> = rows.filter(|line| line.starts_with("| ")).collect();
     assert!(rows.len() > 50, "{rows:#?}");
     let unknown: Vec<_> = rows

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
 
 use crate::client::Client;
 use crate::site::{Running, Site, wait_for, wisr};
@@ -17,11 +16,11 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 #[tokio::test]
 async fn a_container_can_ask_for_health() {
     let site = Site::new()
-        .pages(&["[id]"])
-        .listed("/[id]", "all", json!({"paths": ["/a"]}))
-        .config("[server]\nadmin-token = \"operator\"")
-        .start_held("/a")
+        .pages(&["slow"])
+        .config("[defaults]\nwall = \"60s\"\n[server]\nadmin-token = \"operator\"")
+        .start_held("/slow")
         .await;
+    site.until_calls("/slow", 1).await;
     let admin = site.admin_url();
     let ask = async |arguments: &[&str]| {
         let arguments = [&["health", "--admin", &admin], arguments].concat();
@@ -29,7 +28,7 @@ async fn a_container_can_ask_for_health() {
     };
     assert_eq!(ask(&["--live"]).await, Some(0));
     assert_eq!(ask(&[]).await, Some(1), "its first page is not made yet");
-    site.origin.release("/a");
+    site.origin.release("/slow");
     site.until_ready().await;
     assert_eq!(ask(&[]).await, Some(0));
     drop(site);
@@ -85,7 +84,7 @@ impl Nginx {
         let (block, _) = block.split_once("```").unwrap();
         let upstream: String = servers
             .iter()
-            .map(|server| format!("server {};\n", server.site()))
+            .map(|server| format!("server {} max_fails=0;\n", server.site()))
             .collect();
         assert!(block.contains("server 127.0.0.1:3000;") && block.contains("listen 80;"));
         let cache = folder.path().join("cache");
@@ -153,7 +152,7 @@ async fn two_servers_are_restarted_without_a_failed_request() {
         let (mut client, mut answers) = (Client::new(address), Vec::new());
         let mut page = 0;
         // Each page is a new one: nginx has none of them.
-        while stopped.has_changed() == Ok(false) {
+        while matches!(stopped.has_changed(), Ok(false)) {
             page += 1;
             let answer = client.send("GET", &format!("/posts/{page}"), &[], "").await;
             answers.push(

@@ -34,12 +34,11 @@ async fn a_program_reads_json() {
     site.get("/broken").await;
     site.until_incident("trap", "").await;
     let log = site.log();
-    let failed = log.lines().map(|line| -> Value {
+    let mut failed = log.lines().map(|line| -> Value {
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
     });
     let failed = failed
-        .filter(|line| line["kind"] == "trap")
-        .next()
+        .find(|line| line["kind"] == "trap")
         .expect("the incident");
     assert_eq!(failed["level"], "WARN", "{failed}");
     assert_eq!(failed["route"], "/broken", "{failed}");

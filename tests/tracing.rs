@@ -131,6 +131,34 @@ fn is_generation(span: &Span, path: &str) -> bool {
     attribute(&span.attributes, "wisr.path") == Some(&path)
 }
 
+/// The calls of a generation, which follow each other within it.
+fn calls(collector: &Collector, generation: &Span) -> Vec<Span> {
+    let mut calls = collector.below(generation);
+    calls.sort_by_key(|span| span.start_time_unix_nano);
+    let names: Vec<&str> = calls.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["queue", "instantiate", "static-props", "render", "encode"]
+    );
+    for pair in calls.windows(2) {
+        assert!(
+            pair[0].end_time_unix_nano <= pair[1].start_time_unix_nano,
+            "{pair:#?}"
+        );
+    }
+    for call in &calls {
+        assert!(
+            call.start_time_unix_nano >= generation.start_time_unix_nano,
+            "{call:#?}"
+        );
+        assert!(
+            call.end_time_unix_nano <= generation.end_time_unix_nano,
+            "{call:#?}"
+        );
+    }
+    calls
+}
+
 /// Request → generation → calls → fetches, in one trace with the client's.
 #[tokio::test]
 async fn a_request_is_traced_to_its_fetches() {
@@ -166,29 +194,7 @@ async fn a_request_is_traced_to_its_fetches() {
     let status = attribute(&request.attributes, "http.response.status_code");
     assert_eq!(status, Some(&Value::IntValue(200)));
 
-    let mut calls = collector.below(&generation);
-    calls.sort_by_key(|span| span.start_time_unix_nano);
-    let names: Vec<&str> = calls.iter().map(|span| span.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["queue", "instantiate", "static-props", "render", "encode"]
-    );
-    for pair in calls.windows(2) {
-        assert!(
-            pair[0].end_time_unix_nano <= pair[1].start_time_unix_nano,
-            "{pair:#?}"
-        );
-    }
-    for call in &calls {
-        assert!(
-            call.start_time_unix_nano >= generation.start_time_unix_nano,
-            "{call:#?}"
-        );
-        assert!(
-            call.end_time_unix_nano <= generation.end_time_unix_nano,
-            "{call:#?}"
-        );
-    }
+    let calls = calls(&collector, &generation);
     let fetches = collector.below(&calls[2]);
     assert_eq!(fetches.len(), site.origin.count("/posts/1"), "{fetches:#?}");
     let fetch = &fetches[0];
@@ -203,8 +209,20 @@ async fn a_request_is_traced_to_its_fetches() {
         .unwrap();
     let service = attribute(&resource.attributes, "service.name");
     assert_eq!(service, Some(&Value::StringValue("the-site".to_owned())));
+}
 
-    // Another trace gets the same page: nothing of a trace is part of it.
+/// Another trace gets the same page: nothing of a trace is part of it.
+#[tokio::test]
+async fn nothing_of_a_trace_is_part_of_a_page() {
+    let collector = Collector::start().await;
+    let site = collector
+        .serve(Site::new().pages(&["posts/[id]"]), "0")
+        .await;
+    let traced = [("traceparent", parent("01"))];
+    let traced = traced
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let first = site.get_with("/posts/1", &traced).await;
     let other = parent("01").replace('a', "c");
     let second = site.get_with("/posts/1", &[("traceparent", &other)]).await;
     assert_eq!(

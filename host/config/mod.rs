@@ -301,19 +301,17 @@ fn compile(file: &FixedTables) -> anyhow::Result<CompileLimits> {
 }
 
 fn trace(file: &FixedTables) -> anyhow::Result<Option<TraceConfig>> {
-    let Some(endpoint) = file.telemetry.otlp.clone() else {
-        return Ok(None);
-    };
     let sample = file.telemetry.sample.unwrap_or(0.1);
     ensure!(
         (0.0..=1.0).contains(&sample),
         "[telemetry] sample = {sample}: it is the part of requests that are traced, from 0 to 1"
     );
     let service = file.telemetry.service.clone();
-    Ok(Some(TraceConfig {
+    let service = service.unwrap_or_else(|| "wisr".to_owned());
+    Ok(file.telemetry.otlp.clone().map(|endpoint| TraceConfig {
         endpoint,
         sample,
-        service: service.unwrap_or_else(|| "wisr".to_owned()),
+        service,
     }))
 }
 

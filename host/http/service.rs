@@ -29,6 +29,7 @@ use crate::isr::{Ask, Isr, Patience, Served};
 use crate::page::{Content, Entry};
 use crate::release::{ApiRouted, Release, Releases, Routed};
 use crate::route::Path;
+use crate::telemetry::trace::at_route;
 
 /// The built-in revalidate endpoint; an API route of the site takes its place.
 const REVALIDATE: &str = "/api/revalidate";
@@ -115,6 +116,7 @@ impl Site {
     }
 
     fn api(self: &Arc<Self>, routed: Arc<ApiRouted>, request: Request<Incoming>) -> Answer {
+        at_route(routed.pattern.as_str());
         let site = self.clone();
         Answer::Later(Box::pin(async move {
             site.apis.answer(routed, request, site.dev).await
@@ -170,6 +172,7 @@ impl Site {
                 site.problem(&Problem::NotFound, face, &parts).await
             });
         };
+        at_route(&located.routed.page.route);
         if !check::is_read(request.method()) {
             return Answer::Now(match face {
                 Face::Page => Problem::Method.page(self.dev),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, REFERER, USER_AGENT};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, REFERER, USER_AGENT};
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -103,7 +103,7 @@ impl Visit {
                 path: &line.path,
                 version: said(line.version),
                 status: status.as_u16(),
-                bytes: response.body().size_hint().exact(),
+                bytes: bytes(&line.method, response),
                 took,
                 cache: cache(),
                 referrer: &line.referrer,
@@ -122,6 +122,21 @@ impl Visit {
             Answer::Later(response) => Answer::Later(span.through(response)),
         }
     }
+}
+
+/// Bytes of the body, as far as that is known before it is sent.
+fn bytes(method: &Method, response: &Response<Body>) -> Option<u64> {
+    let told = || {
+        response
+            .headers()
+            .get(CONTENT_LENGTH)?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
+    };
+    let exact = response.body().size_hint().exact();
+    exact.or_else(|| told().filter(|_| method != Method::HEAD))
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> String {

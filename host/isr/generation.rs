@@ -8,10 +8,9 @@ use tokio::time::Instant;
 use super::flight::{Claim, Landing, Permit, Wait};
 use super::queue::Priority;
 use super::{Ask, Inner, Refused, make};
-use crate::page::{Cause, Cost, Entry, Failure, Revalidate};
-use crate::telemetry::Subject;
-use crate::telemetry::metrics::{Ending, OfRoute, Phase, RouteOutcome};
-use crate::telemetry::trace::{Caller, Made};
+use crate::page::{Cause, Entry, Failure, Revalidate};
+use crate::telemetry::metrics::Phase;
+use crate::telemetry::trace::Caller;
 
 /// Waiting for a turn, which is no part of what it cost.
 const QUEUE: Phase = Phase { phase: "queue" };
@@ -126,52 +125,11 @@ impl Inner {
         drop(slot);
         let ended = Instant::now();
         let made = made.map(Arc::new).map_err(Arc::new);
-        let outcome = made
-            .as_ref()
-            .map_or_else(|f| f.kind.as_str(), |e| e.content.as_str());
-        let ending = Ending {
-            cause: cause.as_str(),
-            outcome,
-        };
-        if let Err(failure) = &made {
-            self.report(&ask, cause, failure);
-        }
-        let cost = made.as_ref().map_or_else(|f| &f.cost, |e| &e.cost);
-        self.count(&ask.page.route, ended - started, made.is_ok(), cost);
-        let told = Made {
-            caller: &caller,
-            route: &ask.page.route,
-            path: &ask.path,
-            module: ask.page.renderer.module().short(),
-            cause: cause.as_str(),
-            outcome,
-            moments: [queued, started, ended],
-            cost,
-            failure: made.as_ref().err().map(|failure| &**failure),
-        };
-        told.tell();
+        let ending = self.account(&ask, cause, &caller, [queued, started, ended], &made);
         let lifetime = previous.map(|entry| entry.stamp.revalidate);
         permit.land(|| self.settle(&ask, (sequence, forgotten), lifetime, made));
         // Last: who sees the count also sees what came of the generation.
         metrics.generations.get_or_create(&ending).inc();
-    }
-
-    fn count(&self, route: &Arc<str>, took: Duration, is_ok: bool, cost: &Cost) {
-        let metrics = &self.parts.metrics;
-        let seconds = took.as_secs_f64();
-        metrics.generation_seconds.observe(seconds);
-        metrics.spent(route, cost);
-        let route = route.clone();
-        let outcome = if is_ok { "ok" } else { "failed" };
-        let of = OfRoute {
-            route: route.clone(),
-        };
-        metrics
-            .route_generation_seconds
-            .get_or_create(&of)
-            .inc_by(seconds);
-        let ending = RouteOutcome { route, outcome };
-        metrics.route_generations.get_or_create(&ending).inc();
     }
 
     /// Stores what came out. Nobody can claim or purge the page meanwhile. `began` is what was
@@ -205,19 +163,5 @@ impl Inner {
                 Landing::Failed(failure)
             }
         }
-    }
-
-    pub(super) fn report(&self, ask: &Ask, cause: Cause, failure: &Arc<Failure>) {
-        let subject = Subject::Generation {
-            route: ask.page.route.clone(),
-            path: ask.key.to_string(),
-            module: ask.page.renderer.module().short(),
-            cause: cause.as_str().into(),
-        };
-        let (kind, message) = (failure.kind.as_str(), failure.to_string());
-        let now = self.parts.clock.now();
-        self.parts
-            .incidents
-            .record(now, subject, kind, message, Some(failure.clone()));
     }
 }

@@ -8,6 +8,7 @@
 //! an invalidation never gets the result of a generation that began before it; nothing made from
 //! data read before a purge is kept; a page is shown only while the route that made it has pages.
 
+mod account;
 mod ahead;
 mod backoff;
 mod flight;

@@ -93,7 +93,7 @@ impl EncodeMetric for Timings {
                     continue;
                 }
                 let bounds = BOUNDS.iter().map(|bound| seconds(*bound));
-                let bounds = bounds.chain([f64::MAX]);
+                let bounds = bounds.chain([f64::INFINITY]);
                 let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
                 encoder
                     .encode_family(&Labels { cache, status })?
