@@ -1,12 +1,15 @@
 //! Section 9: `/metrics`, as Prometheus and its conventions want it, and the dashboard over it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use openmetrics_parser::openmetrics::parse_openmetrics;
 use serde_json::{Value, json};
 
 use crate::modules;
 use crate::site::{Running, Site, wait_for};
+use crate::tools::tool;
 
 /// A site on which everything that is counted has happened.
 async fn busy() -> Running {
@@ -49,43 +52,141 @@ async fn exposition(site: &Running) -> String {
     answer.text()
 }
 
-/// A parser that is not the writer's reads it, and each family keeps the conventions.
+/// What is told of a family before its samples.
+#[derive(Default)]
+struct Family<'a> {
+    help: &'a str,
+    kind: &'a str,
+    unit: &'a str,
+}
+
+/// The families, by their names.
+fn families(text: &str) -> BTreeMap<&str, Family<'_>> {
+    let mut families: BTreeMap<&str, Family<'_>> = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# ")) {
+        let mut words = line.splitn(3, ' ');
+        let (Some(word), Some(name), Some(said)) = (words.next(), words.next(), words.next())
+        else {
+            assert_eq!(line, "EOF");
+            continue;
+        };
+        let family = families.entry(name).or_default();
+        match word {
+            "HELP" => family.help = said,
+            "TYPE" => family.kind = said,
+            "UNIT" => family.unit = said,
+            _ => panic!("{line}"),
+        }
+    }
+    families
+}
+
+/// Each family says what it is, in its conventions, and each sample is of a family.
 #[tokio::test]
 async fn prometheus_understands_what_is_told() {
     let text = exposition(&busy().await).await;
-    // The parser does not know that histograms may have units (OpenMetrics 1.0, section 4.5).
-    let (units, plain): (Vec<&str>, Vec<&str>) =
-        text.lines().partition(|line| line.starts_with("# UNIT "));
-    let units = units
+    let families = families(&text);
+    assert!(families.len() > 30, "{}", families.len());
+    let broken: Vec<String> = families
         .iter()
-        .filter_map(|line| line["# UNIT ".len()..].split_once(' '));
-    let units: BTreeMap<&str, &str> = units.collect();
-    let plain = plain.join("\n");
-    let parsed = parse_openmetrics(&plain).unwrap_or_else(|error| panic!("{error:?}\n{text}"));
-    assert!(parsed.families.len() > 30, "{}", parsed.families.len());
-    let broken: Vec<String> = parsed
-        .families
-        .values()
-        .flat_map(|family| {
-            let (name, help) = (family.family_name.as_str(), family.help.as_str());
-            lint(name, help, units.get(name).unwrap_or(&""))
-        })
+        .flat_map(|(name, family)| lint(name, family.help, family.unit))
         .collect();
     assert!(broken.is_empty(), "{broken:#?}");
-    let helps: BTreeSet<&str> = parsed
-        .families
-        .values()
-        .map(|family| &*family.help)
+    let helps: BTreeSet<&str> = families.values().map(|family| family.help).collect();
+    assert_eq!(helps.len(), families.len(), "two metrics say the same");
+    for name in samples(&text).keys() {
+        let name = name.split('{').next().unwrap();
+        let is_of = |family: &&str| {
+            let ends: &[&str] = match families[family].kind {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_sum", "_count"],
+                "info" => &["_info"],
+                _ => &[""],
+            };
+            ends.iter()
+                .any(|end| name.strip_suffix(end) == Some(family))
+        };
+        assert!(
+            families.keys().any(|family| is_of(family)),
+            "{name} is of no family"
+        );
+    }
+    let promtool = tool("promtool", "apt-get install prometheus");
+    let checked = promtool.map(|promtool| check(&promtool, &classic(&text, &families)));
+    assert_eq!(checked.unwrap_or_default(), "");
+}
+
+/// The older format, in which counters and infos have the names of their samples: what `promtool`
+/// reads.
+fn classic(text: &str, families: &BTreeMap<&str, Family<'_>>) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        lines.push(match words[..] {
+            ["#", "UNIT" | "EOF", ..] => continue,
+            ["#", word, name, said] => {
+                let (end, kind) = match families[name].kind {
+                    "counter" => ("_total", "counter"),
+                    "info" => ("_info", "gauge"),
+                    kind => ("", kind),
+                };
+                let said = if word == "TYPE" { kind } else { said };
+                format!("# {word} {name}{end} {said}")
+            }
+            _ => line.to_owned(),
+        });
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What Prometheus' own linter has to say.
+fn check(promtool: &Path, text: &str) -> String {
+    let mut child = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    String::from_utf8(told).unwrap()
+}
+
+/// The buckets of a histogram grow up to all there is.
+#[tokio::test]
+async fn histograms_are_whole() {
+    let text = exposition(&busy().await).await;
+    let told = samples(&text);
+    let counts: Vec<_> = told
+        .iter()
+        .filter(|(name, _)| name.contains("_count"))
         .collect();
-    assert_eq!(
-        helps.len(),
-        parsed.families.len(),
-        "two metrics say the same"
-    );
-    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let (name, kind) = line.split_once(' ').unwrap();
-        let sampled = text.lines().filter(|line| line.starts_with(name)).count();
-        assert!(sampled > 0 || kind != "gauge", "{name} has no value");
+    assert!(counts.len() > 8, "{counts:?}");
+    for (name, count) in counts {
+        let (family, labels) = name.split_once("_count").unwrap();
+        let labels = labels.trim_matches(['{', '}']);
+        let is_of =
+            |line: &&str| line.starts_with(&format!("{family}_bucket{{")) && line.contains(labels);
+        let buckets = text.lines().filter(is_of).filter_map(|line| {
+            let (_, bound) = line.split_once("le=\"")?;
+            let (bound, rest) = bound.split_once('"')?;
+            let value: f64 = rest.rsplit_once(' ')?.1.parse().ok()?;
+            Some((bound.replace("+Inf", "inf").parse::<f64>().ok()?, value))
+        });
+        let buckets: Vec<(f64, f64)> = buckets.collect();
+        assert!(buckets.is_sorted(), "{name}: {buckets:?}");
+        assert!(
+            buckets.is_sorted_by_key(|(_, value)| *value),
+            "{name}: {buckets:?}"
+        );
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, *count)), "{name}");
     }
 }
 

@@ -109,28 +109,17 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// What is in force at `path`; none for what is said of no route, webhook or setting.
+    /// What is in force at `path`; none where a route says nothing, for which `defaults` stands.
     fn setting(&self, path: &[String], known: &[String], is_secret: bool) -> Option<Setting> {
-        let value = look(&self.merged, path);
-        let (value, origin) = match (self.flag(path), value) {
+        let (value, origin) = match (self.flag(path), look(&self.merged, path)) {
             (Some((flag, value)), _) => (value, Origin::Flag { flag }),
             (None, Some(value)) => (value.to_string(), self.origin(path)),
-            // What a route does not say stands in `defaults`.
-            (None, None) if known.iter().any(|part| part == ANY) => return None,
-            (None, None) => {
-                let value =
-                    key(known).map_or_else(String::new, |key| key.default.shown(&self.machine));
-                return Some(Setting {
-                    key: shown(path),
-                    value,
-                    origin: Origin::Default,
-                    variable: variable(known),
-                });
-            }
+            (None, None) => (key(known)?.default.shown(&self.machine), Origin::Default),
         };
+        let is_hidden = is_secret && origin != Origin::Default;
         Some(Setting {
             key: shown(path),
-            value: if is_secret { HIDDEN.to_owned() } else { value },
+            value: if is_hidden { HIDDEN.to_owned() } else { value },
             origin,
             variable: variable(known),
         })
