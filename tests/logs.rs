@@ -130,7 +130,7 @@ async fn each_request_has_a_line_without_secrets() {
     assert!(!lines.concat().contains("geheim"), "{lines:#?}");
 }
 
-/// A file that log rotation moves away is begun anew; lines of other servers' readers do.
+/// A file that log rotation moves away is begun anew, without a signal.
 #[tokio::test]
 async fn the_access_log_can_be_rotated() {
     let site = Site::new()

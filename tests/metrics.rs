@@ -106,10 +106,7 @@ async fn prometheus_understands_what_is_told() {
             ends.iter()
                 .any(|end| name.strip_suffix(end) == Some(family))
         };
-        assert!(
-            families.keys().any(|family| is_of(family)),
-            "{name} is of no family"
-        );
+        assert!(families.keys().any(is_of), "{name} is of no family");
     }
     let promtool = tool("promtool", "apt-get install prometheus");
     let checked = promtool.map(|promtool| check(&promtool, &classic(&text, &families)));

@@ -1,4 +1,4 @@
-//! What the server says of itself: time, incidents, metrics.
+//! What the server says of itself: time, incidents, metrics, traces, a line for each request.
 
 pub mod access;
 mod clock;
