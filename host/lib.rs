@@ -11,7 +11,7 @@
 //! |---|---|---|---|
 //! | 0 words | [`page`] | keys, entries, freshness, what is asked of a renderer | I/O, clocks, WebAssembly |
 //! | 0 words | [`route`] | patterns, paths, the table that joins them | I/O, clocks |
-//! | 0 words | [`telemetry`] | the clock, incidents, metrics; knows `page`'s words | everything above |
+//! | 0 words | [`telemetry`] | the clock, incidents, metrics, traces, the access log; knows `page`'s words | everything above |
 //! | 1 machines | [`store`] | where entries live, and what was invalidated | who makes entries |
 //! | 1 machines | [`guest`] | the sandbox: the only room that knows WebAssembly | the cache, the store |
 //! | 2 policy | [`isr`] | single flight, priorities, back-off, last good | WebAssembly, HTTP |

@@ -2,7 +2,7 @@
 //! site once it serves.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -28,6 +28,12 @@ pub(crate) const ORIGIN_PORT: &str = "ORIGIN-PORT";
 /// In the server's environment, where no page may find it.
 pub(crate) const CANARY: (&str, &str) = ("WISR_TEST_CANARY", "canary-in-the-environment");
 
+/// Any free port for either door.
+const ANY_PORTS: (SocketAddr, SocketAddr) = {
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    (any, any)
+};
+
 /// What a server logs, unless a test says otherwise.
 const LOG: &str = "info";
 
@@ -44,6 +50,7 @@ pub(crate) struct Site {
     config: toml::Table,
     under: Vec<String>,
     log: &'static str,
+    environment: Vec<(String, String)>,
 }
 
 /// A running site. Dropping it kills the server and removes the folder.
@@ -52,6 +59,7 @@ pub(crate) struct Running {
     folder: TempDir,
     under: Vec<String>,
     log: &'static str,
+    environment: Vec<(String, String)>,
     pub(crate) origin: Origin,
 }
 
@@ -70,7 +78,14 @@ impl Site {
             config: toml::Table::new(),
             under: Vec::new(),
             log: LOG,
+            environment: Vec::new(),
         }
+    }
+
+    /// A variable in the server's environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// What the server logs, as `WISR_LOG` says it.
@@ -144,9 +159,11 @@ impl Site {
 
     async fn start_on(self, origin: Origin) -> Running {
         let (under, log) = (self.under.clone(), self.log);
+        let environment = self.environment.clone();
         let mut running = Running::idle(self.lay_out(&origin), origin);
         running.under = under;
         running.log = log;
+        running.environment = environment;
         running.launch().await;
         running
     }
@@ -222,6 +239,7 @@ pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> Finished {
         .args(arguments)
         .current_dir(folder)
         .env("WISR_TOKEN", TOKEN)
+        .env("WISR_LOG_FORMAT", "human")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
@@ -236,12 +254,12 @@ pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> Finished {
 }
 
 impl Server {
-    async fn start(folder: &Path, under: &[String], log: &str) -> Self {
-        let mut process = command(folder, under)
+    async fn start(folder: &Path, mut command: Command, ports: (SocketAddr, SocketAddr)) -> Self {
+        let mut process = command
             .arg("serve")
             .arg(folder)
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .env("WISR_LOG", log)
+            .args(["--listen", &ports.0.to_string()])
+            .args(["--admin", &ports.1.to_string()])
             .env(CANARY.0, CANARY.1)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -313,12 +331,21 @@ impl Running {
             folder,
             under: Vec::new(),
             log: LOG,
+            environment: Vec::new(),
             origin,
         }
     }
 
     async fn launch(&mut self) {
-        let server = Server::start(self.folder.path(), &self.under, self.log).await;
+        self.launch_on(ANY_PORTS).await;
+    }
+
+    async fn launch_on(&mut self, ports: (SocketAddr, SocketAddr)) {
+        let mut command = command(self.folder.path(), &self.under);
+        command.env("WISR_LOG", self.log);
+        command.env("WISR_LOG_FORMAT", "human");
+        command.envs(self.environment.iter().cloned());
+        let server = Server::start(self.folder.path(), command, ports).await;
         self.server = Some(server);
     }
 
@@ -532,6 +559,12 @@ impl Running {
         self.kill();
         self.launch().await;
         self.until_ready().await;
+    }
+
+    /// Starts a server that has ended again, on the ports that it had.
+    pub(crate) async fn restart_on(&mut self, ports: (SocketAddr, SocketAddr)) {
+        self.kill();
+        self.launch_on(ports).await;
     }
 
     /// SIGTERM: asks the server to stop.

@@ -20,10 +20,10 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(token: Option<Secret>, listen: SocketAddr) -> Self {
+    pub(super) fn new(token: Option<Secret>, listen: SocketAddr, throttle: Throttle) -> Self {
         Self {
             token,
-            throttle: Throttle::default(),
+            throttle,
             listen,
         }
     }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn without_a_token_only_local_names_are_answered() {
-        let guard = Guard::new(None, "127.0.0.1:3001".parse().unwrap());
+        let guard = Guard::new(None, "127.0.0.1:3001".parse().unwrap(), Throttle::default());
         for (host, expected) in [
             ("localhost:3001", 200),
             ("LOCALHOST", 200),
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_another_site_asks_for_changes_nothing() {
-        let guard = Guard::new(None, "127.0.0.1:3001".parse().unwrap());
+        let guard = Guard::new(None, "127.0.0.1:3001".parse().unwrap(), Throttle::default());
         let json = ("content-type", "application/json; charset=utf-8");
         let origin = |value| ("origin", value);
         let site = |value| ("sec-fetch-site", value);
@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn with_a_token_it_is_the_token_that_counts() {
-        let guard = Guard::new(Some(Secret::new("horse")), "0.0.0.0:3001".parse().unwrap());
+        let address = "0.0.0.0:3001".parse().unwrap();
+        let guard = Guard::new(Some(Secret::new("horse")), address, Throttle::default());
         let with = |value: &'static str| {
             HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))])
         };

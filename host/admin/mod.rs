@@ -14,7 +14,9 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::http::{Answer, Body, Patience, PerAddress, Secret, Service, listen, pairs, upload};
+use crate::http::{
+    Answer, Body, Patience, PerAddress, Secret, Service, Throttle, listen, pairs, upload,
+};
 use crate::isr::Isr;
 use crate::release::Releases;
 use crate::telemetry::Incidents;
@@ -91,6 +93,7 @@ impl Config {
             drain: DRAIN,
             patience: Patience::default(),
             // The metrics count readers.
+            watch: None,
             open: Default::default(),
             refused: Default::default(),
         }
@@ -121,7 +124,11 @@ impl Admin {
     /// A door that shows `parts`.
     pub fn new(config: Config, parts: Parts) -> Self {
         Self {
-            guard: Guard::new(config.token, config.listen),
+            guard: Guard::new(
+                config.token,
+                config.listen,
+                Throttle::new("admin", &parts.metrics),
+            ),
             parts,
         }
     }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, watch};
 
@@ -24,10 +25,12 @@ pub use prerender::{Prerender, Report};
 
 use crate::config::Config;
 use crate::http::listen::Bound;
-use crate::http::{Overlay, Site};
+use crate::http::{Overlay, Site, Watch};
 use crate::release::Releases;
 use crate::store::OpenError;
+use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::{admin, http};
 use reload::Reloading;
 use supervise::Supervisor;
@@ -43,6 +46,7 @@ pub struct App {
     workshop: Workshop,
     supervisor: Supervisor,
     reloading: Reloading,
+    tracing: Option<Tracing>,
 }
 
 impl App {
@@ -54,6 +58,9 @@ impl App {
     /// sandbox. A module that cannot be loaded is an incident, not an error.
     pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
         raise_open_files();
+        let tracing = config.trace.as_ref();
+        let tracing = tracing.map(|trace| Tracing::start(trace, &config.clock, Handle::current()));
+        let tracing = tracing.transpose()?;
         let metrics = Arc::new(Metrics::new());
         let (site_port, admin_port) = bind(&config, &metrics)?;
         let own_addresses = vec![site_port.addr(), admin_port.addr()];
@@ -106,6 +113,7 @@ impl App {
             workshop,
             supervisor,
             reloading,
+            tracing,
         })
     }
 
@@ -182,13 +190,23 @@ impl App {
         if let Err(degraded) = self.workshop.close().await {
             tracing::error!("the latest pages are not on disk: {}", degraded.as_str());
         }
+        if let Some(tracing) = self.tracing {
+            // Nobody waits for a panic there.
+            let _ = tokio::task::spawn_blocking(|| tracing.close()).await;
+        }
         ends.0.and(ends.1).context("a serving thread died")
     }
 }
 
 /// Takes both ports.
 fn bind(config: &Config, metrics: &Metrics) -> anyhow::Result<(Bound, Bound)> {
-    let site = Bound::bind(config.http.listener(metrics))
+    let access = config.http.access.as_ref();
+    let access = access.map(|access| AccessLog::open(access, metrics.access_lines_dropped.clone()));
+    let access = access
+        .transpose()
+        .context("the access log (`log.access` in wisr.toml)")?;
+    let watch = Watch::new(metrics, access, config.clock);
+    let site = Bound::bind(config.http.listener(metrics, watch))
         .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
     let admin = Bound::bind(config.admin.listener())
         .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;

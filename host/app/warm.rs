@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::pass::Pass;
 use crate::isr::{Isr, Retry};
-use crate::release::Releases;
+use crate::release::{Release, Releases};
 use crate::telemetry::metrics::Metrics;
 
 /// Keeps the pages of the current release made.
@@ -30,6 +30,7 @@ impl Warmer {
             changes.borrow_and_update();
             self.metrics.releases.inc();
             let release = self.releases.current();
+            tell(&self.metrics, &release);
             let pass = Arc::new(Pass::over(release));
             self.passes.send_replace(Some(pass.clone()));
             // A newer release overtakes the pass: what it still had to make may be gone by now.
@@ -47,4 +48,12 @@ impl Warmer {
         pass.make_late(late, &self.isr).await;
         std::future::pending().await
     }
+}
+
+fn tell(metrics: &Metrics, release: &Release) {
+    let count = release.table.iter().count() + release.apis.iter().count();
+    metrics.routes.set(i64::try_from(count).unwrap_or(i64::MAX));
+    metrics
+        .release
+        .set(i64::try_from(release.id).unwrap_or(i64::MAX));
 }

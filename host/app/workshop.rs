@@ -63,6 +63,7 @@ impl Workshop {
                 client,
                 clock,
                 incidents: incidents.clone(),
+                metrics: metrics.clone(),
                 herald: herald(isr.clone()),
             },
         ));

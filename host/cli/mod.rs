@@ -8,8 +8,10 @@ pub mod build;
 mod call;
 pub mod check;
 mod compile;
+pub mod config;
 pub mod content;
 pub mod dev;
+pub mod health;
 pub mod new;
 pub mod prerender;
 pub mod releases;
@@ -26,6 +28,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::app;
+use crate::config::{DEFAULT_FILTER, Environment, LogFormat, Logging};
 use crate::guest::Compiler;
 
 /// Serve pages compiled to WebAssembly with Incremental Static Regeneration.
@@ -48,23 +51,24 @@ pub struct Cli {
 /// What is logged where the failures are listed at the end, not each as it happens.
 const QUIET_LOG: &str = "error";
 
-/// What is logged by default: `notify` warns of what the folder's poll makes up for, `h2` of each
-/// client that breaks the protocol, as often as it connects.
-const LOG: &str = "wisr=info,warn,notify=error,h2=error";
-
-/// What is not logged unless it is asked for by name: these write a line for each mistake that a
-/// guest makes in a call, as often as it makes one.
-const QUIET: &str = "wasmtime_wasi=off,wasmtime_wasi_http=off";
+/// What is not logged unless it is asked for by name: wasmtime writes a line for each mistake that
+/// a guest makes in a call, as often as it makes one, `h2` for each client that breaks the protocol,
+/// and `notify` of what the folder's poll makes up for.
+const QUIET: &str = "wasmtime_wasi=off,wasmtime_wasi_http=off,notify=error,h2=error";
 
 const ENVIRONMENT: &str = "\
 Environment:
   WISR_TOKEN        The token of the revalidate endpoint, for dev, serve and revalidate
-  WISR_ADMIN_TOKEN  The token of the admin port, for releases and rollback
+  WISR_ADMIN_TOKEN  The token of the admin port, for serve, releases and rollback
   WISR_DRAFT_TOKEN  The token of draft mode, for dev and serve
   WISR_WEBHOOK_NAME_SECRET
                     The secret of [webhooks.name], for dev and serve
   WISR_LOG          What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn;
-                    of prerender: error]";
+                    of prerender: error]
+  WISR_TABLE_KEY    Any key of wisr.toml: WISR_STORE_MEMORY=1GiB is `memory` of `[store]`
+  WISR_…_FILE       The name of a file that holds the value, as for WISR_TOKEN_FILE
+
+`wisr config` shows what is in force and where it comes from.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -84,8 +88,10 @@ enum Asked {
     Serve(serve::ServeArgs),
     Content(content::ContentArgs),
     Check(check::CheckArgs),
+    Config(config::ConfigArgs),
     Routes(routes::RoutesArgs),
     Revalidate(revalidate::RevalidateArgs),
+    Health(health::HealthArgs),
     Releases(releases::ReleasesArgs),
     Rollback(rollback::RollbackArgs),
 }
@@ -98,7 +104,18 @@ impl Asked {
             | Asked::Build(build::BuildArgs {
                 prerender: true, ..
             }) => QUIET_LOG,
-            _ => LOG,
+            _ => DEFAULT_FILTER,
+        }
+    }
+
+    /// The folder whose `wisr.toml` says how to log.
+    fn site(&self) -> Option<&Path> {
+        match self {
+            Asked::Serve(args) => Some(&args.site),
+            Asked::Prerender(args) => Some(&args.site),
+            Asked::Dev(args) => Some(&args.src),
+            Asked::Build(args) => Some(&args.src),
+            _ => None,
         }
     }
 }
@@ -111,7 +128,7 @@ impl Cli {
             Command::Compile(args) => return compile::run(&args),
             Command::Asked(asked) => asked,
         };
-        init_logging(asked.log());
+        init_logging(&asked);
         // Modules are tried and asked for their paths here: a server's doors have their own threads.
         let runtime = match tokio::runtime::Builder::new_multi_thread()
             .thread_name("background")
@@ -131,8 +148,10 @@ impl Cli {
                 Asked::Serve(args) => serve::run(args).await,
                 Asked::Content(args) => content::run(args).await,
                 Asked::Check(args) => check::run(args).await,
+                Asked::Config(args) => config::run(args),
                 Asked::Routes(args) => routes::run(args).await,
                 Asked::Revalidate(args) => revalidate::run(args).await,
+                Asked::Health(args) => health::run(args).await,
                 Asked::Releases(args) => releases::run(args).await,
                 Asked::Rollback(args) => rollback::run(args).await,
             }
@@ -154,32 +173,40 @@ fn source_tree(folder: &Path) -> Option<String> {
     })
 }
 
-/// Logs go to stderr, as `WISR_LOG` says; the default shows what needs attention.
-fn init_logging(default: &str) {
-    let asked = std::env::var("WISR_LOG").ok();
+/// Logs go to stderr, as `[log]` and the environment say; the default shows what needs attention.
+fn init_logging(asked: &Asked) {
+    let logging = Logging::of(asked.site(), &Environment::of_process());
+    let default = asked.log();
     let filter = |asked: &str| EnvFilter::try_new(format!("{QUIET},{asked}"));
-    let filter = filter(asked.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
-        terminal::say(format!("warning: WISR_LOG is not used: {error}"));
-        EnvFilter::new(format!("{QUIET},{default}"))
-    });
+    let wanted = filter(logging.filter.as_deref().unwrap_or(default));
+    let (filter, mistake) = match wanted {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(format!("{QUIET},{default}")), Some(error)),
+    };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // What a server says is mostly read by programs, what other commands say by who gave them.
+    let is_server = matches!(asked, Asked::Serve(_));
+    let format = logging.format.unwrap_or(match terminal || !is_server {
+        true => LogFormat::Human,
+        false => LogFormat::Json,
+    });
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| terminal::Talk)
-        .with_ansi(terminal)
-        .with_target(false);
-    if terminal {
-        log.compact().init()
-    } else {
-        log.init()
+        .with_writer(|| terminal::Talk);
+    match format {
+        LogFormat::Json => {
+            terminal::talk_json();
+            log.json().flatten_event(true).init();
+        }
+        LogFormat::Human if terminal => log.with_target(false).compact().init(),
+        LogFormat::Human => log.with_ansi(false).with_target(false).init(),
+    }
+    if let Some(error) = mistake {
+        tracing::warn!("WISR_LOG (`log.filter`) is not used: {error}");
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the last word of a command that failed"
-)]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    terminal::fail(format!("{error:#}"));
     ExitCode::FAILURE
 }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{prerender, source_tree, terminal};
 use crate::app::App;
-use crate::config::{Config, Overrides, TOKEN_VARIABLE};
+use crate::config::{Config, Overrides};
 
 /// Serve a site: the folder that `wisr build` makes, or any folder with `pages/*.wasm`.
 ///
@@ -27,16 +27,36 @@ pub struct ServeArgs {
     /// The site's folder.
     #[arg(default_value = ".")]
     pub site: PathBuf,
+    /// What wins over the environment and the file.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What the command line says over the environment and `wisr.toml`.
+#[derive(Debug, Args)]
+pub struct Flags {
     /// The address of the site; port 0 picks a free one [default: 127.0.0.1:3000].
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     /// The address of the admin port, for operators [default: 127.0.0.1:3001].
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
-    /// The token of the revalidate endpoint; better set it in the environment or in wisr.toml,
-    /// since others on this machine can read a command line.
-    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true)]
+    /// The token of the revalidate endpoint; better set WISR_TOKEN, or `token` of `[revalidate]` in
+    /// wisr.toml, since others on this machine can read a command line.
+    #[arg(long)]
     pub token: Option<String>,
+}
+
+impl Flags {
+    /// What they say, over the environment of this process.
+    pub(super) fn over_environment(self) -> Overrides {
+        Overrides {
+            listen: self.listen,
+            admin: self.admin,
+            token: self.token,
+            ..Overrides::of_process()
+        }
+    }
 }
 
 /// Runs `wisr serve` until SIGTERM or Ctrl-C.
@@ -50,17 +70,16 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         args.site.display(),
         args.site.display()
     );
-    let overrides = Overrides {
-        listen: args.listen,
-        admin: args.admin,
-        token: args.token,
-        ..Overrides::default()
-    };
+    let overrides = args.flags.over_environment();
     // From the start: who hangs up while the server starts does not end it.
     let hangup = signal(SignalKind::hangup())?;
     let stop = stop_signal()?;
     tokio::pin!(stop);
-    let starting = App::build(Config::load(&args.site, &overrides)?, None);
+    let config = Config::load(&args.site, &overrides)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let starting = App::build(config, None);
     let app = tokio::select! {
         app = starting => app?,
         () = &mut stop => return Ok(ExitCode::SUCCESS),

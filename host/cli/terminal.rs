@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -29,9 +30,28 @@ pub(super) fn data(line: impl Display) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// Whether stderr is read by a program, which expects JSON on each line.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Has all talk go through the log, which writes JSON.
+pub(super) fn talk_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
 /// Writes a line of talk to stderr.
 pub(super) fn say(line: impl Display) {
+    if JSON.load(Ordering::Relaxed) {
+        return tracing::info!("{line}");
+    }
     let _ = Talk.write_all(format!("{line}\n").as_bytes());
+}
+
+/// Writes the last word of a command that failed to stderr.
+pub(super) fn fail(reason: impl Display) {
+    if JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::ERROR) {
+        return tracing::error!("{reason}");
+    }
+    say(format!("error: {reason}"));
 }
 
 /// A moving line where talk goes.

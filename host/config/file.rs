@@ -29,6 +29,8 @@ pub(super) struct File {
     pub(super) routes: BTreeMap<String, Route>,
     #[serde(deserialize_with = "secrets")]
     pub(super) settings: BTreeMap<String, String>,
+    pub(super) log: Log,
+    pub(super) telemetry: Telemetry,
     pub(super) dev: Dev,
 }
 
@@ -128,6 +130,43 @@ pub(super) enum RenderWhen {
     WhenPropsChange,
 }
 
+/// `[log]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Log {
+    pub(super) filter: Option<String>,
+    pub(super) format: Option<LogFormat>,
+    pub(super) access: Option<PathBuf>,
+    pub(super) access_format: Option<AccessFormat>,
+}
+
+/// `log.format = …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for a person.
+    Human,
+    /// One JSON object per line, for a program.
+    Json,
+}
+
+/// `log.access-format = …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum AccessFormat {
+    Combined,
+    Json,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Telemetry {
+    pub(super) otlp: Option<String>,
+    pub(super) sample: Option<f64>,
+    pub(super) service: Option<String>,
+}
+
 /// `[dev]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -144,6 +183,8 @@ pub(super) struct FixedTables {
     pub(super) generations: Generations,
     pub(super) compile: Compile,
     pub(super) outbound: Outbound,
+    pub(super) log: Log,
+    pub(super) telemetry: Telemetry,
     pub(super) dev: Dev,
 }
 
@@ -177,6 +218,8 @@ impl File {
             defaults,
             routes,
             settings,
+            log,
+            telemetry,
             dev,
         } = self;
         let fixed = FixedTables {
@@ -185,6 +228,8 @@ impl File {
             generations,
             compile,
             outbound,
+            log,
+            telemetry,
             dev,
         };
         let live = LiveTables {
@@ -205,12 +250,17 @@ impl File {
     /// What is wrong and in which line; of a misspelt word, also which one was meant.
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         toml::from_str(text).map_err(|error: toml::de::Error| {
-            let (message, place) = (error.message(), place(text, error.span()));
-            match meant(message) {
-                None => anyhow!("{place}{message}"),
-                Some(word) => anyhow!("{place}{message}\ndid you mean `{word}`?"),
-            }
+            let place = place(text, error.span());
+            anyhow!("{place}{}", explain(error.message()))
         })
+    }
+}
+
+/// What is wrong, and of a misspelt word which one was meant.
+pub(super) fn explain(message: &str) -> String {
+    match meant(message) {
+        None => message.to_owned(),
+        Some(word) => format!("{message}\ndid you mean `{word}`?"),
     }
 }
 
@@ -236,7 +286,7 @@ fn place(text: &str, span: Option<Range<usize>>) -> String {
 }
 
 /// More typing errors than these are another word.
-const MAX_TYPOS: usize = 2;
+pub(super) const MAX_TYPOS: usize = 2;
 
 /// The known word nearest to an unknown one, from serde's message: "unknown field `a`, expected one
 /// of `b`, `c`".

@@ -5,11 +5,16 @@
 //! has heard of `wisr.toml`.
 
 mod draft;
+mod environment;
 mod file;
+mod force;
 #[cfg(test)]
 mod fuzz;
+mod keys;
 mod live;
+pub mod reference;
 mod reload;
+mod said;
 mod units;
 mod webhook;
 
@@ -22,10 +27,16 @@ use anyhow::{Context, ensure};
 use crate::guest::outbound;
 use crate::guest::{CompileLimits, Compiler, EngineConfig};
 use crate::telemetry::Clock;
+use crate::telemetry::access::{AccessConfig, Form, Target};
+use crate::telemetry::trace::TraceConfig;
 use crate::{admin, http, isr, release, store};
-use file::{File, FixedTables, LiveTables};
+use file::{AccessFormat, File, FixedTables, LiveTables};
 use live::Frame;
+use said::Said;
 
+pub use environment::Environment;
+pub use file::LogFormat;
+pub use force::{Origin, Setting, in_force};
 pub use live::Live;
 pub use reload::{Reload, Reloader, Report};
 
@@ -34,6 +45,16 @@ pub const FILE: &str = "wisr.toml";
 
 /// The environment variable that holds the revalidate token, so that it need not be in a file.
 pub const TOKEN_VARIABLE: &str = "WISR_TOKEN";
+
+/// The environment variable that holds the token of the admin port, for the server and for who
+/// asks it.
+pub const ADMIN_TOKEN_VARIABLE: &str = "WISR_ADMIN_TOKEN";
+
+/// What is logged where nobody says anything.
+pub const DEFAULT_FILTER: &str = "wisr=info,warn";
+
+/// The environment variable that says what is logged.
+pub const LOG_VARIABLE: &str = "WISR_LOG";
 
 /// All that a server needs to know.
 pub struct Config {
@@ -53,12 +74,16 @@ pub struct Config {
     pub release: release::Config,
     /// Threads that generate pages.
     pub generation_threads: usize,
+    /// Where spans of requests and generations go.
+    pub trace: Option<TraceConfig>,
     /// What tells the server the time.
     pub clock: Clock,
     /// For `wisr dev`.
     pub dev: Dev,
     /// What notices changes of the file.
     pub reloader: Reloader,
+    /// What the person may have meant otherwise.
+    pub warnings: Vec<String>,
 }
 
 /// What only `wisr dev` uses.
@@ -79,11 +104,50 @@ pub struct Overrides {
     pub admin: Option<SocketAddr>,
     /// The revalidate token.
     pub token: Option<String>,
+    /// What the environment says over the file, and the command line over it.
+    pub environment: Environment,
     /// Whether an author is at work: compile fast, explain failures in the browser.
     pub dev: bool,
     /// Where relative paths in `wisr.toml` begin, if not at the site's folder: an author writes it
     /// in the source tree, and a copy is served.
     pub root: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// Nothing but what the environment of this process says.
+    pub fn of_process() -> Self {
+        Self {
+            environment: Environment::of_process(),
+            ..Self::default()
+        }
+    }
+}
+
+/// How to log, which is needed before anything else.
+#[derive(Debug, Clone, Default)]
+pub struct Logging {
+    /// What is logged.
+    pub filter: Option<String>,
+    /// In which form.
+    pub format: Option<LogFormat>,
+}
+
+impl Logging {
+    /// What the file of the `site` says, if there is one, and over it the environment. Mistakes say nothing
+    /// here: whoever loads the configuration is told of them.
+    pub fn of(site: Option<&Path>, environment: &Environment) -> Self {
+        let text = site.and_then(|site| read(site).ok()?);
+        let said =
+            Said::by_file(text.as_deref().unwrap_or_default()).or_else(|_| Said::by_file(""));
+        let file = said.and_then(|said| said.and_by(environment)?.all());
+        file.map_or_else(
+            |_| Self::default(),
+            |File { log, .. }| Self {
+                filter: log.filter,
+                format: log.format,
+            },
+        )
+    }
 }
 
 impl Config {
@@ -94,11 +158,23 @@ impl Config {
     /// the file, the line or key, and the fix.
     pub fn load(site: &Path, overrides: &Overrides) -> anyhow::Result<Self> {
         let text = read(site)?;
-        let said = text.as_deref().unwrap_or_default();
         let place = || site.join(FILE).display().to_string();
-        let (fixed, live) = File::parse(said).with_context(place)?.parted();
-        let mut config = Self::resolve(&fixed, &live, site, overrides).with_context(place)?;
+        let said = Said::by_file(text.as_deref().unwrap_or_default()).with_context(place)?;
+        let said = said.and_by(&overrides.environment)?;
+        let resolve = |file: File| {
+            let (fixed, live) = file.parted();
+            Self::resolve(&fixed, &live, site, overrides)
+        };
+        let mut config = resolve(said.all()?).map_err(|error| {
+            let breaks = |given| said.with(given).and_then(resolve).is_err();
+            error.context(match said.given.chunks(1).find(|one| breaks(one)) {
+                _ if breaks(&[]) => place(),
+                Some(one) => one[0].variable.clone(),
+                None => "the environment".to_owned(),
+            })
+        })?;
         config.reloader.text = text;
+        config.warnings = overrides.environment.strangers();
         Ok(config)
     }
 
@@ -108,7 +184,7 @@ impl Config {
         site: &Path,
         overrides: &Overrides,
     ) -> anyhow::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let cores = cores();
         let concurrency = fixed.generations.concurrency.unwrap_or(2 * cores).max(1);
         let frame = Frame {
             concurrency,
@@ -155,6 +231,7 @@ impl Config {
                 state: (!overrides.dev).then(|| site.join(".wisr")),
             },
             generation_threads: cores,
+            trace: trace(fixed)?,
             clock: Clock::system(),
             dev: dev(fixed, live),
             reloader: Reloader {
@@ -167,6 +244,7 @@ impl Config {
                 text: None,
                 refused: false,
             },
+            warnings: Vec::new(),
         })
     }
 }
@@ -182,6 +260,11 @@ pub fn read(site: &Path) -> anyhow::Result<Option<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// Processors that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 fn store(file: &FixedTables, state: &Path, overrides: &Overrides) -> anyhow::Result<store::Config> {
@@ -217,6 +300,36 @@ fn compile(file: &FixedTables) -> anyhow::Result<CompileLimits> {
         "[compile] cpu must be at least \"1s\": the kernel counts whole seconds"
     );
     Ok(limits)
+}
+
+fn trace(file: &FixedTables) -> anyhow::Result<Option<TraceConfig>> {
+    let sample = file.telemetry.sample.unwrap_or(0.1);
+    ensure!(
+        (0.0..=1.0).contains(&sample),
+        "[telemetry] sample = {sample}: it is the part of requests that are traced, from 0 to 1"
+    );
+    let service = file.telemetry.service.clone();
+    let service = service.unwrap_or_else(|| "wisr".to_owned());
+    Ok(file.telemetry.otlp.clone().map(|endpoint| TraceConfig {
+        endpoint,
+        sample,
+        service,
+    }))
+}
+
+/// `root` is where a relative path begins.
+fn access(file: &FixedTables, root: &Path) -> Option<AccessConfig> {
+    let path = file.log.access.as_ref()?;
+    Some(AccessConfig {
+        target: match path.to_str() {
+            Some("stdout") => Target::Stdout,
+            _ => Target::File(root.join(path)),
+        },
+        form: match file.log.access_format {
+            Some(AccessFormat::Json) => Form::Json,
+            None | Some(AccessFormat::Combined) => Form::Combined,
+        },
+    })
 }
 
 fn dev(fixed: &FixedTables, live: &LiveTables) -> Dev {
@@ -258,6 +371,7 @@ fn doors(
         drain,
         settings,
         public: Some(public),
+        access: access(file, overrides.root.as_deref().unwrap_or(site)),
         dev: overrides.dev,
     };
     let admin = admin::Config {

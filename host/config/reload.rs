@@ -7,8 +7,9 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::file::{File, FixedTables, LiveTables};
+use super::file::{FixedTables, LiveTables};
 use super::live::{Frame, Live};
+use super::said::Said;
 use super::{FILE, Overrides, draft, webhook};
 
 /// What a running server knows of its file.
@@ -85,7 +86,8 @@ impl Reloader {
         let Some(text) = text else {
             bail!("the file is gone: put it back; an empty one means that all is as by default");
         };
-        let (fixed, tables) = File::parse(&text)?.parted();
+        let said = Said::by_file(&text)?.and_by(&self.overrides.environment)?;
+        let (fixed, tables) = said.all()?.parted();
         let (live, capped) = Live::resolve(&tables, self.frame, &self.overrides)?;
         let mut restart = changes(&self.fixed, &fixed)?;
         // The sandboxes were made for the largest limit of that time.
@@ -147,6 +149,7 @@ fn differ(place: &str, before: &Value, after: &Value, keys: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::super::Config;
+    use super::super::file::File;
     use super::*;
 
     fn started(text: &str) -> Reloader {

@@ -36,6 +36,9 @@ impl Serialize for Lifetime {
     }
 }
 
+/// What deserializers see as the name of a value that nothing may show.
+pub(super) const SECRET: &str = "secret";
+
 /// A string whose value no error shows: where a password is expected, what was written may be one.
 struct Hidden(String);
 
@@ -47,8 +50,12 @@ impl HiddenVisitor {
     }
 }
 
-impl Visitor<'_> for HiddenVisitor {
+impl<'de> Visitor<'de> for HiddenVisitor {
     type Value = Hidden;
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Hidden, D::Error> {
+        from.deserialize_str(self)
+    }
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a string")
@@ -77,7 +84,7 @@ impl Visitor<'_> for HiddenVisitor {
 
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(HiddenVisitor)
+        deserializer.deserialize_newtype_struct(SECRET, HiddenVisitor)
     }
 }
 

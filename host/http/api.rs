@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::body::Body;
 use super::errors::{BUSY, Problem, no_store};
@@ -17,6 +18,7 @@ use crate::guest::Revalidate;
 use crate::page::{Failure, FailureKind};
 use crate::release::{ApiRouted, Release};
 use crate::route::Path;
+use crate::telemetry::metrics::{Metrics, RouteOutcome, class};
 
 /// Bytes of a request's body: forms and the calls of other systems fit, files do not.
 const MAX_BODY: usize = 1 << 20;
@@ -28,6 +30,7 @@ pub(super) struct Apis {
     places: Arc<Places>,
     /// What modules may call that are granted it.
     revalidate: Revalidate,
+    metrics: Arc<Metrics>,
 }
 
 /// The API route of a path. Where an endpoint of wisr's `own` is, only a module of exactly that
@@ -40,7 +43,7 @@ pub(super) fn route_of(release: &Release, path: &Path, own: bool) -> Option<Arc<
 
 impl Apis {
     /// Modules run on `threads`, and have pages made anew by `revalidation`.
-    pub(super) fn new(threads: Handle, revalidation: Revalidation) -> Self {
+    pub(super) fn new(threads: Handle, revalidation: Revalidation, metrics: Arc<Metrics>) -> Self {
         let revalidate: Revalidate = Arc::new(move |demand| {
             let revalidation = revalidation.clone();
             Box::pin(async move { Ok(revalidation.perform(Call::of(demand)?).await) })
@@ -48,6 +51,7 @@ impl Apis {
         Self {
             revalidate,
             threads,
+            metrics,
             places: Arc::default(),
         }
     }
@@ -59,12 +63,19 @@ impl Apis {
         request: Request<Incoming>,
         dev: bool,
     ) -> Response<Body> {
-        match self.run(routed, request).await {
+        let (route, began) = (routed.pattern.route(), Instant::now());
+        let response = match self.run(routed, request).await {
             Ok(response) => response,
             // A person reads it in development; else it is a program.
             Err(problem) if dev => problem.page(true),
             Err(problem) => problem.json(),
-        }
+        };
+        let outcome = class(response.status().as_u16());
+        let answered = RouteOutcome { route, outcome };
+        self.metrics.api_requests.get_or_create(&answered).inc();
+        let took = began.elapsed();
+        self.metrics.api_seconds.observe(took.as_secs_f64());
+        response
     }
 
     /// Has the route's module answer. It goes on if the caller hangs up, as a generation does: what

@@ -10,8 +10,9 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use super::{Crawlers, Draft, Patience, PerAddress, Webhooks, listen};
+use super::{Crawlers, Draft, Patience, PerAddress, Watch, Webhooks, listen};
 use crate::page::Digest;
+use crate::telemetry::access::AccessConfig;
 use crate::telemetry::metrics::Metrics;
 
 /// The settings of the public door.
@@ -31,6 +32,8 @@ pub struct Config {
     pub settings: Settings,
     /// The folder of static files.
     pub public: Option<PathBuf>,
+    /// Where each request is written down.
+    pub access: Option<AccessConfig>,
     /// Show failures in error pages.
     pub dev: bool,
 }
@@ -50,7 +53,7 @@ pub struct Settings {
 
 impl Config {
     /// What the listener needs of it.
-    pub fn listener(&self, metrics: &Metrics) -> listen::Config {
+    pub fn listener(&self, metrics: &Metrics, watch: Watch) -> listen::Config {
         listen::Config {
             listen: self.listen,
             threads: self.threads,
@@ -58,6 +61,7 @@ impl Config {
             per_address: self.per_address,
             drain: self.drain,
             patience: Patience::default(),
+            watch: Some(watch),
             open: metrics.connections.clone(),
             refused: metrics.connections_refused.clone(),
         }

@@ -28,6 +28,7 @@ use super::listen::{Stop, told};
 use super::respond::Reader;
 use super::sound::sound;
 use super::timed::{Busy, Patience, Pulse, Timed};
+use super::visit::Watch;
 
 /// Bytes of a request head, in either version: cookies and long query strings fit, a flood does
 /// not. More is answered 431; so are more than 100 headers, hyper's limit. In HTTP/2 it bounds what
@@ -84,16 +85,21 @@ pub(super) async fn serve<S: Service>(
     peer: SocketAddr,
     service: Arc<S>,
     mut stop: Stop,
-    patience: Patience,
+    (patience, watch): (Patience, Option<Arc<Watch>>),
 ) {
     // A response is one write; holding back its last segment would only delay it.
     let _ = stream.set_nodelay(true);
     let pulse = Arc::new(Pulse::new());
     let io = Timed::new(stream, Arc::clone(&pulse), patience);
-    let io = Lane::new(io, Arc::clone(&pulse), Arc::clone(&service));
+    let io = Lane::new(io, Arc::clone(&pulse), Arc::clone(&service), watch.clone());
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut busy = pulse.enter(request.version(), !request.body().is_end_stream());
-        let answer = admit(&service, request, peer);
+        let visit = watch.as_ref().map(|watch| watch.begin(&request, peer));
+        let answer = || admit(&service, request, peer);
+        let answer = match &visit {
+            Some(visit) => visit.answer(answer),
+            None => answer(),
+        };
         async move {
             let response = match answer {
                 Answer::Now(response) => response,
@@ -102,6 +108,9 @@ pub(super) async fn serve<S: Service>(
                     response.unwrap_or_else(|_| Problem::Panicked.page(false))
                 }
             };
+            if let Some(visit) = visit {
+                visit.end(&response);
+            }
             busy.offer(true);
             Ok::<_, Infallible>(response.map(|body| Sent { body, busy }))
         }

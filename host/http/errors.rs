@@ -292,6 +292,7 @@ mod tests {
             method: "GET".to_owned(),
             url: "http://a/?x=<y>".to_owned(),
             result: Err("refused".to_owned()),
+            began: Duration::ZERO,
             duration: Duration::from_millis(7),
             bytes: 0,
         });

@@ -19,8 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::body::Body;
 use super::conditional::whole_seconds;
 use super::connection::Service;
-use super::head::Head;
+use super::head::{Head, Plain};
 use super::timed::{Pulse, Timed};
+use super::visit::Watch;
 use crate::page::Timestamp;
 
 /// Bytes of a request that the lane looks at; heads are seldom as long.
@@ -28,6 +29,8 @@ const SCRATCH: usize = 8 * 1024;
 
 /// An answer to a plain request, as it is sent.
 pub struct Express {
+    /// Of the response.
+    pub status: StatusCode,
     /// Of the response, up to its `date`.
     pub head: Bytes,
     /// All of it.
@@ -54,6 +57,7 @@ pub(super) struct Lane<S> {
     io: Timed,
     pulse: Arc<Pulse>,
     service: Arc<S>,
+    watch: Option<Arc<Watch>>,
     road: Road,
     /// Of what is lent to hyper, what it had no room for yet.
     ahead: Bytes,
@@ -90,11 +94,17 @@ thread_local! {
 }
 
 impl<S: Service> Lane<S> {
-    pub(super) fn new(io: Timed, pulse: Arc<Pulse>, service: Arc<S>) -> Self {
+    pub(super) fn new(
+        io: Timed,
+        pulse: Arc<Pulse>,
+        service: Arc<S>,
+        watch: Option<Arc<Watch>>,
+    ) -> Self {
         Self {
             io,
             pulse,
             service,
+            watch,
             road: Road::First,
             ahead: Bytes::new(),
             rest: None,
@@ -117,7 +127,7 @@ impl<S: Service> Lane<S> {
             }
             let head = Head::of(bytes);
             if let (Road::Short, Head::Plain(plain)) = (self.road, &head)
-                && let Some(express) = self.service.express(plain)
+                && let Some(express) = self.express(plain)
             {
                 let Desk { head, date, .. } = desk;
                 head.clear();
@@ -134,6 +144,13 @@ impl<S: Service> Lane<S> {
             };
             self.ahead = lend(bytes, buffer);
             return Poll::Ready(Ok(()));
+        }
+    }
+
+    fn express(&self, plain: &Plain<'_>) -> Option<Express> {
+        match &self.watch {
+            None => self.service.express(plain),
+            Some(watch) => watch.pass(|| self.service.express(plain)),
         }
     }
 
@@ -184,6 +201,7 @@ impl Express {
     /// A response whose body is all there.
     pub(super) fn of(response: Response<Body>, now: Timestamp) -> Self {
         Self {
+            status: response.status(),
             head: head(response.status(), response.headers()),
             body: match response.into_body() {
                 Body::Full(body) => body,

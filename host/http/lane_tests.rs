@@ -82,7 +82,7 @@ async fn client() -> Client {
         peer,
         Arc::new(Ways),
         stopping,
-        Patience::default(),
+        (Patience::default(), None),
     );
     let connection = tokio::spawn(connection);
     let mut client = Client {

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::address::{Counted, Crowd, PerAddress};
 use super::connection::{self, Service};
 use super::timed::Patience;
+use super::visit::Watch;
 
 /// Connections that may wait to be accepted, in each thread's queue: a burst of new readers
 /// should find room, and the kernel caps it anyway (`net.core.somaxconn`).
@@ -59,6 +60,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long a client may dawdle.
     pub patience: Patience,
+    /// What is done with requests besides answering them.
+    pub watch: Option<Watch>,
     /// Counts open connections.
     pub open: Gauge,
     /// Counts connections that were closed at once.
@@ -285,10 +288,12 @@ impl<S: Service> Thread<S> {
             () = told(&mut stop) => return,
         };
         let open = Open::new(&self.config.open, place, counted);
-        let (service, patience) = (Arc::clone(&self.service), self.config.patience);
+        let service = Arc::clone(&self.service);
+        let watch = self.config.watch.clone().map(Arc::new);
+        let manner = (self.config.patience, watch);
         connections.spawn(async move {
             let _open = open;
-            connection::serve(stream, peer, service, stop, patience).await;
+            connection::serve(stream, peer, service, stop, manner).await;
         });
     }
 }

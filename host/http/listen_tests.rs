@@ -70,6 +70,7 @@ fn config() -> Config {
         per_address: PerAddress::Public(100),
         drain: Duration::from_secs(10),
         patience: Patience::default(),
+        watch: None,
         open: Gauge::default(),
         refused: Counter::default(),
     }

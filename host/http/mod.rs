@@ -40,6 +40,7 @@ mod throttle;
 mod timed;
 pub mod upload;
 mod views;
+mod visit;
 mod webhook;
 
 pub use address::PerAddress;
@@ -55,6 +56,7 @@ pub use overlay::{DevError, DevState, Overlay};
 pub use service::Site;
 pub use throttle::{Denied, Throttle};
 pub use timed::Patience;
+pub use visit::Watch;
 pub use webhook::{Rule, RuleText, Scheme, Seal, Webhook, Webhooks};
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use crate::isr::{Ask, Isr, Patience, Refused, Served};
 use crate::page::{Content, Entry};
 use crate::release::{ApiRouted, Release, Releases, Routed};
 use crate::route::Path;
+use crate::telemetry::trace::at_route;
 
 /// An endpoint of wisr's own; an API route of the site takes its place.
 enum Endpoint {
@@ -106,15 +107,15 @@ impl Site {
             releases: releases.clone(),
         };
         Self {
+            apis: Apis::new(threads.clone(), revalidation.clone(), isr.metrics().clone()),
+            mailroom: Mailroom::new(revalidation.clone(), threads),
+            revalidation,
+            throttle: Throttle::new("site", isr.metrics()),
             files,
             releases,
             isr,
             views: Views::default(),
-            apis: Apis::new(threads.clone(), revalidation.clone()),
-            mailroom: Mailroom::new(revalidation.clone(), threads),
-            revalidation,
             settings: ArcSwap::from_pointee(config.settings),
-            throttle: Throttle::default(),
             dev: config.dev,
             overlay,
         }
@@ -199,6 +200,7 @@ impl Site {
     }
 
     fn api(self: &Arc<Self>, routed: Arc<ApiRouted>, request: Request<Incoming>) -> Answer {
+        at_route(routed.pattern.as_str());
         let site = self.clone();
         Answer::Later(Box::pin(async move {
             site.apis.answer(routed, request, site.dev).await
@@ -309,6 +311,7 @@ impl Site {
                 site.problem(&Problem::NotFound, face, &parts).await
             });
         };
+        at_route(&located.routed.page.route);
         if !check::is_read(request.method()) {
             return Answer::Now(match face {
                 Face::Page => Problem::Method.page(self.dev),

@@ -22,6 +22,9 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 /// for ever.
 const YEAR: u64 = 31_536_000;
 
+/// What `x-wisr-cache` says of a hit.
+pub(super) const FRESH: &str = "HIT";
+
 /// What `cache-status` says of a hit that no age ends.
 pub(super) const HIT: &str = "wisr; hit";
 
@@ -48,7 +51,7 @@ impl<'a> Showing<'a> {
     /// None for a shell, which is no entry.
     pub(super) fn of(served: &'a Served, now: Timestamp, max_stale: Duration) -> Option<Self> {
         let (entry, word, lifetime) = match served {
-            Served::Hit { entry, .. } => (entry, "HIT", Lifetime::Own),
+            Served::Hit { entry, .. } => (entry, FRESH, Lifetime::Own),
             Served::Rendered { entry, .. } => (entry, "MISS", Lifetime::Own),
             Served::Stale {
                 entry,

@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
 use super::address::Household;
+use crate::telemetry::metrics::{Denial, Metrics};
 
 /// Wrong tokens in a row that pass for mistakes: a hook that was set up badly tries a few times.
 const BURST: u32 = 10;
@@ -26,6 +29,9 @@ const MAX_HOUSEHOLDS: usize = 4096;
 /// passes all the same: whoever guesses there would otherwise shut its owner out.
 #[derive(Debug, Default)]
 pub struct Throttle {
+    /// Which door this is, for the metrics.
+    door: &'static str,
+    denials: Family<Denial, Counter>,
     /// When all that an address was wrong will be forgotten.
     until: Mutex<HashMap<Household, Instant>>,
 }
@@ -39,12 +45,45 @@ pub enum Denied {
     TooOften(Duration),
 }
 
+impl Denied {
+    /// The word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Denied::Wrong => "wrong-token",
+            Denied::TooOften(_) => "throttled",
+        }
+    }
+}
+
 impl Throttle {
+    /// The throttle of a door. Whom it denies is counted.
+    pub fn new(door: &'static str, metrics: &Metrics) -> Self {
+        Self {
+            door,
+            denials: metrics.callers_denied.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Lets a caller in whose token is right.
     ///
     /// # Errors
     /// Why not.
     pub fn admit(
+        &self,
+        address: IpAddr,
+        now: Instant,
+        is_right: impl FnOnce() -> bool,
+    ) -> Result<(), Denied> {
+        let admitted = self.judge(address, now, is_right);
+        if let Err(denied) = admitted {
+            let (door, reason) = (self.door, denied.as_str());
+            self.denials.get_or_create(&Denial { door, reason }).inc();
+        }
+        admitted
+    }
+
+    fn judge(
         &self,
         address: IpAddr,
         now: Instant,

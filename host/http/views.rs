@@ -22,7 +22,7 @@ use super::body::Body;
 use super::lane::{self, Express};
 use super::negotiate;
 use super::respond::{Drawn, Face, Form, Reader};
-use super::showing::{HIT, Showing};
+use super::showing::{FRESH, HIT, Showing};
 use crate::isr::{Hit, Isr, Served};
 use crate::page::{Coding, Content, Entry, Page, PageKey, Timestamp};
 use crate::store::Kept;
@@ -44,7 +44,7 @@ const COMMON: [&str; 5] = [
     "text/html; charset=utf-8",
     "accept-encoding",
     "public, max-age=0, s-maxage=31536000",
-    "HIT",
+    FRESH,
     HIT,
 ];
 
@@ -117,10 +117,11 @@ impl Views {
     pub(super) fn express(&self, asked: &Asked<'_>) -> Option<Express> {
         Some(match self.find(asked)? {
             Found::Formed {
+                status,
                 made,
                 has_it: false,
-                ..
             } => Express {
+                status,
                 head: made.head.clone(),
                 body: made.form.body.clone(),
                 now: asked.now,

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use super::queue::{Priority, Slot, Ticket};
+use super::generation::Turn;
+use super::queue::{Priority, Ticket};
 use super::{Ask, Inner, Refused};
 use crate::page::{Cause, Entry, Failure, FailureKind};
+use crate::telemetry::trace::Caller;
 
 /// Drafts that wait for their turn: an editor's office, but not a script that keeps reloading.
 const WAITING: usize = 32;
@@ -33,7 +36,7 @@ impl Inner {
     /// flight is shared, nothing is stored, no back-off is held or begun.
     pub(super) async fn draft(self: &Arc<Self>, ask: Ask) -> Result<Arc<Entry>, Refused> {
         let line = &self.drafts.line;
-        let _queued = line.try_acquire().map_err(|_| self.overloaded())?;
+        let _waiting = line.try_acquire().map_err(|_| self.overloaded())?;
         let begin = async {
             // Never closed.
             let place = self.drafts.places.acquire().await;
@@ -42,11 +45,17 @@ impl Inner {
             let slot = self.queue.enter(&ticket, &ask.page.route, places).await;
             slot.map(|slot| (place, slot))
         };
+        let (queued, caller) = (Instant::now(), Caller::here());
         let begun = tokio::time::timeout(self.config.wait, begin).await;
         let Ok(Ok((_place, slot))) = begun else {
             return Err(self.overloaded());
         };
-        let drawing = self.parts.runtime.spawn(self.clone().sketch(ask, slot));
+        let turn = Turn {
+            slot,
+            queued,
+            caller,
+        };
+        let drawing = self.parts.runtime.spawn(self.clone().sketch(ask, turn));
         let made = drawing.await.unwrap_or_else(|lost| {
             let message = format!("wisr lost it (please report it): {lost}");
             let failure = Failure::new(FailureKind::Host, "generation", message);
@@ -55,9 +64,9 @@ impl Inner {
         made.map_err(Refused::Failed)
     }
 
-    async fn sketch(self: Arc<Self>, ask: Ask, slot: Slot) -> Result<Arc<Entry>, Arc<Failure>> {
+    async fn sketch(self: Arc<Self>, ask: Ask, turn: Turn) -> Result<Arc<Entry>, Arc<Failure>> {
         let sequence = self.parts.store.sequence();
-        let made = self.generate(&ask, Cause::Draft, sequence, None, slot);
+        let made = self.generate(&ask, Cause::Draft, sequence, None, turn);
         let (made, ending) = made.await;
         self.parts.metrics.generations.get_or_create(&ending).inc();
         made

@@ -3,12 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::flight::{Claim, Landing, Permit, Wait};
 use super::queue::{NoSlot, Priority, Slot};
 use super::{Ask, Inner, Refused, make};
 use crate::page::{Cause, Entry, Failure, Revalidate};
-use crate::telemetry::Subject;
-use crate::telemetry::metrics::Ending;
+use crate::telemetry::metrics::{Ending, Phase};
+use crate::telemetry::trace::Caller;
+
+/// Waiting for a turn, which is no part of what it cost.
+const QUEUE: Phase = Phase { phase: "queue" };
+
+/// A turn to generate.
+pub(super) struct Turn {
+    pub(super) slot: Slot,
+    /// Since when it was waited for.
+    pub(super) queued: Instant,
+    /// For whom.
+    pub(super) caller: Caller,
+}
 
 /// What is known of the entry before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +59,13 @@ impl Inner {
             Claim::Follow(wait) => (wait, false),
             Claim::Lead(permit) => {
                 let wait = permit.wait();
-                self.parts
-                    .runtime
-                    .spawn(self.clone().fly(permit, ask, cause, before));
+                self.parts.runtime.spawn(self.clone().fly(
+                    permit,
+                    ask,
+                    cause,
+                    before,
+                    Caller::here(),
+                ));
                 (wait, true)
             }
         }
@@ -74,19 +92,33 @@ impl Inner {
     }
 
     /// One generation, from its turn to its landing.
-    async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause, before: Before) {
+    async fn fly(
+        self: Arc<Self>,
+        mut permit: Permit,
+        ask: Ask,
+        cause: Cause,
+        before: Before,
+        caller: Caller,
+    ) {
+        let metrics = &self.parts.metrics;
         permit.turn().await;
+        let queued = Instant::now();
         let places = ask.page.policy.concurrency;
         let slot = loop {
             let route = &ask.page.route;
             match self.queue.enter(permit.ticket(), route, places).await {
                 Ok(slot) => break slot,
-                Err(NoSlot::Full) => return permit.land(|| Landing::Overloaded),
+                Err(NoSlot::Full) => {
+                    metrics.generations_refused.inc();
+                    return permit.land(|| Landing::Overloaded);
+                }
                 Err(NoSlot::Left) if permit.leave() => return,
                 // Somebody has joined it since.
                 Err(NoSlot::Left) => {}
             }
         };
+        let phase = metrics.generation_phase_seconds.get_or_create_owned(&QUEUE);
+        phase.observe(queued.elapsed().as_secs_f64());
         let sequence = permit.begin(|| self.parts.store.sequence());
         let forgotten = self.routes.forgotten();
         let previous = match before {
@@ -101,41 +133,36 @@ impl Inner {
             let fresh = fresh.clone();
             return permit.land(|| Landing::Stored(fresh));
         }
-        let previous_entry = previous.as_deref();
-        let made = self.generate(&ask, cause, sequence, previous_entry, slot);
+        let turn = Turn {
+            slot,
+            queued,
+            caller,
+        };
+        let made = self.generate(&ask, cause, sequence, previous.as_deref(), turn);
         let (made, ending) = made.await;
         let lifetime = previous.map(|entry| entry.stamp.revalidate);
         permit.land(|| self.settle(&ask, (sequence, forgotten), lifetime, made));
         // Last: who sees the count also sees what came of the generation.
-        self.parts.metrics.generations.get_or_create(&ending).inc();
+        metrics.generations.get_or_create(&ending).inc();
     }
 
-    /// Has the page made in the place that `slot` stands for, and tells of a failure. The ending is
-    /// to be counted once everything that follows from it has happened.
+    /// Has the page made in its turn, and tells of it. The ending is to be counted once everything
+    /// that follows from it has happened.
     pub(super) async fn generate(
         &self,
         ask: &Ask,
         cause: Cause,
         sequence: u64,
         previous: Option<&Entry>,
-        slot: Slot,
+        turn: Turn,
     ) -> (Result<Arc<Entry>, Arc<Failure>>, Ending) {
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let made = make::make(ask, cause, sequence, previous, &self.parts.clock).await;
-        drop(slot);
-        let seconds = started.elapsed().as_secs_f64();
-        self.parts.metrics.generation_seconds.observe(seconds);
+        drop(turn.slot);
+        let ended = Instant::now();
         let made = made.map(Arc::new).map_err(Arc::new);
-        if let Err(failure) = &made {
-            self.report(ask, cause, failure);
-        }
-        let outcome = made
-            .as_ref()
-            .map_or_else(|failure| failure.kind.as_str(), |it| it.content.as_str());
-        let ending = Ending {
-            cause: cause.as_str(),
-            outcome,
-        };
+        let moments = [turn.queued, started, ended];
+        let ending = self.account(ask, cause, &turn.caller, moments, &made);
         (made, ending)
     }
 
@@ -170,19 +197,5 @@ impl Inner {
                 Landing::Failed(failure)
             }
         }
-    }
-
-    pub(super) fn report(&self, ask: &Ask, cause: Cause, failure: &Arc<Failure>) {
-        let subject = Subject::Generation {
-            route: ask.page.route.clone(),
-            path: ask.key.to_string(),
-            module: ask.page.renderer.module().short(),
-            cause: cause.as_str().into(),
-        };
-        let (kind, message) = (failure.kind.as_str(), failure.to_string());
-        let now = self.parts.clock.now();
-        self.parts
-            .incidents
-            .record(now, subject, kind, message, Some(failure.clone()));
     }
 }

@@ -9,6 +9,7 @@
 //! made from data read before a purge is kept; a page is shown only while the route that made it
 //! has pages.
 
+mod account;
 mod ahead;
 mod backoff;
 mod draft;
@@ -127,6 +128,11 @@ impl Isr {
     /// The time by which entries are judged.
     pub fn now(&self) -> Timestamp {
         self.0.parts.clock.now()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.parts.metrics
     }
 
     /// What memory has of a page, which may be kept as long as it says that it is current.

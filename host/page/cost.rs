@@ -51,6 +51,9 @@ pub struct Fetch {
     pub url: String,
     /// The response's status, or why there was none.
     pub result: Result<u16, String>,
+    /// When it was made, from the start of the generation.
+    #[serde(skip)]
+    pub began: Duration,
     /// Time to the response head.
     #[serde(with = "micros", rename = "duration_us")]
     pub duration: Duration,
@@ -88,6 +91,7 @@ mod tests {
             method: "GET".to_owned(),
             url: url.to_owned(),
             result,
+            began: Duration::ZERO,
             duration: Duration::ZERO,
             bytes: 0,
         };

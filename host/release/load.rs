@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::guest::outbound;
 use crate::guest::{ApiGuest, Engine, Grants, Guest, LoadError, Module, PageExports, Role};
 use crate::page::{Digest, Page, Render};
 use crate::route::Pattern;
+use crate::telemetry::metrics::{Metrics, Outcome};
 use crate::telemetry::{Clock, Incidents};
 
 use super::api::ApiRouted;
@@ -31,6 +33,7 @@ pub(super) struct Loader {
     pub(super) client: outbound::Client,
     pub(super) clock: Clock,
     pub(super) incidents: Arc<Incidents>,
+    pub(super) metrics: Arc<Metrics>,
     /// Told of modules that do nothing but fail.
     pub(super) fallen: Arc<Notify>,
     /// Where modules are kept; without one they are held in memory.
@@ -150,7 +153,7 @@ impl Loader {
     /// Loads a module, keeps its bytes and makes a route of it.
     async fn make(&self, file: &Path, pattern: Pattern, bytes: Vec<u8>) -> Result<Route, Lost> {
         let kept = self.archive.clone().map(|archive| (archive, bytes.clone()));
-        let module = self.engine.load(bytes).await?;
+        let module = self.measured(self.engine.load(bytes)).await?;
         let digest = module.digest();
         let route = self.route(file, pattern, module)?;
         if let Some((archive, bytes)) = kept {
@@ -161,6 +164,16 @@ impl Loader {
             }
         }
         Ok(route)
+    }
+
+    async fn measured<T, E>(&self, load: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let began = Instant::now();
+        let loaded = load.await;
+        let outcome = if loaded.is_ok() { "ok" } else { "failed" };
+        let family = &self.metrics.module_load_seconds;
+        let histogram = family.get_or_create_owned(&Outcome { outcome });
+        histogram.observe(began.elapsed().as_secs_f64());
+        loaded
     }
 
     /// Modules for pages and for API routes have places of their own, so that neither can take the

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::guest::{Engine, outbound};
 use crate::route::{Pattern, Table};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents, Subject};
 
 use super::archive::Archive;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where failures are told.
     pub incidents: Arc<Incidents>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Who keeps the pages.
     pub herald: Herald,
 }
@@ -137,6 +140,7 @@ impl Releases {
                 client: parts.client,
                 clock,
                 incidents: parts.incidents,
+                metrics: parts.metrics,
                 fallen: Arc::default(),
                 archive: archive.map(Arc::new),
                 unkept: Default::default(),

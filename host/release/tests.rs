@@ -151,6 +151,7 @@ impl Site {
             // A clock of another age than the files': only looking twice tells that they are whole.
             clock: Clock::starting_at(Timestamp::from_millis(1_000)),
             incidents: Arc::clone(&incidents),
+            metrics: Arc::default(),
             herald,
         };
         Self {

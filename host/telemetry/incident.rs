@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use serde::{Deserialize, Serialize};
 
+use super::metrics::IncidentKind;
 use crate::page::{Failure, Timestamp};
 
 /// What an incident is about.
@@ -69,7 +72,8 @@ const KEPT_BYTES: usize = 16 << 10;
 #[derive(Default)]
 pub struct Incidents {
     state: Mutex<State>,
-    total: Counter,
+    total: Family<IncidentKind, Counter>,
+    count: AtomicU64,
     keeper: Option<Box<Keeper>>,
 }
 
@@ -83,8 +87,8 @@ struct State {
 }
 
 impl Incidents {
-    /// No incidents yet; `total` counts them.
-    pub fn new(total: Counter) -> Self {
+    /// No incidents yet; `total` counts them by kind.
+    pub fn new(total: Family<IncidentKind, Counter>) -> Self {
         Self {
             total,
             ..Self::default()
@@ -130,7 +134,9 @@ impl Incidents {
             message: message.into(),
             failure,
         });
-        self.total.inc();
+        let kind = incident.kind.clone();
+        self.total.get_or_create(&IncidentKind { kind }).inc();
+        self.count.fetch_add(1, Ordering::Relaxed);
         log(&incident);
         state.kept.push_back(incident.clone());
         if state.kept.len() > REMEMBERED {
@@ -158,7 +164,7 @@ impl Incidents {
 
     /// How many there have been since the start.
     pub fn count(&self) -> u64 {
-        self.total.get()
+        self.count.load(Ordering::Relaxed)
     }
 }
 

@@ -1,46 +1,33 @@
 //! `Metrics`: the counters that rooms raise and `/metrics` shows.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::{Atomic, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
-use thread_local::ThreadLocal;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry, Unit};
+
+use super::process::Process;
+use super::sum::Sum;
+use super::timings::Timings;
+use crate::page::{Cost, Fetch};
+
+/// Seconds that are summed up.
+pub type Seconds = Counter<f64, AtomicU64>;
+
+/// A family of histograms.
+pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// How a page was answered: one of the few words of `Served::as_str`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Verdict {
     /// `hit`, `stale`, `miss`, `last-good`, `shell`, `error`, `overloaded`.
     pub verdict: &'static str,
-}
-
-/// A sum to which each thread adds in a place of its own: a single number would go from core to
-/// core with every hit.
-#[derive(Debug, Default)]
-pub struct Sum(ThreadLocal<Part>);
-
-/// One thread's part, on cache lines of its own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Part(AtomicU64);
-
-impl Atomic<u64> for Sum {
-    fn inc(&self) -> u64 {
-        self.inc_by(1)
-    }
-
-    fn inc_by(&self, more: u64) -> u64 {
-        let Part(part) = self.0.get_or_default();
-        part.fetch_add(more, Ordering::Relaxed)
-    }
-
-    fn get(&self) -> u64 {
-        let parts = self.0.iter();
-        parts.map(|Part(part)| part.load(Ordering::Relaxed)).sum()
-    }
 }
 
 /// Why a generation ran and how it ended.
@@ -52,168 +39,195 @@ pub struct Ending {
     pub outcome: &'static str,
 }
 
-/// All metrics. Label values come from enums, so that their number is bounded.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    /// Answers from the cache, by verdict.
-    pub served: Family<Verdict, Counter<u64, Sum>>,
-    /// `served{verdict="hit"}`, looked up once: it is raised on the hot path.
-    pub hits: Counter<u64, Sum>,
-    /// Generations, by cause and outcome.
-    pub generations: Family<Ending, Counter>,
-    /// Wall time of generations, in seconds.
-    pub generation_seconds: Histogram,
-    /// Generations running now.
-    pub generations_running: Gauge,
-    /// Generations waiting for a place.
-    pub generations_waiting: Gauge,
-    /// Entries in memory.
-    pub memory_entries: Gauge,
-    /// Bytes in memory.
-    pub memory_bytes: Gauge,
-    /// Entries dropped to stay within the memory budget.
-    pub evictions: Counter,
-    /// 1 while what is made is also kept on disk, 0 while it is not.
-    pub store_healthy: Gauge,
-    /// Entries that were not kept on disk because it was full, failing or too slow.
-    pub store_dropped: Counter,
-    /// Notes (incidents, back-offs) that were not kept on disk because too many waited.
-    pub store_notes_dropped: Counter,
-    /// Records on disk that could not be read: each was a miss.
-    pub store_unreadable: Counter,
-    /// Entries given up to stay within the disk budget.
-    pub store_evictions: Counter,
-    /// Open connections of the public listener.
-    pub connections: Gauge,
-    /// Connections closed at once, because their address had too many.
-    pub connections_refused: Counter,
-    /// Releases since the start.
-    pub releases: Counter,
-    /// Incidents since the start.
-    pub incidents: Counter,
+/// A part of a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Phase {
+    /// `queue`, `instantiate`, `static-props`, `render`, `encode`.
+    pub phase: &'static str,
+}
+
+/// A route: there are as many as modules.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfRoute {
+    /// The pattern, `/posts/[id]`; never a path.
+    pub route: Arc<str>,
+}
+
+/// What became of something that a route did.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RouteOutcome {
+    /// The pattern, `/posts/[id]`; never a path.
+    pub route: Arc<str>,
+    /// `ok` or `failed`; of HTTP the class of the status, or `failed` where there was none.
+    pub outcome: &'static str,
+}
+
+/// What became of something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// `ok` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// What an incident is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IncidentKind {
+    /// A `FailureKind`, or `module`, `conflict`, `listing` and the like.
+    pub kind: Cow<'static, str>,
+}
+
+/// Why a caller was not let in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Denial {
+    /// `site` or `admin`.
+    pub door: &'static str,
+    /// `wrong-token`, or `throttled` after too many of them.
+    pub reason: &'static str,
+}
+
+/// Declares the metrics: each one's name, kind and words stand in one place. A name that ends with
+/// a unit has that unit.
+macro_rules! metrics {
+    ($($name:ident: $kind:ty = $new:expr, $help:literal;)*) => {
+        /// All metrics. Label values come from enums and from the names of routes, so that their
+        /// number is bounded.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            /// `served{verdict="hit"}`, looked up once: it is raised on the hot path.
+            pub hits: Counter<u64, Sum>,
+            $(#[doc = $help] pub $name: $kind,)*
+        }
+
+        impl Metrics {
+            /// Zeroes.
+            pub fn new() -> Self {
+                let mut registry = Registry::default();
+                let wisr = registry.sub_registry_with_prefix("wisr");
+                $(let $name: $kind = $new; register(wisr, stringify!($name), $help, &$name);)*
+                let version = [("version", env!("CARGO_PKG_VERSION"))];
+                wisr.register("build", "The version that runs", Info::new(version));
+                registry.register_collector(Box::new(Process));
+                let mut metrics = Self { registry, hits: Counter::default(), $($name,)* };
+                metrics.hits = metrics.served.get_or_create_owned(&Verdict { verdict: "hit" });
+                metrics
+            }
+        }
+    };
+}
+
+metrics! {
+    request_seconds: Timings = Timings::default(),
+        "Time from the head of a request to the head of its response, by what the cache had and the class of the status";
+    served: Family<Verdict, Counter<u64, Sum>> = Family::default(),
+        "Page requests by verdict";
+    connections: Gauge = Gauge::default(),
+        "Open public connections";
+    connections_refused: Counter = Counter::default(),
+        "Public connections closed because their address had too many";
+    callers_denied: Family<Denial, Counter> = Family::default(),
+        "Callers without the right token, by door and reason";
+    access_lines_dropped: Counter = Counter::default(),
+        "Lines of the access log that were not written";
+
+    generations: Family<Ending, Counter> = Family::default(),
+        "Generations by cause and outcome";
+    generation_seconds: Histogram = spans(),
+        "Wall time of generations, without waiting for their turn";
+    generation_phase_seconds: Histograms<Phase> = Family::new_with_constructor(spans),
+        "Wall time of the parts of generations";
+    generation_cpu_seconds: Seconds = Counter::default(),
+        "CPU time of pages";
+    generations_running: Gauge = Gauge::default(),
+        "Generations running";
+    generations_waiting: Gauge = Gauge::default(),
+        "Generations waiting for their turn";
+    generations_refused: Counter = Counter::default(),
+        "Generations that never began because too many waited";
+    route_generations: Family<RouteOutcome, Counter> = Family::default(),
+        "Generations by route and outcome";
+    route_generation_seconds: Family<OfRoute, Seconds> = Family::default(),
+        "Wall time of generations by route";
+
+    fetches: Family<RouteOutcome, Counter> = Family::default(),
+        "Requests of pages by route and class of status";
+    fetch_seconds: Histogram = spans(),
+        "Time until the head of the answer to requests of pages";
+    fetch_received_bytes: Counter = Counter::default(),
+        "Bytes of answers that pages read";
+
+    api_requests: Family<RouteOutcome, Counter> = Family::default(),
+        "Requests that API routes answered, by route and class of status";
+    api_seconds: Histogram = spans(),
+        "Wall time of API routes";
+
+    memory_entries: Gauge = Gauge::default(),
+        "Entries in memory";
+    memory_bytes: Gauge = Gauge::default(),
+        "Bytes of entries in memory";
+    evictions: Counter = Counter::default(),
+        "Entries evicted from memory";
+
+    store_healthy: Gauge = Gauge::default(),
+        "Whether pages are kept on disk";
+    store_waiting_bytes: Gauge = Gauge::default(),
+        "Bytes of pages that wait for the disk";
+    store_write_seconds: Histogram = spans(),
+        "Time to hand what waited to the disk";
+    store_dropped: Counter = Counter::default(),
+        "Entries not kept on disk because it was full, failing or too slow";
+    store_notes_dropped: Counter = Counter::default(),
+        "Incidents and back-offs not kept on disk";
+    store_unreadable: Counter = Counter::default(),
+        "Records on disk that could not be read, each of which was a miss";
+    store_evictions: Counter = Counter::default(),
+        "Entries evicted from disk";
+
+    releases: Counter = Counter::default(),
+        "Releases since the start";
+    release: Gauge = Gauge::default(),
+        "The number of the release that serves";
+    routes: Gauge = Gauge::default(),
+        "Routes that are served";
+    module_load_seconds: Histograms<Outcome> = Family::new_with_constructor(spans),
+        "Time to read, check, compile and try modules";
+    incidents: Family<IncidentKind, Counter> = Family::default(),
+        "Incidents since the start, by kind";
 }
 
 impl Metrics {
-    /// Zeroes.
-    pub fn new() -> Self {
-        let served = Family::<Verdict, Counter<u64, Sum>>::default();
-        let hits = served.get_or_create(&Verdict { verdict: "hit" }).clone();
-        // 250 microseconds to 16 seconds: a generation's wall limit is 10 s by default.
-        let generation_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 17));
-        let mut metrics = Self {
-            registry: Registry::with_prefix("wisr"),
-            served,
-            hits,
-            generations: Family::default(),
-            generation_seconds,
-            generations_running: Gauge::default(),
-            generations_waiting: Gauge::default(),
-            memory_entries: Gauge::default(),
-            memory_bytes: Gauge::default(),
-            evictions: Counter::default(),
-            store_healthy: Gauge::default(),
-            store_dropped: Counter::default(),
-            store_notes_dropped: Counter::default(),
-            store_unreadable: Counter::default(),
-            store_evictions: Counter::default(),
-            connections: Gauge::default(),
-            connections_refused: Counter::default(),
-            releases: Counter::default(),
-            incidents: Counter::default(),
-        };
-        metrics.register();
-        metrics.register_store();
-        metrics
+    /// Counts what a generation cost, and the requests that it made.
+    pub fn spent(&self, route: &Arc<str>, cost: &Cost) {
+        let phases = [
+            ("instantiate", cost.instantiate),
+            ("static-props", cost.static_props),
+            ("render", cost.render),
+            ("encode", cost.encode),
+        ];
+        for (phase, span) in phases.into_iter().filter(|(_, span)| !span.is_zero()) {
+            let phase = self
+                .generation_phase_seconds
+                .get_or_create_owned(&Phase { phase });
+            phase.observe(span.as_secs_f64());
+        }
+        self.generation_cpu_seconds.inc_by(cost.cpu.as_secs_f64());
+        self.fetched(route, &cost.fetches);
     }
 
-    fn register(&mut self) {
-        let Self { registry, .. } = self;
-        registry.register("served", "Page requests by verdict", self.served.clone());
-        registry.register(
-            "generations",
-            "Generations by cause and outcome",
-            self.generations.clone(),
-        );
-        registry.register(
-            "generation_seconds",
-            "Wall time of generations in seconds",
-            self.generation_seconds.clone(),
-        );
-        registry.register(
-            "generations_running",
-            "Generations running",
-            self.generations_running.clone(),
-        );
-        registry.register(
-            "generations_waiting",
-            "Generations waiting",
-            self.generations_waiting.clone(),
-        );
-        registry.register(
-            "memory_entries",
-            "Entries in memory",
-            self.memory_entries.clone(),
-        );
-        registry.register(
-            "memory_bytes",
-            "Bytes of entries in memory",
-            self.memory_bytes.clone(),
-        );
-        registry.register(
-            "evictions",
-            "Entries evicted from memory",
-            self.evictions.clone(),
-        );
-        registry.register(
-            "connections",
-            "Open public connections",
-            self.connections.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Public connections closed because their address had too many",
-            self.connections_refused.clone(),
-        );
-        registry.register(
-            "releases",
-            "Releases since the start",
-            self.releases.clone(),
-        );
-        registry.register(
-            "incidents",
-            "Incidents since the start",
-            self.incidents.clone(),
-        );
-    }
-
-    fn register_store(&mut self) {
-        let Self { registry, .. } = self;
-        registry.register(
-            "store_healthy",
-            "Whether pages are kept on disk",
-            self.store_healthy.clone(),
-        );
-        registry.register(
-            "store_dropped",
-            "Entries not kept on disk",
-            self.store_dropped.clone(),
-        );
-        registry.register(
-            "store_notes_dropped",
-            "Incidents and back-offs not kept on disk",
-            self.store_notes_dropped.clone(),
-        );
-        registry.register(
-            "store_unreadable",
-            "Records on disk that could not be read",
-            self.store_unreadable.clone(),
-        );
-        registry.register(
-            "store_evictions",
-            "Entries evicted from disk",
-            self.store_evictions.clone(),
-        );
+    /// Counts requests of a route's module.
+    pub fn fetched(&self, route: &Arc<str>, fetches: &[Fetch]) {
+        for fetch in fetches {
+            let outcome = fetch
+                .result
+                .as_ref()
+                .map_or("failed", |status| class(*status));
+            let route = route.clone();
+            self.fetches
+                .get_or_create(&RouteOutcome { route, outcome })
+                .inc();
+            self.fetch_seconds.observe(fetch.duration.as_secs_f64());
+            self.fetch_received_bytes.inc_by(fetch.bytes);
+        }
     }
 
     /// The Prometheus text format (OpenMetrics 1.0).
@@ -231,22 +245,29 @@ impl Default for Metrics {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The class of a status code.
+pub fn class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
 
-    #[test]
-    fn what_threads_add_is_summed_up_also_when_they_are_gone() {
-        let metrics = Metrics::new();
-        for _ in 0..3 {
-            std::thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(|| metrics.hits.inc());
-                }
-            });
-        }
-        let text = metrics.encode();
-        let line = "wisr_served_total{verdict=\"hit\"} 12";
-        assert!(text.lines().any(|told| told == line), "{text}");
+/// 250 microseconds to 16 seconds: a generation's wall limit is 10 s by default.
+fn spans() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
+}
+
+fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: &M) {
+    let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
+    let unit = units
+        .into_iter()
+        .find_map(|(suffix, unit)| Some((name.strip_suffix(suffix)?, unit)));
+    match unit {
+        Some((name, unit)) => registry.register_with_unit(name, help, unit, metric.clone()),
+        None => registry.register(name, help, metric.clone()),
     }
 }

@@ -1,8 +1,13 @@
-//! What the server says of itself: time, incidents, metrics.
+//! What the server says of itself: time, incidents, metrics, traces, a line for each request.
 
+pub mod access;
 mod clock;
 mod incident;
 pub mod metrics;
+mod process;
+mod sum;
+pub mod timings;
+pub mod trace;
 
 pub use clock::Clock;
 pub use incident::{Incident, Incidents, Subject};

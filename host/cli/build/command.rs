@@ -61,9 +61,9 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
         plan.site.src.display()
     );
     // Before anything is written: a server could not start with a configuration that is wrong.
-    Config::load(&plan.site.src, &Overrides::default())?;
+    Config::load(&plan.site.src, &Overrides::of_process())?;
     copy_files(&plan, Profile::Release)?;
-    let engine = Engine::new(Config::load(&plan.site.out, &Overrides::default())?.engine)?;
+    let engine = Engine::new(Config::load(&plan.site.out, &Overrides::of_process())?.engine)?;
     let report = {
         let progress = Progress::start();
         build(&plan, Profile::Release, None, Some(&engine), &progress).await?

@@ -45,9 +45,9 @@ pub struct DevArgs {
     /// The address of the admin port, for operators [default: 127.0.0.1:3001].
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
-    /// The token of the revalidate endpoint [default: `token` of `[revalidate]` in wisr.toml, else a
-    /// new one].
-    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true)]
+    /// The token of the revalidate endpoint [default: WISR_TOKEN, else `token` of `[revalidate]` in
+    /// wisr.toml, else a new one].
+    #[arg(long)]
     pub token: Option<String>,
     /// A folder of Markdown to serve as the content API [default: `content` of `[dev]` in wisr.toml].
     #[arg(long, value_name = "DIR")]
@@ -83,6 +83,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         token: args.token.clone(),
         dev: true,
         root: Some(src.clone()),
+        ..Overrides::of_process()
     };
     let (config, made) = with_token(&out, overrides)?;
     let content = content_folder(&src, &args, &config);

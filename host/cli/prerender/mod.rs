@@ -64,7 +64,7 @@ pub async fn run(args: PrerenderArgs) -> anyhow::Result<ExitCode> {
 /// What keeps all pages from being made or kept.
 pub(super) async fn make(site: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let config = Config::load(site, &Overrides::default())?;
+    let config = Config::load(site, &Overrides::of_process())?;
     let stop = serve::stop_signal()?;
     tokio::pin!(stop);
     let opened = tokio::select! {

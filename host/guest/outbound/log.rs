@@ -25,6 +25,7 @@ const SHORT_URL: usize = 128;
 /// The requests of one session, in order.
 pub(super) struct FetchLog {
     route: Arc<str>,
+    begun: Instant,
     rows: Mutex<Rows>,
 }
 
@@ -64,6 +65,7 @@ impl FetchLog {
     pub(super) fn new(route: Arc<str>) -> Arc<Self> {
         Arc::new(Self {
             route,
+            begun: Instant::now(),
             rows: Mutex::default(),
         })
     }
@@ -84,6 +86,7 @@ impl FetchLog {
                 method,
                 url,
                 result: Err("the generation ended before the answer came".to_owned()),
+                began: self.begun.elapsed(),
                 duration: Duration::ZERO,
                 bytes: 0,
             });

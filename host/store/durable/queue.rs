@@ -98,6 +98,11 @@ impl Round {
 }
 
 impl Queue {
+    /// Bytes of pages that wait or are being written.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// An empty queue for at most `limit` bytes of pages.
     pub(super) fn new(limit: usize) -> Self {
         Self {

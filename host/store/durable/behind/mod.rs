@@ -160,6 +160,7 @@ impl Behind {
             // Under the lock, so that it does not overtake the writer's calming down.
             self.shared.turn(|progress| progress.full = true);
         }
+        self.shared.measure(&state.queue);
         drop(state);
         self.shared.work.notify_one();
         accepted
@@ -288,6 +289,12 @@ impl<S> Drop for Writer<S> {
 // === impl Shared ===
 
 impl Shared {
+    /// Tells how much waits.
+    fn measure(&self, queue: &Queue) {
+        let bytes = i64::try_from(queue.bytes()).unwrap_or(i64::MAX);
+        self.metrics.store_waiting_bytes.set(bytes);
+    }
+
     /// Changes the progress; one line in the log for each turn for the worse or the better.
     fn turn(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
@@ -364,6 +371,7 @@ impl<S: Sink> Writer<S> {
     }
 
     fn write(&mut self, round: &Round, ticket: u64) -> Result<(), String> {
+        let began = Instant::now();
         guarded(|| self.sink.commit(round))?;
         self.committed = ticket;
         let since = *self.unsynced.get_or_insert_with(Instant::now);
@@ -371,7 +379,13 @@ impl<S: Sink> Writer<S> {
         if due {
             self.sync()?;
         }
-        self.shared.state.lock().queue.done();
+        let took = began.elapsed().as_secs_f64();
+        self.shared.metrics.store_write_seconds.observe(took);
+        {
+            let mut state = self.shared.state.lock();
+            state.queue.done();
+            self.shared.measure(&state.queue);
+        }
         self.shared.room.notify_all();
         self.shared.turn(|progress| {
             progress.committed = ticket;
