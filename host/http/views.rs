@@ -24,7 +24,7 @@ use super::respond::{Drawn, Face, Form, Reader};
 use super::showing::{HIT, Showing};
 use crate::isr::{Hit, Isr, Served};
 use crate::page::{Coding, Content, Entry, Page, PageKey, Timestamp};
-use crate::store::Kept;
+use crate::store::{Kept, Tally};
 
 /// Views of each thread: only the pages that several threads send at once are worth one.
 const VIEWS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -60,6 +60,7 @@ struct Own(LruCache<PageKey, View>);
 /// One page.
 struct View {
     kept: Arc<Kept>,
+    tally: Tally,
     forms: Forms,
 }
 
@@ -105,6 +106,7 @@ impl Views {
         let makes_one = had_one || fastrand::u32(..self.one_in) == 0;
         if !makes_one || kept.weight() > MAX_WEIGHT {
             let hit = asked.hit(&kept)?;
+            kept.count_hit();
             return asked.show(kept.entry(), hit, |showing| asked.plainly(showing));
         }
         let mut view = View::of(kept);
@@ -132,6 +134,7 @@ impl Default for Own {
 impl View {
     fn of(kept: Arc<Kept>) -> Self {
         Self {
+            tally: kept.tally(),
             kept,
             forms: Forms::default(),
         }
@@ -139,6 +142,7 @@ impl View {
 
     fn answer(&mut self, asked: &Asked<'_>) -> Option<Response<Body>> {
         let (entry, hit) = (self.kept.entry(), asked.hit(&self.kept)?);
+        self.tally.count();
         let Some(drawn) = Drawn::of(entry, asked.face) else {
             return asked.show(entry, hit, |showing| asked.plainly(showing));
         };

@@ -3,6 +3,7 @@
 //! Everything here is a value or a rule. Nothing does I/O, awaits or reads a clock.
 
 mod cost;
+mod demand;
 mod digest;
 mod document;
 mod encoding;
@@ -11,10 +12,12 @@ mod failure;
 mod freshness;
 mod key;
 mod render;
+mod summary;
 mod tag;
 mod time;
 
 pub use cost::{Cost, Fetch};
+pub use demand::{Demand, Effect, Fate, Mode, Report, Target};
 pub use digest::Digest;
 pub use document::{Document, Rejected, check_redirect};
 pub use encoding::{Coding, Payload, Variant};
@@ -26,5 +29,6 @@ pub use render::{
     Cause, Context, Fallback, Generation, Lifetime, Outcome, Page, Param, PathList, Pending, Props,
     Render,
 };
+pub use summary::Summary;
 pub use tag::{Tag, TagError};
 pub use time::Timestamp;

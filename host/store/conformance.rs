@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Handle;
 
 use super::durable::Durable;
-use super::{Brief, Config, Memory, Store, Tiers, Unkept};
+use super::{Brief, Config, Memory, Store, Tiers, Unkept, Window};
 use crate::page::{
-    Content, Cost, Digest, Entry, PageKey, Payload, Revalidate, Stamp, Tag, Timestamp,
+    Cause, Content, Cost, Digest, Entry, PageKey, Payload, Revalidate, Stamp, Summary, Tag, Timestamp,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -48,6 +48,7 @@ pub(super) fn entry(path: &str, generated: u64, content: Content) -> Entry {
             tags: [Tag::new("posts").unwrap(), Tag::new("größe").unwrap()].into(),
         },
         content,
+        cause: Some(Cause::Stale),
         cost: Cost {
             cpu: std::time::Duration::from_micros(1_234),
             memory: 65_536,
@@ -86,10 +87,11 @@ fn conforms(store: &dyn Store, settle: impl Fn()) {
     for path in ["/posts/3", "/posts/2", "/posts/2?q=1", "/other"] {
         put(document(path, 1, path));
     }
-    let paths = |prefix: &str, limit| -> Vec<String> {
-        let listed = store.list(prefix, limit).into_iter();
+    let shown = |window: Window| -> Vec<String> {
+        let listed = store.list(&window).into_iter();
         listed.map(|entry| entry.key.to_string()).collect()
     };
+    let paths = |prefix: &str, limit| shown(Window::new(prefix, limit));
     assert_eq!(
         paths("/posts/", 9),
         ["/posts/1", "/posts/2", "/posts/2?q=1", "/posts/3"]
@@ -97,6 +99,23 @@ fn conforms(store: &dyn Store, settle: impl Fn()) {
     assert_eq!(paths("/", 2), ["/other", "/posts/1"]);
     assert_eq!(paths("/posts/9", 9), [""; 0]);
     assert_eq!(paths("", 0), [""; 0]);
+    for (after, expected) in [
+        ("/posts/1", &["/posts/2", "/posts/2?q=1"][..]),
+        ("/posts/2", &["/posts/2?q=1", "/posts/3"]),
+        ("/posts/2?q=1", &["/posts/3"]),
+        ("/posts/3", &[]),
+        ("/a", &["/posts/1", "/posts/2"]),
+        ("/z", &[]),
+    ] {
+        let window = Window {
+            after: Some(after.to_owned()),
+            ..Window::new("/posts/", 2)
+        };
+        assert_eq!(shown(window), expected, "after {after}");
+    }
+    let listed = store.list(&Window::new("/posts/2", 1));
+    let entry = store.get(&key("/posts/2")).unwrap();
+    assert_eq!(format!("{:?}", listed[0]), format!("{:?}", entry.summary()));
 
     // Gone is gone.
     assert!(store.remove(&key("/posts/2")));
@@ -218,8 +237,8 @@ impl Store for Together {
         }
     }
 
-    fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
-        self.1.block_on(self.0.list(prefix, limit))
+    fn list(&self, window: &Window) -> Vec<Summary> {
+        self.1.block_on(self.0.list(window.clone()))
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::page::{Failure, Timestamp};
 
 /// What an incident is about.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "subject", rename_all = "kebab-case")]
 pub enum Subject {
     /// A generation that made no page.
@@ -40,7 +41,7 @@ pub enum Subject {
 }
 
 /// One thing that failed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
     /// Counts up from 1, also across restarts where incidents are kept.
     pub id: u64,
@@ -156,9 +157,26 @@ impl Incidents {
             .collect()
     }
 
+    /// One that is remembered.
+    pub fn find(&self, id: u64) -> Option<Arc<Incident>> {
+        let state = self.state.lock();
+        let found = state.kept.iter().rev().find(|incident| incident.id == id);
+        found.cloned()
+    }
+
     /// How many there have been since the start.
     pub fn count(&self) -> u64 {
         self.total.get()
+    }
+}
+
+impl Subject {
+    /// The route whose page or listing failed.
+    pub fn route(&self) -> Option<&Arc<str>> {
+        match self {
+            Subject::Generation { route, .. } | Subject::Listing { route } => Some(route),
+            Subject::Module { .. } | Subject::Server => None,
+        }
     }
 }
 

@@ -10,6 +10,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use thread_local::ThreadLocal;
 
+use super::Latency;
+
 /// How a page was answered: one of the few words of `Served::as_str`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Verdict {
@@ -60,6 +62,8 @@ pub struct Metrics {
     pub served: Family<Verdict, Counter<u64, Sum>>,
     /// `served{verdict="hit"}`, looked up once: it is raised on the hot path.
     pub hits: Counter<u64, Sum>,
+    /// How long readers waited for the head of an answer.
+    pub answers: Latency,
     /// Generations, by cause and outcome.
     pub generations: Family<Ending, Counter>,
     /// Wall time of generations, in seconds.
@@ -105,6 +109,7 @@ impl Metrics {
             registry: Registry::with_prefix("wisr"),
             served,
             hits,
+            answers: Latency::default(),
             generations: Family::default(),
             generation_seconds,
             generations_running: Gauge::default(),

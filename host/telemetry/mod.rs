@@ -2,7 +2,9 @@
 
 mod clock;
 mod incident;
+mod latency;
 pub mod metrics;
 
 pub use clock::Clock;
 pub use incident::{Incident, Incidents, Subject};
+pub use latency::{Counts, Latency};

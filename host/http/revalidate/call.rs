@@ -1,35 +1,25 @@
 //! `Call`: what a caller of the revalidate endpoint asks for. Pure.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
 
 use super::super::Secret;
 use super::super::config::bearer;
 use super::super::locate::pairs;
-use crate::page::Tag;
+use crate::page::{Demand, Mode, Tag};
 use crate::route::{Path, PathError};
 
 /// Paths and tags in one call: a content system changes hundreds at once, not more.
 const MAX_TARGETS: usize = 1_000;
 
-/// What is done with the pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
-    /// Made anew before the call is answered.
-    Regenerate,
-    /// Shown once more, while they are made anew.
-    Stale,
-    /// Removed.
-    Purge,
-}
-
 /// A call, understood.
 #[derive(Debug, Default)]
-pub(super) struct Call {
+pub(in crate::http) struct Call {
     pub(super) paths: Vec<Target>,
     pub(super) tags: Vec<Tag>,
     pub(super) only_generated: bool,
@@ -38,25 +28,44 @@ pub(super) struct Call {
 
 /// A path, as the caller wrote it and as it is.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) written: String,
-    pub(super) path: Path,
-    pub(super) query: Option<String>,
+pub(in crate::http) struct Target {
+    pub(in crate::http) written: String,
+    pub(in crate::http) path: Path,
+    pub(in crate::http) query: Option<String>,
 }
 
-/// The JSON body. Unknown fields are refused: a misspelt one would silently do nothing.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-struct Written {
-    paths: Vec<String>,
-    tags: Vec<String>,
-    only_generated: bool,
+/// What the query may say, beside or instead of the body. Hooks are called with parameters of their
+/// own as well.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Parameters {
+    /// The token, where no `authorization: Bearer` bears it.
+    secret: Option<String>,
+    /// Paths of pages, with the query parameters that are part of their keys.
+    path: Vec<String>,
+    /// Tags of pages.
+    tag: Vec<String>,
+    /// What is done; by default paths are regenerated and tags become stale.
     mode: Option<Mode>,
+    /// Leave pages alone that were never made.
+    only_generated: Option<Flag>,
 }
+
+/// Yes or no, as a query says it.
+#[derive(Debug)]
+struct Flag(bool);
+
+const FLAGS: [(&str, bool); 5] = [
+    ("true", true),
+    ("false", false),
+    ("1", true),
+    ("0", false),
+    ("", true),
+];
 
 /// Whether the caller knows the token, from `?secret=` or `authorization: Bearer`. Given twice, it
 /// is not given.
-pub(super) fn authorised(query: &str, headers: &HeaderMap, token: &Secret) -> bool {
+pub(in crate::http) fn authorised(query: &str, headers: &HeaderMap, token: &Secret) -> bool {
     let mut given = pairs(query)
         .filter(|(name, _)| name == "secret")
         .map(|(_, value)| value.into_owned().into_bytes())
@@ -72,62 +81,87 @@ pub(super) fn authorised(query: &str, headers: &HeaderMap, token: &Secret) -> bo
     }
 }
 
-impl Call {
-    /// Reads the query and the body, which may be empty.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, for the caller to read.
-    pub(super) fn parse(query: &str, body: &[u8]) -> Result<Self, String> {
-        let mut written = if body.trim_ascii().is_empty() {
-            Written::default()
-        } else {
-            serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?
-        };
-        for (name, value) in pairs(query) {
-            match &*name {
-                "path" => written.paths.push(value.into_owned()),
-                "tag" => written.tags.push(value.into_owned()),
-                "mode" => written.mode = Some(mode(&value)?),
-                "onlyGenerated" => written.only_generated = flag(&value)?,
-                // Hooks are called with parameters of their own as well.
-                _ => {}
-            }
-        }
-        written.check()
+/// Reads the query and the body, which may be empty.
+///
+/// # Errors
+/// The first thing that is wrong, for the caller to read.
+pub(super) fn demand(query: &str, body: &[u8]) -> Result<Demand, String> {
+    let mut written = if body.trim_ascii().is_empty() {
+        Demand::default()
+    } else {
+        serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?
+    };
+    let given: Parameters =
+        serde_html_form::from_str(query).map_err(|error| format!("the query: {error}"))?;
+    written.paths.extend(given.path);
+    written.tags.extend(given.tag);
+    written.mode = given.mode.or(written.mode);
+    if let Some(Flag(only_generated)) = given.only_generated {
+        written.only_generated = only_generated;
+    }
+    Ok(written)
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let found = FLAGS.into_iter().find(|(word, _)| *word == text);
+        found.map(|(_, flag)| Self(flag)).ok_or_else(|| {
+            serde::de::Error::custom(format!("onlyGenerated {text:?}: it is `true` or `false`"))
+        })
     }
 }
 
-impl Written {
-    fn check(self) -> Result<Call, String> {
-        let count = self.paths.len() + self.tags.len();
+impl JsonSchema for Flag {
+    fn schema_name() -> Cow<'static, str> {
+        "Flag".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": FLAGS.map(|(word, _)| word)})
+    }
+}
+
+impl Call {
+    /// Understands what was written.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, for whoever wrote it to read.
+    pub(in crate::http) fn of(written: Demand) -> Result<Self, String> {
+        let count = written.paths.len() + written.tags.len();
         if count == 0 {
             return Err("neither a path nor a tag is given".to_owned());
         }
         if count > MAX_TARGETS {
             return Err(format!("{count} paths and tags: at most {MAX_TARGETS}"));
         }
-        if self.mode == Some(Mode::Purge) && !self.tags.is_empty() {
+        if written.mode == Some(Mode::Purge) && !written.tags.is_empty() {
             return Err("purge is for paths: tags can be made `stale` or regenerated".to_owned());
         }
-        let paths = self.paths.into_iter().map(Target::parse);
+        let paths = written.paths.into_iter().map(Target::parse);
         let mut paths = paths.collect::<Result<Vec<_>, _>>()?;
         // A page is made once in a call, however often it is named.
         let mut named = HashSet::new();
         paths.retain(|target| named.insert((target.path.clone(), target.query.clone())));
-        let tags = self.tags.iter().map(|tag| Tag::new(tag));
+        let tags = written.tags.iter().map(|tag| Tag::new(tag));
         Ok(Call {
             paths,
             tags: tags
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
-            only_generated: self.only_generated,
-            mode: self.mode,
+            only_generated: written.only_generated,
+            mode: written.mode,
         })
     }
 }
 
 impl Target {
-    fn parse(written: String) -> Result<Self, String> {
+    /// The path that somebody wrote, whatever its spelling.
+    pub(in crate::http) fn parse(written: String) -> Result<Self, String> {
         let (path, query) = match written.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (&*written, None),
@@ -146,30 +180,15 @@ impl Target {
     }
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "regenerate" => Ok(Mode::Regenerate),
-        "stale" => Ok(Mode::Stale),
-        "purge" => Ok(Mode::Purge),
-        other => Err(format!(
-            "mode {other:?}: it is `regenerate`, `stale` or `purge`"
-        )),
-    }
-}
-
-fn flag(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" | "" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => Err(format!("onlyGenerated {other:?}: it is `true` or `false`")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    fn parse(query: &str, body: &[u8]) -> Result<Call, String> {
+        demand(query, body).and_then(Call::of)
+    }
 
     #[test]
     fn the_token_comes_from_one_place_and_whole() {
@@ -202,7 +221,7 @@ mod tests {
         let query =
             "secret=x&path=/posts/1&path=/posts/%C3%A9/&tag=a&mode=stale&onlyGenerated=true";
         let body = br#"{"paths":["/posts/1","/posts/%C3%A9/"],"tags":["a"],"mode":"stale","onlyGenerated":true}"#;
-        for call in [Call::parse(query, b" "), Call::parse("", body)] {
+        for call in [parse(query, b" "), parse("", body)] {
             let call = call.unwrap();
             let paths: Vec<_> = call
                 .paths
@@ -213,7 +232,7 @@ mod tests {
             assert_eq!(call.tags[0].as_str(), "a");
             assert_eq!((call.mode, call.only_generated), (Some(Mode::Stale), true));
         }
-        let both = Call::parse("path=/b", br#"{"paths":["/a?q=1"]}"#).unwrap();
+        let both = parse("path=/b", br#"{"paths":["/a?q=1"]}"#).unwrap();
         let written: Vec<_> = both.paths.iter().map(|target| &*target.written).collect();
         assert_eq!(written, ["/a?q=1", "/b"]);
         assert_eq!(both.paths[0].query.as_deref(), Some("q=1"));
@@ -237,14 +256,14 @@ mod tests {
             ("", r#"{"paths":"/"}"#, "expected a sequence"),
             ("", &many, "at most 1000"),
         ] {
-            let message = Call::parse(query, body.as_bytes()).unwrap_err();
+            let message = parse(query, body.as_bytes()).unwrap_err();
             assert!(message.contains(part), "{query} {body}: {message}");
         }
     }
 
     #[test]
     fn a_page_named_twice_is_one_page() {
-        let call = Call::parse(
+        let call = parse(
             "path=/b&path=/b/",
             br#"{"paths":["/a","/b","/a?q=1","/a"]}"#,
         );

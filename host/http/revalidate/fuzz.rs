@@ -7,9 +7,10 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::call::{Call, Mode, authorised};
+use super::call::{Call, authorised, demand};
 use crate::fuzz;
 use crate::http::Secret;
+use crate::page::Mode;
 use crate::route::Path;
 
 const NAMES: &[&str] = &[
@@ -55,7 +56,7 @@ fn a_call_is_understood_one_way() {
     ];
     let inputs = (fuzz::text(&queries, NAMES), fuzz::text(&bodies, SIGNS));
     fuzz::run("revalidate", &inputs, |(query, body)| {
-        let call = match Call::parse(&query, body.as_bytes()) {
+        let call = match demand(&query, body.as_bytes()).and_then(Call::of) {
             Ok(call) => call,
             Err(mistake) => {
                 prop_assert!(!mistake.is_empty());
@@ -79,7 +80,7 @@ fn a_call_is_understood_one_way() {
         let said = json!({
             "paths": written, "tags": call.tags, "mode": mode, "onlyGenerated": call.only_generated,
         });
-        let again = Call::parse("", said.to_string().as_bytes());
+        let again = demand("", said.to_string().as_bytes()).and_then(Call::of);
         prop_assert_eq!(
             again.map(|call| format!("{call:?}")),
             Ok(format!("{call:?}"))

@@ -1,0 +1,131 @@
+//! `Revalidation`: what is done about a [`Call`], whoever made it: the endpoint, a webhook, a
+//! module of the site.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+
+use super::super::locate::{Located, locate};
+use super::call::{Call, Target};
+use crate::isr::{Ask, Isr, Refused};
+use crate::page::{self, Demand, Effect, Fate, Mode, Report, Tag};
+use crate::release::{Release, Releases};
+use crate::route::Path;
+
+/// Pages of one call that are made at once; the queue of generations has the last word.
+const AT_ONCE: usize = 16;
+
+/// Pages that one call regenerates for its tags; the others become stale.
+const MAX_TAGGED: usize = 1_000;
+
+/// The pages that calls are about, and what they are routed by.
+#[derive(Clone)]
+pub struct Revalidation {
+    /// The pages.
+    pub isr: Isr,
+    /// Whose they are.
+    pub releases: Arc<Releases>,
+}
+
+impl Revalidation {
+    /// Does what is demanded, for whom it may be done.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, for whoever wrote it to read.
+    pub async fn demand(&self, demand: Demand) -> Result<Report, String> {
+        Ok(self.perform(Call::of(demand)?).await)
+    }
+
+    /// Does what the call asks for, and waits for as much of it as the call waits for.
+    pub(in crate::http) async fn perform(&self, call: Call) -> Report {
+        let release = self.releases.current();
+        let mode = call.mode.unwrap_or(Mode::Regenerate);
+        let only_generated = call.only_generated;
+        if !call.tags.is_empty() {
+            // First: a page that is made anew below and has such a tag is fresh afterwards.
+            self.isr.invalidate_tags(&call.tags);
+        }
+        let paths = stream::iter(call.paths).map(|target| {
+            let release = &release;
+            async move {
+                let located = locate(release, &target.path, target.query.as_deref());
+                let done = match located.map(Located::ask) {
+                    Some(ask) => self.apply(ask, mode, only_generated).await,
+                    None => (Effect::UnknownRoute, None),
+                };
+                let Target { written, .. } = target;
+                fate(page::Target::Path(written), done)
+            }
+        });
+        let mut fates: Vec<Fate> = paths.buffered(AT_ONCE).collect().await;
+        let stale = |tag: &Tag| {
+            let tag = page::Target::Tag(tag.as_str().to_owned());
+            fate(tag, (Effect::Stale, None))
+        };
+        fates.extend(call.tags.iter().map(stale));
+        if !call.tags.is_empty() && call.mode == Some(Mode::Regenerate) {
+            fates.extend(self.regenerate_tagged(&release, &call.tags).await);
+        }
+        // Once for all: a disk that hangs holds a call up once, not for every page.
+        let kept = match mode {
+            Mode::Regenerate if call.tags.is_empty() => self.isr.persisted().await,
+            _ => self.isr.synced().await,
+        };
+        Report {
+            fates,
+            unkept: kept.err().map(|degraded| degraded.to_string()),
+        }
+    }
+
+    async fn apply(&self, ask: Ask, mode: Mode, only_generated: bool) -> (Effect, Option<String>) {
+        let key = &ask.key;
+        let effect = match mode {
+            Mode::Stale => {
+                self.isr.invalidate_paths([key.clone()]);
+                Effect::Stale
+            }
+            Mode::Purge if self.isr.purge(key).await => Effect::Purged,
+            Mode::Purge => Effect::Absent,
+            Mode::Regenerate => match self.isr.revalidate(ask, only_generated).await {
+                Ok(_) => Effect::Regenerated,
+                Err(Refused::NeverGenerated) => Effect::NotGenerated,
+                Err(refused @ Refused::Overloaded { .. }) => {
+                    return (Effect::Overloaded, Some(refused.to_string()));
+                }
+                Err(refused @ Refused::Failed(_)) => {
+                    return (Effect::Failed, Some(refused.to_string()));
+                }
+            },
+        };
+        (effect, None)
+    }
+
+    /// Makes the known pages with any of these tags anew.
+    async fn regenerate_tagged(&self, release: &Release, tags: &[Tag]) -> Vec<Fate> {
+        let known = self.isr.tagged(tags, MAX_TAGGED).await;
+        let tagged = known.iter().filter_map(|key| {
+            let (path, query) = match key.as_str().split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (key.as_str(), None),
+            };
+            locate(release, &Path::parse(path).ok()?, query).map(Located::ask)
+        });
+        let tagged: Vec<Ask> = tagged.collect();
+        stream::iter(tagged)
+            .map(async |ask| {
+                let key = page::Target::Path(ask.key.to_string());
+                fate(key, self.apply(ask, Mode::Regenerate, true).await)
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await
+    }
+}
+
+fn fate(target: page::Target, (effect, message): (Effect, Option<String>)) -> Fate {
+    Fate {
+        target,
+        effect,
+        message,
+    }
+}

@@ -1,0 +1,126 @@
+//! `Demand`: which pages somebody says have changed, and the `Report` of what became of each.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What somebody says has changed, as they wrote it. Unknown fields are refused: a misspelt one
+/// would silently do nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Demand {
+    /// Paths of pages, with the query parameters that are part of their keys.
+    pub paths: Vec<String>,
+    /// Tags of pages.
+    pub tags: Vec<String>,
+    /// Leave pages alone that were never made.
+    pub only_generated: bool,
+    /// What is done; by default paths are regenerated and tags become stale.
+    pub mode: Option<Mode>,
+}
+
+/// What is done with the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Made anew before the call is answered.
+    Regenerate,
+    /// Shown once more, while they are made anew.
+    Stale,
+    /// Removed.
+    Purge,
+}
+
+/// What became of all that was demanded.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Of each path and tag.
+    pub fates: Vec<Fate>,
+    /// Why it holds only until wisr ends, if so: the disk does not take it.
+    pub unkept: Option<String>,
+}
+
+/// What became of one path or tag.
+#[derive(Debug, Clone)]
+pub struct Fate {
+    /// Which one.
+    pub target: Target,
+    /// What became of it.
+    pub effect: Effect,
+    /// Why it was not done, if so.
+    pub message: Option<String>,
+}
+
+/// A path or a tag, as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The path of a page.
+    Path(String),
+    /// A tag.
+    Tag(String),
+}
+
+/// What became of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// It was made anew.
+    Regenerated,
+    /// It will be, after it was shown once more.
+    Stale,
+    /// It was removed.
+    Purged,
+    /// There was none to remove.
+    Absent,
+    /// It was left alone: it was never made.
+    NotGenerated,
+    /// No route has the path.
+    UnknownRoute,
+    /// There was no room to make it.
+    Overloaded,
+    /// Making it failed; the last good page stays.
+    Failed,
+}
+
+impl Effect {
+    /// The word for JSON and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Effect::Regenerated => "regenerated",
+            Effect::Stale => "stale",
+            Effect::Purged => "purged",
+            Effect::Absent => "absent",
+            Effect::NotGenerated => "not-generated",
+            Effect::UnknownRoute => "unknown-route",
+            Effect::Overloaded => "overloaded",
+            Effect::Failed => "failed",
+        }
+    }
+
+    /// Whether it is what was demanded.
+    pub fn is_done(self) -> bool {
+        !matches!(
+            self,
+            Effect::UnknownRoute | Effect::Overloaded | Effect::Failed
+        )
+    }
+}
+
+impl Report {
+    /// Whether all is as demanded.
+    pub fn is_done(&self) -> bool {
+        self.fates.iter().all(|fate| fate.effect.is_done())
+    }
+
+    /// Whether any target had this effect.
+    pub fn has(&self, effect: Effect) -> bool {
+        self.fates.iter().any(|fate| fate.effect == effect)
+    }
+
+    /// What to tell of a disk that does not take it.
+    pub fn warning(&self) -> Option<String> {
+        let why = self.unkept.as_ref()?;
+        Some(format!(
+            "{why}: this holds until wisr ends, and is stored once the disk recovers"
+        ))
+    }
+}
