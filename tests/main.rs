@@ -11,16 +11,19 @@
 )]
 
 // The bench: a site, the origin behind it, the client before it, the modules in it.
+mod browser;
 mod client;
 mod modules;
 mod origin;
 mod site;
+mod tools;
 
 // The promises.
 mod after_restart;
 mod api;
 mod commands;
 mod crash;
+mod dashboard;
 mod doors;
 mod faults;
 mod framing;
@@ -28,6 +31,7 @@ mod hostile;
 mod http2;
 mod model;
 mod on_demand;
+mod openapi;
 mod overload;
 mod poisoning;
 mod prerender;

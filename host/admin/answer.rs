@@ -72,7 +72,9 @@ pub(super) fn page(status: StatusCode, page: Markup) -> Response<Body> {
 pub(super) fn asset(kind: &'static str, body: &'static str) -> Response<Body> {
     let mut response = respond(StatusCode::OK, kind, body.into(), FOR_PROGRAMS);
     let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
-    response.headers_mut().insert(header::CACHE_CONTROL, forever);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, forever);
     response
 }
 

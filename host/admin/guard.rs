@@ -106,9 +106,9 @@ impl Guard {
         let origin = headers.get(ORIGIN).map(|origin| origin.as_bytes());
         let is_secure = origin.is_some_and(|origin| origin.starts_with(b"https://"));
         let begun = self.sessions.begin(is_secure, now);
-        begun.map(Some).map_err(|error| {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-        })
+        begun
+            .map(Some)
+            .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
 
     /// Logs out whoever makes the request: the cookie that removes theirs.
@@ -261,7 +261,10 @@ mod tests {
             (vec![form, site("same-origin")], 200),
             (vec![form], 403),
             (vec![form, origin("http://127.0.0.1:3000")], 403),
-            (vec![form, origin("http://127.0.0.1:3001"), site("same-site")], 403),
+            (
+                vec![form, origin("http://127.0.0.1:3001"), site("same-site")],
+                403,
+            ),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, HeaderValue::from_static("127.0.0.1:3001"));

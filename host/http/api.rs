@@ -176,14 +176,19 @@ mod tests {
             (&["a=1; wisr-session=x; b=2"][..], Some("a=1; b=2")),
             (&["wisr-session=x"], None),
             (&["a=1", "wisr-session = x", "b=2"], Some("a=1; b=2")),
-            (&["a=wisr-session=x; wisr-sessions=1"], Some("a=wisr-session=x; wisr-sessions=1")),
+            (
+                &["a=wisr-session=x; wisr-sessions=1"],
+                Some("a=wisr-session=x; wisr-sessions=1"),
+            ),
         ] {
             let mut headers = HeaderMap::new();
             for line in lines {
                 headers.append(header::COOKIE, HeaderValue::from_static(line));
             }
             keep_session(&mut headers);
-            let left = headers.get(header::COOKIE).map(|left| left.to_str().unwrap());
+            let left = headers
+                .get(header::COOKIE)
+                .map(|left| left.to_str().unwrap());
             assert_eq!(left, expected, "{lines:?}");
         }
     }

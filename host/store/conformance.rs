@@ -10,7 +10,8 @@ use tokio::runtime::Handle;
 use super::durable::Durable;
 use super::{Brief, Config, Memory, Store, Tiers, Unkept, Window};
 use crate::page::{
-    Cause, Content, Cost, Digest, Entry, PageKey, Payload, Revalidate, Stamp, Summary, Tag, Timestamp,
+    Cause, Content, Cost, Digest, Entry, PageKey, Payload, Revalidate, Stamp, Summary, Tag,
+    Timestamp,
 };
 use crate::telemetry::metrics::Metrics;
 

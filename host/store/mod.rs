@@ -24,8 +24,8 @@ mod codec;
 #[cfg(test)]
 mod conformance;
 mod durable;
-mod marks;
 mod hits;
+mod marks;
 mod memory;
 mod notes;
 mod tiers;
@@ -37,10 +37,10 @@ use std::sync::Arc;
 use crate::page::{Entry, PageKey, Summary};
 
 pub use durable::{Degraded, OpenError, StoreHealth};
+pub use hits::Tally;
 pub use marks::Mark;
 pub use memory::Kept;
 pub use notes::{Note, Notes};
-pub use hits::Tally;
 pub use tiers::{Config, Tiers};
 pub use window::Window;
 

@@ -2,8 +2,8 @@
 //! by which content systems revalidate.
 
 use http::StatusCode;
-use schemars::generate::SchemaSettings;
 use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::super::refusal::Message;
@@ -19,7 +19,10 @@ type Statuses = [(StatusCode, &'static str)];
 
 /// What every operation may refuse.
 const ALWAYS: [(StatusCode, &str); 4] = [
-    (StatusCode::BAD_REQUEST, "Something is wrong with the request"),
+    (
+        StatusCode::BAD_REQUEST,
+        "Something is wrong with the request",
+    ),
     (StatusCode::UNAUTHORIZED, "The token is wrong or missing"),
     (
         StatusCode::MISDIRECTED_REQUEST,
@@ -190,7 +193,9 @@ impl Schemas {
         let parameter = |(name, field): (&String, &Value)| {
             let is_in_path = path.contains(&format!("{{{name}}}"));
             let mut field = field.clone();
-            let description = field.as_object_mut().and_then(|it| it.remove("description"));
+            let description = field
+                .as_object_mut()
+                .and_then(|it| it.remove("description"));
             never_null(&mut field);
             json!({
                 "name": name,
@@ -236,8 +241,14 @@ fn never_null(schema: &mut Value) {
 
 /// `listReleases` is nicer, but nobody could tell it from the path alone.
 fn name(operation: &Operation) -> String {
-    let words = operation.path.split(['/', '{', '}']).filter(|word| !word.is_empty());
+    let words = operation
+        .path
+        .split(['/', '{', '}'])
+        .filter(|word| !word.is_empty());
     let words: Vec<&str> = words.filter(|word| *word != "api").collect();
     let method = operation.method.as_str().to_lowercase();
-    std::iter::once(&*method).chain(words).collect::<Vec<_>>().join("_")
+    std::iter::once(&*method)
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join("_")
 }

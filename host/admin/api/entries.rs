@@ -164,10 +164,7 @@ async fn act(admin: Arc<Admin>, demand: Demand) -> Result<Answer<Told>, Refusal>
 }
 
 /// Does something about pages.
-pub(in crate::admin) async fn revalidate(
-    admin: &Admin,
-    demand: Demand,
-) -> Result<Report, Refusal> {
+pub(in crate::admin) async fn revalidate(admin: &Admin, demand: Demand) -> Result<Report, Refusal> {
     let done = admin.revalidation.demand(demand).await;
     done.map_err(Refusal::malformed)
 }
@@ -213,7 +210,8 @@ pub(in crate::admin) async fn detail(admin: &Admin, path: &str) -> Result<Detail
 
 impl Detail {
     fn of(admin: &Admin, entry: &Entry, known: Known) -> Self {
-        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let text =
+            |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let mut detail = Self {
             now: admin.parts.isr.now(),
             entry: known,
@@ -233,7 +231,9 @@ impl Detail {
             } => {
                 detail.status = status.as_u16();
                 let lines = headers.iter();
-                detail.headers = lines.map(|(name, value)| [name.to_string(), text(value)]).collect();
+                detail.headers = lines
+                    .map(|(name, value)| [name.to_string(), text(value)])
+                    .collect();
                 let identity = Coded {
                     coding: "identity",
                     bytes: body.outline().1,
@@ -258,7 +258,8 @@ impl Detail {
 fn pages(release: &Release) -> HashMap<&str, &Page> {
     let routes = release.table.iter().map(|(_, routed)| routed);
     let all = routes.chain(&release.not_found).chain(&release.error);
-    all.map(|routed| (&*routed.page.route, &*routed.page)).collect()
+    all.map(|routed| (&*routed.page.route, &*routed.page))
+        .collect()
 }
 
 fn known(admin: &Admin, pages: &HashMap<&str, &Page>, entry: &Summary) -> Known {
@@ -343,7 +344,13 @@ mod tests {
         let asked = |query| serde_html_form::from_str::<Query>(query).map(|query| query.limit.0);
         assert_eq!(asked("").unwrap(), LIMIT);
         assert_eq!(asked("prefix=/a&limit=7").unwrap(), 7);
-        for query in ["limit=10001", "limit=-1", "limit=", "limit=1&limit=2", "limits=1"] {
+        for query in [
+            "limit=10001",
+            "limit=-1",
+            "limit=",
+            "limit=1&limit=2",
+            "limits=1",
+        ] {
             assert!(asked(query).is_err(), "{query}");
         }
     }

@@ -103,9 +103,8 @@ impl Operation {
     {
         let run = move |admin, given: Given| -> Pending {
             Box::pin(async move {
-                let asked = serde_json::from_slice(&given.body).map_err(|error| {
-                    Refusal::malformed(format!("the body is {hint}: {error}"))
-                });
+                let asked = serde_json::from_slice(&given.body)
+                    .map_err(|error| Refusal::malformed(format!("the body is {hint}: {error}")));
                 respond(async { act(admin, asked?).await }).await
             })
         };
@@ -220,7 +219,10 @@ fn parameters(template: &str, path: &str) -> Option<String> {
     let mut segments = path.split('/');
     for part in template.split('/') {
         let segment = segments.next()?;
-        match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+        match part
+            .strip_prefix('{')
+            .and_then(|part| part.strip_suffix('}'))
+        {
             Some(name) => found = format!("{found}{name}={segment}&"),
             None if part == segment => {}
             None => return None,

@@ -45,11 +45,7 @@ pub(in crate::admin) struct RolledBack {
 }
 
 pub(super) fn operations() -> Vec<Operation> {
-    let list = Operation::show(
-        "/api/releases",
-        "The latest releases, newest first",
-        list,
-    );
+    let list = Operation::show("/api/releases", "The latest releases, newest first", list);
     let act = Operation::act(
         "/api/releases/rollback",
         "Go back to an earlier release, pages included, until the folder changes",

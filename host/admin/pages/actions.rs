@@ -134,7 +134,10 @@ pub(super) async fn entry(admin: &Admin, wanted: Wanted) -> Result<Response<Body
         return Err(Refusal::new(status, why));
     }
     let back = link("/page", "path", &path);
-    Ok(answer::see_other(&format!("{back}&done={}", action.as_str())))
+    Ok(answer::see_other(&format!(
+        "{back}&done={}",
+        action.as_str()
+    )))
 }
 
 /// Asks whether it is really meant.
@@ -142,7 +145,10 @@ pub(super) fn confirm_rollback(admin: &Admin, back: &Back) -> Result<Markup, Ref
     let history = history(admin);
     let record = history.releases.iter().find(|record| record.id == back.id);
     let Some(record) = record else {
-        return Err(Refusal::unknown(format!("release {} is not remembered", back.id)));
+        return Err(Refusal::unknown(format!(
+            "release {} is not remembered",
+            back.id
+        )));
     };
     Ok(html! {
         p.lead { "Roll back to release #" (record.id) }

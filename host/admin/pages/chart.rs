@@ -76,7 +76,10 @@ fn total(sample: &Sample) -> u64 {
 impl Chart {
     /// The chart of these samples.
     pub(super) fn draw(&self, samples: &[Sample]) -> Markup {
-        let values = self.lines.iter().flat_map(|(_, value)| samples.iter().filter_map(value));
+        let values = self
+            .lines
+            .iter()
+            .flat_map(|(_, value)| samples.iter().filter_map(value));
         let top = values.fold(self.least, f64::max);
         html! {
             figure.chart data-chart=(self.name) {

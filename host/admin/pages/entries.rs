@@ -4,9 +4,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::super::Admin;
-use super::super::api::entries::{
-    Detail, Entries, Known, Limit, Query, State, detail, entries,
-};
+use super::super::api::entries::{Detail, Entries, Known, Limit, Query, State, detail, entries};
 use super::super::refusal::Refusal;
 use super::actions::Action;
 use super::format::{ago, at, bytes, count, link, rough, sentence, span, state, visible};
@@ -90,11 +88,11 @@ fn row(entry: &Known, now: Timestamp) -> Markup {
             }
             td data-label="State" { (state(entry.state)) }
             td data-label="Made" { (ago(entry.generated, now)) }
-            td data-label="Because" { (cause(entry.cause)) }
+            td.short data-label="Because" { (cause(entry.cause)) }
             td.number data-label="Took" { (span(entry.cost.wall)) }
             td.number data-label="Size" { (bytes(entry.size as u64)) }
             td.number data-label="Hits" { (hits(entry.hits)) }
-            td.tags data-label="Tags" { (tags(entry, 3)) }
+            td.tags data-label="Tags" { (tags(entry, 2)) }
         }
     }
 }
@@ -181,6 +179,10 @@ fn shown(detail: &Detail) -> Markup {
         }
         h2 { "What making it cost" }
         (incidents::cost(&entry.cost))
+        @if !entry.cost.fetches.is_empty() {
+            h2 { "Outgoing requests" }
+            (incidents::fetches(&entry.cost.fetches))
+        }
         @if !detail.headers.is_empty() {
             h2 { "Headers of its own" }
             table {

@@ -130,7 +130,10 @@ mod tests {
             ("plain\n\ttext é 🦀", "plain\n\ttext é 🦀"),
             ("\u{1b}[31mred\u{7}\r", "␛[31mred␇␍"),
             ("\u{9b}2J\u{7f}", "⟨U+009B⟩2J␡"),
-            ("a\u{202e}b\u{2066}c\u{200b}\u{feff}", "a⟨U+202E⟩b⟨U+2066⟩c⟨U+200B⟩⟨U+FEFF⟩"),
+            (
+                "a\u{202e}b\u{2066}c\u{200b}\u{feff}",
+                "a⟨U+202E⟩b⟨U+2066⟩c⟨U+200B⟩⟨U+FEFF⟩",
+            ),
         ] {
             assert_eq!(visible(text), expected);
         }
@@ -138,18 +141,27 @@ mod tests {
 
     #[test]
     fn numbers_are_read_at_a_glance() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(count),
+            ["0", "999", "1,000", "1,234,567"]
+        );
         let secs = Duration::from_secs;
         assert_eq!(rough(secs(1)), "1 second");
         assert_eq!(rough(secs(7_199)), "119 minutes");
         assert_eq!(rough(secs(7_200)), "2 hours");
         assert_eq!(rough(secs(172_800_000)), "2,000 days");
         let micros = Duration::from_micros;
-        assert_eq!([7, 1_450, 2_000_000].map(|it| span(micros(it))), ["7 µs", "1.4 ms", "2.0 s"]);
+        assert_eq!(
+            [7, 1_450, 2_000_000].map(|it| span(micros(it))),
+            ["7 µs", "1.4 ms", "2.0 s"]
+        );
     }
 
     #[test]
     fn a_path_survives_a_query() {
-        assert_eq!(link("/page", "path", "/a?q=é&b"), "/page?path=/a%3Fq%3D%C3%A9%26b");
+        assert_eq!(
+            link("/page", "path", "/a?q=é&b"),
+            "/page?path=/a%3Fq%3D%C3%A9%26b"
+        );
     }
 }

@@ -131,7 +131,8 @@ fn account(failure: &Failure) -> Markup {
     }
 }
 
-fn fetches(fetches: &[Fetch]) -> Markup {
+/// What a generation asked others for.
+pub(super) fn fetches(fetches: &[Fetch]) -> Markup {
     if fetches.is_empty() {
         return nothing("None.");
     }

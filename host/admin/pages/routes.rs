@@ -90,7 +90,10 @@ pub(super) fn one(admin: &Admin, asked: &One) -> Result<Markup, Refusal> {
             asked.name
         )));
     };
-    let page = all.routes.iter().find(|route| route.common.route == asked.name);
+    let page = all
+        .routes
+        .iter()
+        .find(|route| route.common.route == asked.name);
     Ok(html! {
         p.lead.path { (visible(&common.route)) }
         p {
@@ -151,7 +154,10 @@ fn lifetime(revalidate: Revalidate) -> String {
     match revalidate {
         Revalidate::Never => "when told to".to_owned(),
         Revalidate::After(seconds) => {
-            format!("after {}", rough(std::time::Duration::from_secs(seconds.into())))
+            format!(
+                "after {}",
+                rough(std::time::Duration::from_secs(seconds.into()))
+            )
         }
     }
 }
@@ -160,9 +166,10 @@ fn trial(trial: Probation) -> Markup {
     match trial {
         Probation { passed: true, .. } => badge("good", "serving"),
         Probation { failures: 0, .. } => badge("plain", "new: no page made yet"),
-        Probation { failures, .. } => {
-            badge("warn", &format!("on trial: failed {failures} times, no page yet"))
-        }
+        Probation { failures, .. } => badge(
+            "warn",
+            &format!("on trial: failed {failures} times, no page yet"),
+        ),
     }
 }
 

@@ -20,9 +20,9 @@ use super::body::Body;
 use super::errors::no_store;
 use super::throttle::{Denied, Throttle};
 use super::upload;
+pub use call::Parameters;
 use call::demand;
 use call::{Call, authorised};
-pub use call::Parameters;
 pub use perform::Revalidation;
 pub use told::Told;
 

@@ -24,7 +24,12 @@ pub(super) fn entries() -> Vec<Entry> {
             Content::Redirect { location, status },
         ),
     ];
-    let causes = [None, Some(Cause::Build), Some(Cause::OnDemand), Some(Cause::Draft)];
+    let causes = [
+        None,
+        Some(Cause::Build),
+        Some(Cause::OnDemand),
+        Some(Cause::Draft),
+    ];
     for (entry, cause) in entries.iter_mut().zip(causes) {
         (entry.stamp.sequence, entry.cause) = (3, cause);
     }
