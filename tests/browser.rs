@@ -104,41 +104,39 @@ impl Browser {
         self.get("/url").await.as_str().unwrap().to_owned()
     }
 
-    /// The name of the first element that an XPath or CSS expression selects, once there is one.
-    async fn find(&self, selector: &str) -> String {
-        let using = if selector.starts_with("//") {
-            "xpath"
-        } else {
-            "css selector"
+    /// Does something with the first element that an XPath or CSS expression selects, once there is
+    /// one that is still there when it is done.
+    async fn on(&self, selector: &str, method: &str, what: &str, body: &Value) -> Value {
+        let using = match selector.starts_with("//") {
+            true => "xpath",
+            false => "css selector",
         };
         wait_for(&format!("{selector} in the page"), async || {
             let asked = json!({"using": using, "value": selector});
             let found = self.call("POST", "/element", asked).await?;
-            Ok(found[ELEMENT].as_str().unwrap().to_owned())
+            let element = found[ELEMENT].as_str().unwrap();
+            let path = format!("/element/{element}/{what}");
+            self.call(method, &path, body.clone()).await
         })
         .await
     }
 
     /// Clicks on the first element that is selected.
     pub(crate) async fn click(&self, selector: &str) {
-        let element = self.find(selector).await;
-        let path = format!("/element/{element}/click");
-        self.call("POST", &path, json!({})).await.unwrap();
+        self.on(selector, "POST", "click", &json!({})).await;
     }
 
-    /// Clicks on the link or button with this name.
-    pub(crate) async fn press(&self, name: &str) {
-        let selector = format!("//main//*[self::a or self::button][normalize-space()={name:?}]");
+    /// Clicks on the link or button with this name, on the page with this heading.
+    pub(crate) async fn press(&self, heading: &str, name: &str) {
+        let on_page = format!("//main[h1[.={heading:?}]]");
+        let selector = format!("{on_page}//*[self::a or self::button][normalize-space()={name:?}]");
         self.click(&selector).await;
     }
 
     /// Types into the first element that is selected; keys are those of section 17.4.2.
     pub(crate) async fn type_into(&self, selector: &str, text: &str) {
-        let element = self.find(selector).await;
-        let path = format!("/element/{element}/value");
-        self.call("POST", &path, json!({ "text": text }))
-            .await
-            .unwrap();
+        self.on(selector, "POST", "value", &json!({ "text": text }))
+            .await;
     }
 
     /// Presses keys where the focus is.
@@ -153,8 +151,7 @@ impl Browser {
 
     /// The text of the first element that is selected, as it is shown.
     pub(crate) async fn text(&self, selector: &str) -> String {
-        let element = self.find(selector).await;
-        let text = self.get(&format!("/element/{element}/text")).await;
+        let text = self.on(selector, "GET", "text", &Value::Null).await;
         text.as_str().unwrap().to_owned()
     }
 

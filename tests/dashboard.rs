@@ -72,17 +72,16 @@ async fn an_operator_finds_a_page_renews_it_reads_an_incident_and_rolls_back() {
     browser.click("tbody a").await;
     browser.until("main", "module-changed").await;
     let before = site.origin.calls("/posts/2").len();
-    browser.press("Revalidate").await;
-    browser.until("h1", "Are you sure?").await;
-    browser.press("Revalidate").await;
+    browser.press("Page", "Revalidate").await;
+    browser.press("Are you sure?", "Revalidate").await;
     browser.until("[role=status]", "made anew").await;
     assert!(browser.text("dl").await.contains("on demand"));
     assert_eq!(site.origin.calls("/posts/2").len(), before + 1);
     assert_eq!(site.get("/posts/2").await.verdict(), "HIT");
-    browser.press("Purge").await;
-    browser.press("Cancel").await;
-    browser.press("Purge").await;
-    browser.press("Purge").await;
+    browser.press("Page", "Purge").await;
+    browser.press("Are you sure?", "Cancel").await;
+    browser.press("Page", "Purge").await;
+    browser.press("Are you sure?", "Purge").await;
     browser.until("[role=status]", "removed").await;
     assert_eq!(site.get("/posts/2").await.verdict(), "MISS");
 
@@ -95,7 +94,7 @@ async fn an_operator_finds_a_page_renews_it_reads_an_incident_and_rolls_back() {
         "first-request",
         "the origin wants a panic",
         "Backtrace",
-        "/posts/9?cause=first-request",
+        "/posts/9?cause=FirstRequest",
         "Limits of the route now",
     ] {
         assert!(told.contains(words), "{words} in {told}");
@@ -105,7 +104,7 @@ async fn an_operator_finds_a_page_renews_it_reads_an_incident_and_rolls_back() {
     browser
         .click("//tr[contains(., '#1')]//a[.='Roll back']")
         .await;
-    browser.press("Roll back").await;
+    browser.press("Are you sure?", "Roll back").await;
     browser
         .until("[role=status]", "release #1 serve again")
         .await;
@@ -320,7 +319,7 @@ async fn forms_do_what_they_say_and_for_nobody_else() {
         (&[], ACT, "path=/posts/1&action=burn", 400, "burn"),
         (&[], ACT, "path=/posts/1&action=purge&more=1", 400, "more"),
         (&[], "/releases/rollback", "id=1", 409, "already"),
-        (&[], "/releases/rollback", "id=9", 404, "release 9"),
+        (&[], "/releases/rollback", "id=9", 404, "Release 9"),
         (&[], "/pages", "", 405, "GET"),
         (
             &[("sec-fetch-site", "cross-site")],
@@ -429,7 +428,7 @@ async fn what_guests_say_is_shown_and_does_nothing() {
 #[tokio::test]
 async fn thousands_of_pages_are_walked_in_parts() {
     let paths: Vec<Value> = (0..2_000)
-        .map(|number| json!([[format!("{number:04}")]]))
+        .map(|number| json!({ "id": [format!("{number:04}")] }))
         .collect();
     let listed = json!({"paths": paths, "fallback": "blocking"});
     let site = Site::new()

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::refusal::Refusal;
 use super::super::{Admin, answer};
-use crate::http::Body;
+use crate::http::{Body, upload};
 
 /// An answer that is being made.
 type Pending = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -103,7 +103,7 @@ impl Operation {
     {
         let run = move |admin, given: Given| -> Pending {
             Box::pin(async move {
-                let asked = serde_json::from_slice(&given.body)
+                let asked = upload::object(&given.body)
                     .map_err(|error| Refusal::malformed(format!("the body is {hint}: {error}")));
                 respond(async { act(admin, asked?).await }).await
             })

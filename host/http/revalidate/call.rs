@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::super::Secret;
 use super::super::config::bearer;
 use super::super::locate::pairs;
+use super::super::upload;
 use crate::page::{Demand, Mode, Tag};
 use crate::route::{Path, PathError};
 
@@ -89,7 +90,7 @@ pub(super) fn demand(query: &str, body: &[u8]) -> Result<Demand, String> {
     let mut written = if body.trim_ascii().is_empty() {
         Demand::default()
     } else {
-        serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?
+        upload::object(body).map_err(|error| format!("the body: {error}"))?
     };
     let given: Parameters =
         serde_html_form::from_str(query).map_err(|error| format!("the query: {error}"))?;
@@ -247,11 +248,12 @@ mod tests {
             ("path=http://x/", "", "begins with `/`"),
             ("path=/%25zz", "", "hexadecimal"),
             ("tag=", "", "1 to 256"),
-            ("path=/&mode=now", "", "`regenerate`, `stale` or `purge`"),
+            ("path=/&mode=now", "", "`regenerate`, `stale`, `purge`"),
             ("path=/&onlyGenerated=yes", "", "`true` or `false`"),
             ("tag=a&mode=purge", "", "purge is for paths"),
             ("", "{", "the body: "),
             ("", "3", "the body: "),
+            ("", r#"[["/"]]"#, "an object is expected"),
             ("", r#"{"path":["/"]}"#, "unknown field `path`"),
             ("", r#"{"paths":"/"}"#, "expected a sequence"),
             ("", &many, "at most 1000"),
