@@ -7,6 +7,9 @@ use crate::client::{Client, Response};
 use crate::modules;
 use crate::site::{Running, Site, TOKEN, wait_for};
 
+/// Where forms about a page go.
+const ACT: &str = "/page/act";
+
 /// Where operators find everything.
 const PAGES: [&str; 5] = ["/", "/routes", "/pages", "/incidents", "/releases"];
 
@@ -165,7 +168,6 @@ async fn pages_fit_a_phone_and_are_read_in_dark_and_light() {
         "/incident?id=1".to_owned(),
         "/route?name=/posts/[id]".to_owned(),
         "/page/confirm?path=/posts/1&action=purge".to_owned(),
-        "/login".to_owned(),
         "/page?path=/nothing".to_owned(),
     ];
     for path in PAGES.map(str::to_owned).into_iter().chain(details) {
@@ -310,7 +312,6 @@ async fn an_api_route_never_sees_a_session() {
 #[tokio::test]
 async fn forms_do_what_they_say_and_for_nobody_else() {
     let site = posts().await;
-    const ACT: &str = "/page/act";
     for (headers, path, body, status, words) in [
         (&[][..], ACT, "path=/posts/1&action=regenerate", 303, ""),
         (&[], ACT, "path=/posts/1&action=stale", 303, ""),
@@ -368,6 +369,12 @@ async fn forms_do_what_they_say_and_for_nobody_else() {
     assert_eq!(silent.status, 403, "a browser says where a form is from");
     assert_eq!(site.admin(ACT).await.status, 405);
     assert_eq!(site.get("/posts/1").await.verdict(), "STALE");
+}
+
+/// How it went is told by a page with the status of it.
+#[tokio::test]
+async fn how_a_form_went_is_told_by_a_page() {
+    let site = posts().await;
     let purged = form(&site, ACT, &[], "path=/posts/1&action=purge").await;
     assert_eq!(purged.header("location"), "/page?path=/posts/1&done=purge");
     let told = site.admin(purged.header("location")).await;

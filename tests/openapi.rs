@@ -386,7 +386,7 @@ async fn the_server_does_what_the_document_says() {
     }
     // The requests are of all kinds, or this tests nothing.
     let all: BTreeSet<u16> = seen.values().flatten().copied().collect();
-    for status in [200, 400, 404, 409, 500] {
+    for status in [200, 400, 404, 500] {
         assert!(all.contains(&status), "{status} was never seen: {seen:?}");
     }
 }
@@ -402,6 +402,7 @@ async fn refusals_are_told_as_the_document_says() {
     let site = site().await;
     let mut contract = Contract::of(&site).await;
     let act = "/paths/~1api~1entries~1revalidate/post";
+    let back = "/paths/~1api~1releases~1rollback/post";
     let list = "/paths/~1api~1routes/get";
     let json = ("content-type", "application/json");
     let large = " ".repeat(65 << 10);
@@ -417,6 +418,14 @@ async fn refusals_are_told_as_the_document_says() {
         ),
         (act, "POST", "/api/entries/revalidate", &[json], &large, 413),
         (act, "POST", "/api/entries/revalidate", &[json], "{", 400),
+        (
+            back,
+            "POST",
+            "/api/releases/rollback",
+            &[json],
+            r#"{"id":2}"#,
+            409,
+        ),
         (list, "GET", "/api/routes", &[("host", "a")], "", 421),
     ] {
         let answer = Client::new(site.admin_door())

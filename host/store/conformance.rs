@@ -88,11 +88,10 @@ fn conforms(store: &dyn Store, settle: impl Fn()) {
     for path in ["/posts/3", "/posts/2", "/posts/2?q=1", "/other"] {
         put(document(path, 1, path));
     }
-    let shown = |window: Window| -> Vec<String> {
-        let listed = store.list(&window).into_iter();
+    let paths = |prefix: &str, limit| -> Vec<String> {
+        let listed = store.list(&Window::new(prefix, limit)).into_iter();
         listed.map(|entry| entry.key.to_string()).collect()
     };
-    let paths = |prefix: &str, limit| shown(Window::new(prefix, limit));
     assert_eq!(
         paths("/posts/", 9),
         ["/posts/1", "/posts/2", "/posts/2?q=1", "/posts/3"]
@@ -100,23 +99,7 @@ fn conforms(store: &dyn Store, settle: impl Fn()) {
     assert_eq!(paths("/", 2), ["/other", "/posts/1"]);
     assert_eq!(paths("/posts/9", 9), [""; 0]);
     assert_eq!(paths("", 0), [""; 0]);
-    for (after, expected) in [
-        ("/posts/1", &["/posts/2", "/posts/2?q=1"][..]),
-        ("/posts/2", &["/posts/2?q=1", "/posts/3"]),
-        ("/posts/2?q=1", &["/posts/3"]),
-        ("/posts/3", &[]),
-        ("/a", &["/posts/1", "/posts/2"]),
-        ("/z", &[]),
-    ] {
-        let window = Window {
-            after: Some(after.to_owned()),
-            ..Window::new("/posts/", 2)
-        };
-        assert_eq!(shown(window), expected, "after {after}");
-    }
-    let listed = store.list(&Window::new("/posts/2", 1));
-    let entry = store.get(&key("/posts/2")).unwrap();
-    assert_eq!(format!("{:?}", listed[0]), format!("{:?}", entry.summary()));
+    is_listed_in_parts(store);
 
     // Gone is gone.
     assert!(store.remove(&key("/posts/2")));
@@ -192,6 +175,29 @@ fn is_looked_through(store: &dyn Store) {
         ControlFlow::Break(())
     });
     assert_eq!(count, 1);
+}
+
+/// A list goes on where another one ended, and tells of each what it is.
+fn is_listed_in_parts(store: &dyn Store) {
+    for (after, expected) in [
+        ("/posts/1", &["/posts/2", "/posts/2?q=1"][..]),
+        ("/posts/2", &["/posts/2?q=1", "/posts/3"]),
+        ("/posts/2?q=1", &["/posts/3"]),
+        ("/posts/3", &[]),
+        ("/a", &["/posts/1", "/posts/2"]),
+        ("/z", &[]),
+    ] {
+        let window = Window {
+            after: Some(after.to_owned()),
+            ..Window::new("/posts/", 2)
+        };
+        let listed = store.list(&window);
+        let shown: Vec<_> = listed.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(shown, expected, "after {after}");
+    }
+    let listed = store.list(&Window::new("/posts/2", 1));
+    let entry = store.get(&PageKey::new("/posts/2", &[])).unwrap();
+    assert_eq!(format!("{:?}", listed[0]), format!("{:?}", entry.summary()));
 }
 
 fn redirect() -> Content {

@@ -18,6 +18,8 @@ use crate::telemetry::Incident;
 pub(in crate::admin) struct Query {
     /// How many, at most.
     pub(in crate::admin) limit: Limit,
+    /// Only those of this route.
+    pub(in crate::admin) route: Option<String>,
     /// Only those before this one: `next` of the list before.
     pub(in crate::admin) before: Option<u64>,
 }
@@ -64,8 +66,12 @@ async fn one(admin: Arc<Admin>, asked: One) -> Result<Told<Arc<Incident>>, Refus
 pub(in crate::admin) fn latest(admin: &Admin, query: &Query) -> Incidents {
     let (all, limit) = (&admin.parts.incidents, query.limit.0);
     let latest = all.latest(usize::MAX).into_iter();
-    let older = latest.filter(|incident| query.before.is_none_or(|before| incident.id < before));
-    let mut incidents: Vec<_> = older.take(limit + 1).collect();
+    let is_wanted = |incident: &Arc<Incident>| {
+        let of = incident.subject.route().map(|of| &**of);
+        query.before.is_none_or(|before| incident.id < before)
+            && (query.route.is_none() || query.route.as_deref() == of)
+    };
+    let mut incidents: Vec<_> = latest.filter(is_wanted).take(limit + 1).collect();
     let is_cut = incidents.len() > limit;
     incidents.truncate(limit);
     Incidents {

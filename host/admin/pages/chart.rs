@@ -92,7 +92,7 @@ impl Chart {
                 }
                 p.legend {
                     @for (name, value) in self.lines {
-                        @let last = samples.last().and_then(value);
+                        @let last = samples.iter().rev().find_map(value);
                         span data-line=(name) {
                             @if self.lines.len() > 1 { (name) " " }
                             strong data-value=(name) {

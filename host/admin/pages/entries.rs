@@ -60,7 +60,8 @@ pub(super) async fn list(admin: &Admin, search: Search) -> Markup {
             @if !is_first { a.button href=(link("/pages", "prefix", &prefix)) { "First" } }
             @if let Some(next) = &told.next {
                 @let from = link("/pages", "after", next.as_str());
-                a.button rel="next" href={ (from) "&" (link("", "prefix", &prefix)[1..]) } { "Next" }
+                @let below = link("", "prefix", &prefix).replacen('?', "&", 1);
+                a.button rel="next" href={ (from) (below) } { "Next" }
             }
         }
     }

@@ -18,6 +18,9 @@ use crate::telemetry::{Incident, Subject};
 pub(super) fn list(admin: &Admin, query: &Query) -> Markup {
     let told = latest(admin, query);
     html! {
+        @if let Some(route) = &query.route {
+            p { "Of " strong.path { (visible(route)) } ". " a href="/incidents" { "All incidents" } }
+        }
         @if told.incidents.is_empty() {
             (nothing("Nothing has failed so far."))
         } @else {
@@ -25,7 +28,10 @@ pub(super) fn list(admin: &Admin, query: &Query) -> Markup {
             (table(&told.incidents, admin.parts.isr.now()))
         }
         @if let Some(next) = told.next {
-            p { a.button href=(link("/incidents", "before", &next.to_string())) { "Older" } }
+            @let older = link("/incidents", "before", &next.to_string());
+            @let of = query.route.as_deref().map(|route| link("", "route", route));
+            @let of = of.map_or_else(String::new, |of| of.replacen('?', "&", 1));
+            p { a.button rel="next" href={ (older) (of) } { "Older" } }
         }
     }
 }
@@ -86,7 +92,7 @@ fn subject(incident: &Incident) -> Markup {
                 Subject::Generation { route, path, module, cause } => {
                     div { dt { "Page" } dd.path { a href=(link("/page", "path", path)) { (visible(path)) } } }
                     div { dt { "Route" } dd.path { a href=(link("/route", "name", route)) { (visible(route)) } } }
-                    div { dt { "Asked for by" } dd { (cause) } }
+                    div { dt { "Cause" } dd { (cause) } }
                     div { dt { "Module" } dd { code { (module) } } }
                 }
                 Subject::Listing { route } => {
@@ -109,7 +115,7 @@ fn account(failure: &Failure) -> Markup {
         @if failure.stderr.is_empty() {
             (nothing("Nothing."))
         } @else {
-            pre { (visible(&failure.stderr)) }
+            pre { (visible(failure.stderr.trim_end())) }
         }
         h2 { "Backtrace" }
         @if failure.frames.is_empty() {
@@ -138,7 +144,7 @@ pub(super) fn fetches(fetches: &[Fetch]) -> Markup {
     }
     html! {
         table {
-            thead { tr { th { "Request" } th { "Result" } th { "Took" } th { "Read" } } }
+            thead { tr { th { "Request" } th { "Result" } th.number { "Took" } th.number { "Read" } } }
             tbody {
                 @for fetch in fetches {
                     tr {

@@ -35,7 +35,7 @@
         return [`${x.toFixed(1)},${y.toFixed(1)}`];
       });
       figure.querySelector(`polyline[data-line="${name}"]`).setAttribute("points", points.join(" "));
-      const last = samples.length ? of(samples[samples.length - 1]) : null;
+      const last = samples.map(of).findLast((it) => it !== null) ?? null;
       figure.querySelector(`[data-value="${name}"]`).textContent = last === null ? "–" : chart.show(last);
     }
   };

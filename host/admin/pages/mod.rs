@@ -110,6 +110,7 @@ async fn shown(admin: &Arc<Admin>, head: &Head) -> Result<Response<Body>, Refusa
             "Are you sure?",
             actions::confirm_rollback(admin, &query(head)?)?,
         ),
+        login::PATH if !admin.guard.has_token() => return Ok(answer::see_other("/")),
         login::PATH => {
             let page = login::form(login::Form::of(head), None);
             return Ok(answer::page(StatusCode::OK, page));

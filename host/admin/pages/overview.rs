@@ -41,7 +41,7 @@ pub(super) fn main(admin: &Admin) -> Markup {
             div { dt { "Routes" } dd {
                 a href="/routes" { strong { (overview.routes) } }
                 @if overview.refused > 0 {
-                    " " (badge("bad", &format!("{} files refused", overview.refused)))
+                    " " (badge("bad", &refused(overview.refused)))
                 }
             } }
             div { dt { "Incidents" } dd {
@@ -57,4 +57,9 @@ pub(super) fn main(admin: &Admin) -> Markup {
             a href="/api/openapi.json" { "the API" } "."
         }
     }
+}
+
+fn refused(files: usize) -> String {
+    let plural = if files == 1 { "" } else { "s" };
+    format!("{files} file{plural} refused")
 }

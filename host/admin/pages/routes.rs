@@ -98,7 +98,7 @@ pub(super) fn one(admin: &Admin, asked: &One) -> Result<Markup, Refusal> {
         p.lead.path { (visible(&common.route)) }
         p {
             a.button href=(link("/pages", "prefix", fixed(&common.route))) { "Its pages" }
-            " " a.button href="/incidents" { "Incidents (" (common.incidents) ")" }
+            " " a.button href=(link("/incidents", "route", &common.route)) { "Incidents (" (common.incidents) ")" }
         }
         h2 { "Module" }
         dl.facts {
