@@ -1,7 +1,7 @@
 //! `Admin`: the operators' door: probes, metrics, and what the server knows of itself.
 //!
-//! A request is admitted by the `guard`. Then it is one of the [`api`]'s operations, which programs
-//! ask for, or one of the [`pages`] of the dashboard, which show what the operations tell.
+//! A request is admitted by the `guard`. Then it is one of the `api`'s operations, which programs
+//! ask for, or one of the `pages` of the dashboard, which show what the operations tell.
 
 mod answer;
 mod api;

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Demand {
     /// Paths of pages, with the query parameters that are part of their keys.
+    #[schemars(inner(pattern("^/")))]
     pub paths: Vec<String>,
     /// Tags of pages.
+    #[schemars(inner(length(min = 1, max = 256)))]
     pub tags: Vec<String>,
     /// Leave pages alone that were never made.
     pub only_generated: bool,
