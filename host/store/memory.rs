@@ -246,7 +246,7 @@ impl Store for Memory {
             let shard = shard.lock();
             let all = shard.probation.iter().chain(shard.protected.iter());
             for (key, kept) in all.filter(|(key, _)| window.covers(key.as_str())) {
-                window.collect(&mut found, key, kept.clone());
+                window.collect(&mut found, key, || kept.clone());
             }
         }
         let found = found.into_values();
