@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::site::{Site, wait_for};
 
@@ -68,17 +68,53 @@ async fn metrics_count_what_was_served_and_made() {
 #[tokio::test]
 async fn the_dashboard_is_a_page() {
     let site = Site::new().pages(&["index", "posts/[id]"]).start().await;
+    site.origin
+        .script("/posts/1", json!({ "outcome": "error" }));
+    site.get("/posts/1").await;
     let page = site.admin("/").await;
     assert_eq!(page.status, 200);
-    assert!(
-        page.header("content-type").starts_with("text/html"),
-        "{:?}",
-        page.headers
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let told = site.admin("/api/overview").await.json();
+    assert_eq!(
+        (&told["routes"], &told["incidents"], &told["trouble"]),
+        (&json!(2), &json!(1), &Value::Null)
     );
-    assert!(
-        site.admin("/api/incidents").await.json().is_array() || site.incidents().await.is_empty()
-    );
+    assert_eq!(told["readiness"], site.admin("/readyz").await.json());
+    assert!(told["memory"]["resident"].as_u64().unwrap() > 1 << 20);
+    assert!(page.text().contains("the origin wants an error"));
     assert_eq!(site.admin("/api/nothing").await.status, 404);
+}
+
+/// What went on in the last minutes is there without anybody asking for it meanwhile.
+#[tokio::test]
+async fn the_last_minutes_are_kept() {
+    let site = Site::new().pages(&["posts/[id]"]).start().await;
+    for _ in 0..3 {
+        site.get("/posts/1").await;
+    }
+    let sum = |samples: &[Value], field: &str| -> u64 {
+        let values = samples.iter().map(|sample| sample[field].as_u64().unwrap());
+        values.sum()
+    };
+    let samples = wait_for("a sample of three requests", async || {
+        let told = site.admin("/api/live").await.json();
+        let samples = told["samples"].as_array().unwrap().clone();
+        match (sum(&samples, "misses"), sum(&samples, "hits")) {
+            (1, 2) => Ok(samples),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
+    // The first page was waited for, so its time was taken.
+    assert!(samples.iter().any(|sample| sample["p99_us"].is_u64()));
+    let last = samples.last().unwrap()["at"].as_u64().unwrap();
+    let later = site.admin(&format!("/api/live?after={last}")).await.json();
+    let later = later["samples"].as_array().unwrap();
+    assert!(
+        later
+            .iter()
+            .all(|sample| sample["at"].as_u64().unwrap() > last)
+    );
 }
 
 /// What is for operators is not shown to readers.

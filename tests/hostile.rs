@@ -603,6 +603,12 @@ async fn secrets_stay_where_they_belong() {
         "api/routes",
         "api/entries",
         "api/incidents",
+        "routes",
+        "route?name=/mine/[how]",
+        "pages",
+        "page?path=/mine/fine",
+        "incidents",
+        "incident?id=1",
     ] {
         let said = site.admin(&format!("/{what}")).await.text();
         assert!(

@@ -11,6 +11,7 @@
 )]
 
 // The bench: a site, the origin behind it, the client before it, the modules in it.
+mod browser;
 mod client;
 mod modules;
 mod origin;
@@ -23,6 +24,7 @@ mod api;
 mod commands;
 mod configuration;
 mod crash;
+mod dashboard;
 mod deployment;
 mod doors;
 mod draft;
@@ -37,6 +39,7 @@ mod metrics;
 mod model;
 mod new;
 mod on_demand;
+mod openapi;
 mod overload;
 mod poisoning;
 mod prerender;

@@ -156,6 +156,14 @@ impl App {
         let (site_port, site) = self.site;
         let (admin_port, admin) = self.admin;
         let site = site_port.serve(site, stopped.clone());
+        let sampling = self.supervisor.clone().keep("watching what goes on", {
+            let (admin, stopped) = (admin.clone(), stopped.clone());
+            move || {
+                let (admin, stopped) = (admin.clone(), stopped.clone());
+                async move { admin.watch(http::listen::stopped(stopped)).await }
+            }
+        });
+        let sampler = tokio::spawn(sampling);
         let admin = admin_port.serve(admin, stopped.clone());
         let watching = self.supervisor.clone().keep("watching the folder", {
             let releases = self.workshop.releases.clone();
@@ -184,6 +192,7 @@ impl App {
         stopping.send_replace(true);
         warmer.abort();
         reloading.abort();
+        sampler.abort();
         let ends = (site.join().await, admin.join().await);
         // The watcher ends with the stop signal, unless a module is compiling, which nothing waits for.
         watcher.abort();

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::SESSION_COOKIE;
 use super::body::Body;
 use super::errors::{BUSY, Problem, no_store};
 use super::places::Places;
@@ -118,12 +119,33 @@ fn clean(headers: &mut HeaderMap, body: &Bytes) {
     for name in own {
         headers.remove(name);
     }
+    keep_session(headers);
     // HTTP/1.0 has no host, while wasi:http must have one.
     let unnamed = HeaderValue::from_static("localhost");
     headers.entry(header::HOST).or_insert(unnamed);
     // The body is whole, however it came.
     if headers.remove(header::TRANSFER_ENCODING).is_some() {
         headers.insert(header::CONTENT_LENGTH, body.len().into());
+    }
+}
+
+/// Takes the session of the admin port off the cookies.
+fn keep_session(headers: &mut HeaderMap) {
+    let is_it = |pair: &[u8]| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or(pair);
+        name.trim_ascii() == SESSION_COOKIE.as_bytes()
+    };
+    let lines = headers.get_all(header::COOKIE).iter();
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = pairs.partition(|pair| is_it(pair));
+    if own.is_empty() {
+        return;
+    }
+    let others: Vec<&[u8]> = others.into_iter().map(<[u8]>::trim_ascii).collect();
+    let left = HeaderValue::from_bytes(&others.join(&b"; "[..])).ok();
+    headers.remove(header::COOKIE);
+    if let Some(left) = left.filter(|left| !left.is_empty()) {
+        headers.insert(header::COOKIE, left);
     }
 }
 
@@ -164,6 +186,29 @@ mod tests {
             .collect();
         told.sort();
         assert_eq!(told, ["content-length: 4", "host: localhost", "x-other: 3"]);
+    }
+
+    #[test]
+    fn the_session_of_an_operator_does_not_reach_a_module() {
+        for (lines, expected) in [
+            (&["a=1; wisr-session=x; b=2"][..], Some("a=1; b=2")),
+            (&["wisr-session=x"], None),
+            (&["a=1", "wisr-session = x", "b=2"], Some("a=1; b=2")),
+            (
+                &["a=wisr-session=x; wisr-sessions=1"],
+                Some("a=wisr-session=x; wisr-sessions=1"),
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::COOKIE, HeaderValue::from_static(line));
+            }
+            keep_session(&mut headers);
+            let left = headers
+                .get(header::COOKIE)
+                .map(|left| left.to_str().unwrap());
+            assert_eq!(left, expected, "{lines:?}");
+        }
     }
 
     #[test]

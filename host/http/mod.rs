@@ -45,7 +45,7 @@ mod webhook;
 
 pub use address::PerAddress;
 pub use body::{Body, BodyError};
-pub use config::{Config, Secret, Settings};
+pub use config::{Config, SESSION_COOKIE, Secret, Settings};
 pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use draft::Draft;
@@ -53,7 +53,8 @@ pub use head::Plain;
 pub use lane::Express;
 pub use locate::pairs;
 pub use overlay::{DevError, DevState, Overlay};
-pub use service::Site;
+pub use revalidate::{Parameters, Revalidation, Told};
+pub use service::{REVALIDATE, Site};
 pub use throttle::{Denied, Throttle};
 pub use timed::Patience;
 pub use visit::Watch;

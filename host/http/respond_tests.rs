@@ -29,6 +29,7 @@ pub(in super::super) fn holding(
             tags: Box::default(),
         },
         content,
+        cause: None,
         cost: Cost::default(),
     })
 }

@@ -34,6 +34,9 @@ use crate::release::{ApiRouted, Release, Releases, Routed};
 use crate::route::Path;
 use crate::telemetry::trace::at_route;
 
+/// The built-in revalidate endpoint; an API route of the site takes its place.
+pub const REVALIDATE: &str = "/api/revalidate";
+
 /// An endpoint of wisr's own; an API route of the site takes its place.
 enum Endpoint {
     Revalidate,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
+use serde::de::DeserializeOwned;
 
 /// How long a body may take: what is within its bounds comes over a poor network in that time.
 const TIME: Duration = Duration::from_secs(10);
@@ -32,6 +33,18 @@ impl BadUpload {
             Self::BrokeOff => StatusCode::BAD_REQUEST,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
         }
+    }
+}
+
+/// Reads a body that is one JSON object. Of a structure serde would take its fields in a list, too,
+/// by their order: what nobody means, and no document could tell of.
+///
+/// # Errors
+/// What is wrong with it, for whoever wrote it to read.
+pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    match body.trim_ascii_start().first() {
+        Some(b'[') => Err("a list, where an object is expected".to_owned()),
+        _ => serde_json::from_slice(body).map_err(|error| error.to_string()),
     }
 }
 

@@ -25,7 +25,7 @@ use super::respond::{Drawn, Face, Form, Reader};
 use super::showing::{FRESH, HIT, Showing};
 use crate::isr::{Hit, Isr, Served};
 use crate::page::{Coding, Content, Entry, Page, PageKey, Timestamp};
-use crate::store::Kept;
+use crate::store::{Kept, Tally};
 
 /// Views of each thread: only the pages that several threads send at once are worth one.
 const VIEWS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -61,6 +61,7 @@ struct Own(LruCache<PageKey, View>);
 /// One page.
 struct View {
     kept: Arc<Kept>,
+    tally: Tally,
     forms: Forms,
 }
 
@@ -143,6 +144,7 @@ impl Views {
         let makes_one = had_one || fastrand::u32(..self.one_in) == 0;
         if !makes_one || kept.weight() > MAX_WEIGHT {
             let hit = asked.hit(&kept)?;
+            kept.count_hit();
             return asked.plainly(kept.entry(), hit);
         }
         let mut view = View::of(kept);
@@ -170,6 +172,7 @@ impl Default for Own {
 impl View {
     fn of(kept: Arc<Kept>) -> Self {
         Self {
+            tally: kept.tally(),
             kept,
             forms: Forms::default(),
         }
@@ -177,6 +180,7 @@ impl View {
 
     fn find(&mut self, asked: &Asked<'_>) -> Option<Found> {
         let (entry, hit) = (self.kept.entry(), asked.hit(&self.kept)?);
+        self.tally.count();
         let Some(drawn) = Drawn::of(entry, asked.face) else {
             return asked.plainly(entry, hit);
         };

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, REFERER, USER_AGENT};
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -12,16 +13,17 @@ use super::body::Body;
 use super::connection::Answer;
 use super::lane::Express;
 use super::showing::{FRESH, X_WISR_CACHE};
-use crate::telemetry::Clock;
 use crate::telemetry::access::{AccessLog, Line};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::timings::Timings;
 use crate::telemetry::trace::{self, Asked, RequestSpan};
+use crate::telemetry::{Clock, Latency};
 
 /// What is done with the requests of a door.
 #[derive(Debug, Clone)]
 pub struct Watch {
     timings: Timings,
+    answers: Latency,
     access: Option<Arc<AccessLog>>,
     clock: Clock,
 }
@@ -49,6 +51,7 @@ impl Watch {
     pub fn new(metrics: &Metrics, access: Option<AccessLog>, clock: Clock) -> Self {
         Self {
             timings: metrics.request_seconds.clone(),
+            answers: metrics.answers.clone(),
             access: access.map(Arc::new),
             clock,
         }
@@ -61,9 +64,13 @@ impl Watch {
         }
         let began = Instant::now();
         let express = answer()?;
-        self.timings
-            .observe(Some(FRESH.as_bytes()), express.status, began.elapsed());
+        self.count(Some(FRESH.as_bytes()), express.status, began.elapsed());
         Some(express)
+    }
+
+    fn count(&self, cache: Option<&[u8]>, status: StatusCode, took: Duration) {
+        self.timings.observe(cache, status, took);
+        self.answers.observe(took);
     }
 
     /// Begins to watch a request. To be called on a copy that the connection has to itself: what
@@ -101,9 +108,8 @@ impl Visit {
     pub(super) fn end(self, response: &Response<Body>) {
         let took = self.began.elapsed();
         let (status, cache) = (response.status(), response.headers().get(X_WISR_CACHE));
-        self.watch
-            .timings
-            .observe(cache.map(|cache| cache.as_bytes()), status, took);
+        let word = cache.map(|cache| cache.as_bytes());
+        self.watch.count(word, status, took);
         let cache = || cache.and_then(|cache| cache.to_str().ok());
         if let Some(span) = self.span {
             span.end(status, cache());

@@ -102,6 +102,7 @@ async fn generate(
         route: ask.page.route.clone(),
         stamp,
         content,
+        cause: Some(cause),
         cost,
     })
 }

@@ -33,8 +33,10 @@ use tokio::sync::Semaphore;
 pub use ahead::{Count, Retry, Tally};
 pub use served::{Ask, Hit, Patience, Refused, Renewal, Served};
 
-use crate::page::{Cause, Entry, Freshness, Page, PageKey, Stamp, Tag, Timestamp, Why, judge};
-use crate::store::{Degraded, Kept, Mark, StoreHealth, Tiers};
+use crate::page::{
+    Cause, Entry, Failure, Freshness, Page, PageKey, Stamp, Summary, Tag, Timestamp, Why, judge,
+};
+use crate::store::{Degraded, Kept, Mark, StoreHealth, Tiers, Window};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
@@ -260,9 +262,25 @@ impl Isr {
         self.0.parts.store.remove_routes(is_gone).await
     }
 
-    /// Up to `limit` entries whose keys begin with `prefix`.
-    pub async fn entries(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
-        self.0.parts.store.list(prefix, limit).await
+    /// The known pages that the window shows.
+    pub async fn list(&self, window: Window) -> Vec<Summary> {
+        self.0.parts.store.list(window).await
+    }
+
+    /// What is known of a page, shown or not.
+    pub async fn entry(&self, key: &PageKey) -> Option<Arc<Entry>> {
+        self.0.parts.store.find(key).await
+    }
+
+    /// How often a page was sent since it came into memory; none if it is not there.
+    pub fn hits(&self, key: &PageKey) -> Option<u64> {
+        self.0.parts.store.hits(key)
+    }
+
+    /// The failure because of which nobody tries to make the page at the moment.
+    pub fn held_back(&self, page: &Page, key: &PageKey) -> Option<Arc<Failure>> {
+        let module = page.renderer.module();
+        self.0.backoffs.holds(key, module, self.now())
     }
 
     /// Whether what is made is also kept.
@@ -270,9 +288,10 @@ impl Isr {
         self.0.parts.store.health()
     }
 
-    /// What readers of `page` would be told of `entry` now.
-    pub fn freshness(&self, page: &Page, entry: &Entry) -> Freshness {
-        self.0.judge(page, entry, self.now())
+    /// What readers of `page` would be told of an entry now.
+    pub fn freshness(&self, page: &Page, entry: &Summary) -> Freshness {
+        let stamped = (&*entry.route, &entry.stamp);
+        self.0.judge_stamp(page, &entry.key, stamped, self.now())
     }
 }
 

@@ -2,27 +2,34 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a generation used of its limits.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
     /// CPU time of guest code.
+    #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "cpu_us")]
     pub cpu: Duration,
     /// Wall time, waiting for the host included.
+    #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "wall_us")]
     pub wall: Duration,
     /// Time to make the sandbox and instantiate the module in it.
+    #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "instantiate_us")]
     pub instantiate: Duration,
     /// Wall time of `static-props`.
+    #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "static_props_us")]
     pub static_props: Duration,
     /// Wall time of `render`.
+    #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "render_us")]
     pub render: Duration,
     /// Time to compress the page and its props.
+    #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "encode_us")]
     pub encode: Duration,
     /// The most linear memory held at once, in bytes.
@@ -43,7 +50,7 @@ impl Cost {
 }
 
 /// One outgoing request of a guest.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Fetch {
     /// The method.
     pub method: String,
@@ -55,6 +62,7 @@ pub struct Fetch {
     #[serde(skip)]
     pub began: Duration,
     /// Time to the response head.
+    #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "duration_us")]
     pub duration: Duration,
     /// Bytes of the response body that the guest read.

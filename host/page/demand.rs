@@ -1,15 +1,18 @@
 //! `Demand`: which pages somebody says have changed, and the `Report` of what became of each.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What somebody says has changed, as they wrote it. Unknown fields are refused: a misspelt one
 /// would silently do nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Demand {
     /// Paths of pages, with the query parameters that are part of their keys.
+    #[schemars(inner(pattern("^/")))]
     pub paths: Vec<String>,
     /// Tags of pages.
+    #[schemars(inner(length(min = 1, max = 256)))]
     pub tags: Vec<String>,
     /// Leave pages alone that were never made.
     pub only_generated: bool,
@@ -18,7 +21,7 @@ pub struct Demand {
 }
 
 /// What is done with the pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Made anew before the call is answered.
@@ -59,7 +62,8 @@ pub enum Target {
 }
 
 /// What became of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// It was made anew.
     Regenerated,

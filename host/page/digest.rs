@@ -1,8 +1,10 @@
 //! `Digest`: the BLAKE3 hash that names a module, a body or a set of props.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -44,6 +46,20 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, NoDigest> {
         let hash = blake3::Hash::from_hex(text).map_err(|_| NoDigest)?;
         Ok(Self(*hash.as_bytes()))
+    }
+}
+
+impl JsonSchema for Digest {
+    fn schema_name() -> Cow<'static, str> {
+        "Digest".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A BLAKE3 hash in hexadecimal digits",
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Cost, Digest, PageKey, Payload, Stamp};
+use super::{Cause, Cost, Digest, PageKey, Payload, Stamp};
 
 /// What a successful generation left behind. Immutable; readers share it.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Entry {
     pub stamp: Stamp,
     /// What is sent.
     pub content: Content,
+    /// Why it was made; none for one that an earlier wisr kept.
+    pub cause: Option<Cause>,
     /// What it cost to make.
     pub cost: Cost,
 }

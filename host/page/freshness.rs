@@ -1,7 +1,9 @@
 //! `judge`: whether an entry may be shown, and whether it must be made anew. A pure function.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use super::{Digest, Lifetime, Tag, Timestamp};
@@ -149,6 +151,22 @@ impl Serialize for Revalidate {
             Revalidate::Never => serializer.serialize_str("never"),
             Revalidate::After(seconds) => serializer.serialize_u32(*seconds),
         }
+    }
+}
+
+impl JsonSchema for Revalidate {
+    fn schema_name() -> Cow<'static, str> {
+        "Revalidate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Seconds after which a page is made anew, or `never`",
+            "oneOf": [
+                {"const": "never"},
+                {"type": "integer", "minimum": 0, "maximum": u32::MAX},
+            ],
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// RFC 3986 section 2.3: these never need escaping, so every other spelling folds into one.
@@ -18,7 +19,7 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
 ///
 /// Nothing else of a request is part of it, so nothing else that a client sends can split or
 /// poison the cache. Cloning costs a reference count.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct PageKey(Arc<str>);
 

@@ -12,6 +12,7 @@ mod failure;
 mod freshness;
 mod key;
 mod render;
+mod summary;
 mod tag;
 mod time;
 
@@ -28,5 +29,6 @@ pub use render::{
     Cause, Context, Fallback, Generation, Lifetime, Outcome, Page, Param, PathList, Pending, Props,
     Render,
 };
+pub use summary::Summary;
 pub use tag::{Tag, TagError};
 pub use time::Timestamp;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Cost, Digest, Document, Failure, Policy, Tag};
@@ -43,7 +44,7 @@ pub struct Page {
 }
 
 /// Why a generation runs; the page is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// Prerendering, at build or start-up.

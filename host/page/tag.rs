@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Bytes in a tag; the figure that Next.js documents.
@@ -12,7 +13,7 @@ const MAX_TAG: usize = 256;
 const MAX_TAGS: usize = 128;
 
 /// A tag: 1 to 256 bytes without control characters. Cloning costs a reference count.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Tag(Arc<str>);
 

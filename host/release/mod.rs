@@ -48,7 +48,7 @@ pub use history::{Files, History, How, Record};
 pub use listing::{Listing, Place};
 pub use releases::{Change, Config, Gone, Herald, Parts, Releases, ScanReport};
 pub use rollback::RollbackError;
-pub use routed::{Admission, RouteConfig, RouteRules, Routed};
+pub use routed::{Admission, Probation, RouteConfig, RouteRules, Routed};
 pub use routes::{Refusal, Release};
 
 #[cfg(test)]

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::guest::outbound;
 use crate::guest::{Limits, Module};
 use crate::page::{Digest, Fallback, Page, Param, Policy};
@@ -69,7 +72,21 @@ pub enum Admission {
     No,
 }
 
+/// How a new module has done so far: until it made a page, its route may return to the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Probation {
+    /// Whether it has made a page.
+    pub passed: bool,
+    /// Generations that failed before that.
+    pub failures: u32,
+}
+
 impl Routed {
+    /// How its module has done so far.
+    pub fn probation(&self) -> Probation {
+        self.trial.probation()
+    }
+
     /// What a reader of `path`, which the route matches, may get. While the listing is not known,
     /// every path is a page.
     pub fn admits(&self, path: &Path) -> Admission {

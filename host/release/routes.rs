@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::page::Timestamp;
@@ -32,7 +33,7 @@ pub struct Release {
 }
 
 /// Something in the folder that changes no route.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Refusal {
     /// Where it is, relative to the folder.
     pub file: PathBuf,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
+use super::routed::Probation;
 use crate::page::{
     Cause, Context, Digest, Document, Failure, FailureKind, Generation, PathList, Pending, Render,
 };
@@ -46,6 +47,14 @@ impl Trial {
     /// Whether it has rendered a page.
     pub(super) fn has_passed(&self) -> bool {
         self.passed.load(Ordering::Relaxed)
+    }
+
+    /// What operators are told of it.
+    pub(super) fn probation(&self) -> Probation {
+        Probation {
+            passed: self.has_passed(),
+            failures: self.failures.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether it has done nothing but fail.

@@ -8,9 +8,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Handle;
 
 use super::durable::Durable;
-use super::{Brief, Config, Memory, Store, Tiers, Unkept};
+use super::{Brief, Config, Memory, Store, Tiers, Unkept, Window};
 use crate::page::{
-    Content, Cost, Digest, Entry, PageKey, Payload, Revalidate, Stamp, Tag, Timestamp,
+    Cause, Content, Cost, Digest, Entry, PageKey, Payload, Revalidate, Stamp, Summary, Tag,
+    Timestamp,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -48,6 +49,7 @@ pub(super) fn entry(path: &str, generated: u64, content: Content) -> Entry {
             tags: [Tag::new("posts").unwrap(), Tag::new("größe").unwrap()].into(),
         },
         content,
+        cause: Some(Cause::Stale),
         cost: Cost {
             cpu: std::time::Duration::from_micros(1_234),
             memory: 65_536,
@@ -87,7 +89,7 @@ fn conforms(store: &dyn Store, settle: impl Fn()) {
         put(document(path, 1, path));
     }
     let paths = |prefix: &str, limit| -> Vec<String> {
-        let listed = store.list(prefix, limit).into_iter();
+        let listed = store.list(&Window::new(prefix, limit)).into_iter();
         listed.map(|entry| entry.key.to_string()).collect()
     };
     assert_eq!(
@@ -97,6 +99,7 @@ fn conforms(store: &dyn Store, settle: impl Fn()) {
     assert_eq!(paths("/", 2), ["/other", "/posts/1"]);
     assert_eq!(paths("/posts/9", 9), [""; 0]);
     assert_eq!(paths("", 0), [""; 0]);
+    is_listed_in_parts(store);
 
     // Gone is gone.
     assert!(store.remove(&key("/posts/2")));
@@ -174,6 +177,29 @@ fn is_looked_through(store: &dyn Store) {
     assert_eq!(count, 1);
 }
 
+/// A list goes on where another one ended, and tells of each what it is.
+fn is_listed_in_parts(store: &dyn Store) {
+    for (after, expected) in [
+        ("/posts/1", &["/posts/2", "/posts/2?q=1"][..]),
+        ("/posts/2", &["/posts/2?q=1", "/posts/3"]),
+        ("/posts/2?q=1", &["/posts/3"]),
+        ("/posts/3", &[]),
+        ("/a", &["/posts/1", "/posts/2"]),
+        ("/z", &[]),
+    ] {
+        let window = Window {
+            after: Some(after.to_owned()),
+            ..Window::new("/posts/", 2)
+        };
+        let listed = store.list(&window);
+        let shown: Vec<_> = listed.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(shown, expected, "after {after}");
+    }
+    let listed = store.list(&Window::new("/posts/2", 1));
+    let entry = store.get(&PageKey::new("/posts/2", &[])).unwrap();
+    assert_eq!(format!("{:?}", listed[0]), format!("{:?}", entry.summary()));
+}
+
 fn redirect() -> Content {
     Content::Redirect {
         location: HeaderValue::from_static("/new"),
@@ -218,8 +244,8 @@ impl Store for Together {
         }
     }
 
-    fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
-        self.1.block_on(self.0.list(prefix, limit))
+    fn list(&self, window: &Window) -> Vec<Summary> {
+        self.1.block_on(self.0.list(window.clone()))
     }
 }
 

@@ -4,6 +4,7 @@
 //! so that a crawler cannot flush it: an entry starts on probation and is protected from its
 //! second hit on; what was seen once goes first.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::{Brief, Store, Unkept};
-use crate::page::{Entry, PageKey};
+use super::hits::{Hits, Tally};
+use super::{Brief, Store, Unkept, Window};
+use crate::page::{Entry, PageKey, Summary};
 use crate::telemetry::metrics::Metrics;
 
 /// Enough that a few dozen cores rarely meet; a power of two.
@@ -52,6 +54,7 @@ pub struct Kept {
     entry: Arc<Entry>,
     weight: usize,
     let_go: AtomicBool,
+    hits: Hits,
 }
 
 impl Kept {
@@ -60,6 +63,7 @@ impl Kept {
             entry,
             weight,
             let_go: AtomicBool::new(false),
+            hits: Hits::default(),
         })
     }
 
@@ -71,6 +75,21 @@ impl Kept {
     /// What the entry takes of the budget, in bytes.
     pub fn weight(&self) -> usize {
         self.weight
+    }
+
+    /// Counts that it was sent.
+    pub fn count_hit(&self) {
+        self.hits.add(1);
+    }
+
+    /// Counts how often one thread sends it, which others then do not notice.
+    pub fn tally(&self) -> Tally {
+        self.hits.tally()
+    }
+
+    /// How often the page was sent from memory since it came there.
+    pub fn hits(&self) -> u64 {
+        self.hits.sum()
     }
 
     /// Whether the tier would still answer with it. Once it is replaced, removed or evicted it
@@ -120,6 +139,13 @@ impl Memory {
 
     fn protected_budget(&self) -> usize {
         self.budget / SHARDS * PROTECTED_PERCENT / 100
+    }
+
+    /// The same of who only looks: the page does not count as used for it.
+    pub(super) fn peek(&self, key: &PageKey) -> Option<Arc<Kept>> {
+        let shard = self.shard(key).lock();
+        let kept = shard.protected.peek(key);
+        kept.or_else(|| shard.probation.peek(key)).cloned()
     }
 
     /// What the tier has of a page.
@@ -214,19 +240,17 @@ impl Store for Memory {
         }
     }
 
-    fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
-        let mut found = Vec::new();
+    fn list(&self, window: &Window) -> Vec<Summary> {
+        let mut found = BTreeMap::new();
         for shard in &self.shards {
             let shard = shard.lock();
             let all = shard.probation.iter().chain(shard.protected.iter());
-            found.extend(
-                all.filter(|(key, _)| key.as_str().starts_with(prefix))
-                    .map(|(_, kept)| kept.entry.clone()),
-            );
+            for (key, kept) in all.filter(|(key, _)| window.covers(key.as_str())) {
+                window.collect(&mut found, key, || kept.clone());
+            }
         }
-        found.sort_by(|a, b| a.key.cmp(&b.key));
-        found.truncate(limit);
-        found
+        let found = found.into_values();
+        found.map(|kept| kept.entry.summary()).collect()
     }
 }
 
@@ -250,7 +274,7 @@ impl Shard {
 
     /// Returns the weight of what was replaced. A page regenerated keeps its segment.
     fn put(&mut self, kept: Arc<Kept>) -> Option<usize> {
-        let key = kept.entry.key.clone();
+        let (key, renewed) = (kept.entry.key.clone(), kept.clone());
         let replaced = if let Some(current) = self.protected.peek_mut(&key) {
             self.protected_bytes = self.protected_bytes - current.weight + kept.weight;
             Some(std::mem::replace(current, kept))
@@ -258,6 +282,7 @@ impl Shard {
             self.probation.put(key, kept)
         }?;
         replaced.let_go();
+        renewed.hits.add(replaced.hits());
         Some(replaced.weight)
     }
 
@@ -304,6 +329,7 @@ mod tests {
                 tags: Box::default(),
             },
             content: Content::NotFound,
+            cause: None,
             cost: Cost::default(),
         })
     }
@@ -319,7 +345,7 @@ mod tests {
             memory.put(entry(&format!("/{number:05}"))).unwrap();
             assert!(memory.bytes.load(Ordering::Relaxed) <= memory.budget);
         }
-        assert_eq!(memory.list("/", usize::MAX).len(), 100);
+        assert_eq!(memory.list(&Window::new("/", usize::MAX)).len(), 100);
     }
 
     #[test]
@@ -384,7 +410,7 @@ mod tests {
         assert_ne!(second.is_current(), third.is_current(), "one is evicted");
         memory.remove_routes(&|route| route == "/[id]");
         assert!(![second, third].iter().any(|kept| kept.is_current()));
-        assert!(memory.list("/", usize::MAX).is_empty());
+        assert!(memory.list(&Window::new("/", usize::MAX)).is_empty());
     }
 
     #[test]

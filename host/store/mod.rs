@@ -24,21 +24,25 @@ mod codec;
 #[cfg(test)]
 mod conformance;
 mod durable;
+mod hits;
 mod marks;
 mod memory;
 mod notes;
 mod tiers;
+mod window;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::page::{Entry, PageKey};
+use crate::page::{Entry, PageKey, Summary};
 
 pub use durable::{Degraded, OpenError, StoreHealth};
+pub use hits::Tally;
 pub use marks::Mark;
 pub use memory::Kept;
 pub use notes::{Note, Notes};
 pub use tiers::{Config, Tiers};
+pub use window::Window;
 
 use brief::Brief;
 use memory::Memory;
@@ -66,8 +70,8 @@ trait Store: Send + Sync {
     /// Shows every entry to `visit`, in no order, until it has seen enough.
     fn survey(&self, visit: &mut dyn FnMut(Brief<'_>) -> ControlFlow<()>);
 
-    /// Up to `limit` entries whose keys begin with `prefix`, in the order of their keys.
-    fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>>;
+    /// What the window shows, in the order of the keys.
+    fn list(&self, window: &Window) -> Vec<Summary>;
 }
 
 /// Why an entry is not kept.

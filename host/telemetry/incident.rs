@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::IncidentKind;
 use crate::page::{Failure, Timestamp};
 
 /// What an incident is about.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "subject", rename_all = "kebab-case")]
 pub enum Subject {
     /// A generation that made no page.
@@ -43,7 +44,7 @@ pub enum Subject {
 }
 
 /// One thing that failed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
     /// Counts up from 1, also across restarts where incidents are kept.
     pub id: u64,
@@ -162,9 +163,26 @@ impl Incidents {
             .collect()
     }
 
+    /// One that is remembered.
+    pub fn find(&self, id: u64) -> Option<Arc<Incident>> {
+        let state = self.state.lock();
+        let found = state.kept.iter().rev().find(|incident| incident.id == id);
+        found.cloned()
+    }
+
     /// How many there have been since the start.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
+    }
+}
+
+impl Subject {
+    /// The route whose page or listing failed.
+    pub fn route(&self) -> Option<&Arc<str>> {
+        match self {
+            Subject::Generation { route, .. } | Subject::Listing { route } => Some(route),
+            Subject::Module { .. } | Subject::Server => None,
+        }
     }
 }
 

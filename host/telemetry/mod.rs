@@ -3,6 +3,7 @@
 pub mod access;
 mod clock;
 mod incident;
+mod latency;
 pub mod metrics;
 mod process;
 mod sum;
@@ -11,3 +12,4 @@ pub mod trace;
 
 pub use clock::Clock;
 pub use incident::{Incident, Incidents, Subject};
+pub use latency::{Counts, Latency};

@@ -83,6 +83,7 @@ impl Press {
                 sequence,
                 tags: [Tag::new(TAG).expect("a short word is a tag")].into(),
             },
+            cause: None,
             content,
             cost: Cost::default(),
         })

@@ -1,13 +1,17 @@
 //! `Call`: what a caller of the revalidate endpoint asks for. Pure.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
 
 use super::super::Secret;
 use super::super::config::bearer;
 use super::super::locate::pairs;
+use super::super::upload;
 use crate::page::{Demand, Mode, Tag};
 use crate::route::{Path, PathError};
 
@@ -30,6 +34,35 @@ pub(in crate::http) struct Target {
     pub(in crate::http) path: Path,
     pub(in crate::http) query: Option<String>,
 }
+
+/// What the query may say, beside or instead of the body. Hooks are called with parameters of their
+/// own as well.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Parameters {
+    /// The token, where no `authorization: Bearer` bears it.
+    secret: Option<String>,
+    /// Paths of pages, with the query parameters that are part of their keys.
+    path: Vec<String>,
+    /// Tags of pages.
+    tag: Vec<String>,
+    /// What is done; by default paths are regenerated and tags become stale.
+    mode: Option<Mode>,
+    /// Leave pages alone that were never made.
+    only_generated: Option<Flag>,
+}
+
+/// Yes or no, as a query says it.
+#[derive(Debug)]
+struct Flag(bool);
+
+const FLAGS: [(&str, bool); 5] = [
+    ("true", true),
+    ("false", false),
+    ("1", true),
+    ("0", false),
+    ("", true),
+];
 
 /// Whether the caller knows the token, from `?secret=` or `authorization: Bearer`. Given twice, it
 /// is not given.
@@ -57,19 +90,41 @@ pub(super) fn demand(query: &str, body: &[u8]) -> Result<Demand, String> {
     let mut written = if body.trim_ascii().is_empty() {
         Demand::default()
     } else {
-        serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?
+        upload::object(body).map_err(|error| format!("the body: {error}"))?
     };
-    for (name, value) in pairs(query) {
-        match &*name {
-            "path" => written.paths.push(value.into_owned()),
-            "tag" => written.tags.push(value.into_owned()),
-            "mode" => written.mode = Some(mode(&value)?),
-            "onlyGenerated" => written.only_generated = flag(&value)?,
-            // Hooks are called with parameters of their own as well.
-            _ => {}
-        }
+    let given: Parameters =
+        serde_html_form::from_str(query).map_err(|error| format!("the query: {error}"))?;
+    written.paths.extend(given.path);
+    written.tags.extend(given.tag);
+    written.mode = given.mode.or(written.mode);
+    if let Some(Flag(only_generated)) = given.only_generated {
+        written.only_generated = only_generated;
     }
     Ok(written)
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let found = FLAGS.into_iter().find(|(word, _)| *word == text);
+        found.map(|(_, flag)| Self(flag)).ok_or_else(|| {
+            serde::de::Error::custom(format!("onlyGenerated {text:?}: it is `true` or `false`"))
+        })
+    }
+}
+
+impl JsonSchema for Flag {
+    fn schema_name() -> Cow<'static, str> {
+        "Flag".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": FLAGS.map(|(word, _)| word)})
+    }
 }
 
 impl Call {
@@ -131,25 +186,6 @@ impl Target {
             Some(query) => format!("{}?{query}", self.path),
             None => self.path.to_string(),
         }
-    }
-}
-
-fn mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "regenerate" => Ok(Mode::Regenerate),
-        "stale" => Ok(Mode::Stale),
-        "purge" => Ok(Mode::Purge),
-        other => Err(format!(
-            "mode {other:?}: it is `regenerate`, `stale` or `purge`"
-        )),
-    }
-}
-
-fn flag(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" | "" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => Err(format!("onlyGenerated {other:?}: it is `true` or `false`")),
     }
 }
 
@@ -220,11 +256,12 @@ mod tests {
             ("path=http://x/", "", "begins with `/`"),
             ("path=/%25zz", "", "hexadecimal"),
             ("tag=", "", "1 to 256"),
-            ("path=/&mode=now", "", "`regenerate`, `stale` or `purge`"),
+            ("path=/&mode=now", "", "`regenerate`, `stale`, `purge`"),
             ("path=/&onlyGenerated=yes", "", "`true` or `false`"),
             ("tag=a&mode=purge", "", "purge is for paths"),
             ("", "{", "the body: "),
             ("", "3", "the body: "),
+            ("", r#"[["/"]]"#, "an object is expected"),
             ("", r#"{"path":["/"]}"#, "unknown field `path`"),
             ("", r#"{"paths":"/"}"#, "expected a sequence"),
             ("", &many, "at most 1000"),

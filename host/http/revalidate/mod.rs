@@ -4,13 +4,15 @@ mod call;
 #[cfg(test)]
 mod fuzz;
 mod perform;
+mod told;
 
 use std::net::IpAddr;
 
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::Secret;
@@ -18,9 +20,11 @@ use super::body::Body;
 use super::errors::no_store;
 use super::throttle::{Denied, Throttle};
 use super::upload;
+pub use call::Parameters;
 use call::demand;
 pub(super) use call::{Call, Target, authorised};
-pub(super) use perform::{Revalidation, answer};
+pub use perform::Revalidation;
+pub use told::Told;
 
 /// Bytes of a body: a thousand long paths.
 const MAX_BODY: usize = 64 * 1024;
@@ -57,7 +61,10 @@ impl Endpoint<'_> {
             Err(bad) => return message(bad.status(), &bad.to_string()),
         };
         match demand(query, &body).and_then(Call::of) {
-            Ok(call) => answer(&self.revalidation.perform(call).await),
+            Ok(call) => {
+                let (status, told) = Told::of(&self.revalidation.perform(call).await);
+                respond(status, &told)
+            }
             Err(mistake) => message(StatusCode::BAD_REQUEST, &mistake),
         }
     }
@@ -89,8 +96,10 @@ pub(super) fn message(status: StatusCode, text: &str) -> Response<Body> {
     respond(status, &json!({"message": text}))
 }
 
-pub(super) fn respond(status: StatusCode, told: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(told.to_string()));
+pub(super) fn respond(status: StatusCode, told: &impl Serialize) -> Response<Body> {
+    // What we tell is made of texts and numbers, which all have a form in JSON.
+    let text = serde_json::to_string(told).unwrap_or_default();
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let json = HeaderValue::from_static("application/json");

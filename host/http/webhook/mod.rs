@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::body::Body;
-use super::revalidate::{Call, Revalidation, answer, message, not_allowed, refusal, respond};
+use super::revalidate::{Call, Revalidation, Told, message, not_allowed, refusal, respond};
 use super::throttle::Throttle;
 use super::upload;
 use crate::page::Report;
@@ -148,7 +148,10 @@ impl Mailroom {
             all
         });
         match working.await {
-            Ok(report) => answer(&report),
+            Ok(report) => {
+                let (status, told) = Told::of(&report);
+                respond(status, &told)
+            }
             Err(lost) => {
                 let lost = format!("webhook `{name}`: wisr lost the delivery: {lost}");
                 message(StatusCode::INTERNAL_SERVER_ERROR, &lost)

@@ -155,9 +155,20 @@ fn decode_payload(input: &mut Decoder<'_>) -> Result<Vec<Sketch>, DecodeError> {
 }
 
 impl Document {
+    /// Bytes of the page as it was rendered: the identity comes first.
+    pub(super) fn size(&self) -> usize {
+        self.body.first().map_or(0, |identity| identity.size)
+    }
+
+    /// Bytes of the page and its props in all codings.
+    pub(super) fn bytes(&self) -> usize {
+        let all = self.body.iter().chain(&self.data);
+        all.map(|sketch| sketch.size).sum()
+    }
+
     /// The content, once `record` is known to hold the very bodies that belong to it.
     pub(super) fn with_bodies(self, record: &[u8]) -> Result<Content, DecodeError> {
-        let bodies = super::open(record, BODY)?;
+        let (_, bodies) = super::open(record, BODY)?;
         if checksum(record) != self.checksum {
             return Err(DecodeError::Checksum);
         }

@@ -20,7 +20,8 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::page::{
-    Content, Cost, Digest, Entry, PageKey, Revalidate, Stamp, Tag, Timestamp, Variant,
+    Cause, Content, Cost, Digest, Entry, PageKey, Revalidate, Stamp, Summary, Tag, Timestamp,
+    Variant,
 };
 use wire::{Decoder, Encoder};
 
@@ -28,8 +29,11 @@ use wire::{Decoder, Encoder};
 const META: [u8; 4] = *b"WISm";
 const BODY: [u8; 4] = *b"WISb";
 
-/// The version of both records. Readers of a later one keep reading this one.
-const VERSION: u8 = 1;
+/// The version of both records. Version 2 says why an entry was made.
+const VERSION: u8 = 2;
+
+/// The oldest version that is read.
+const OLDEST: u8 = 1;
 
 /// Bytes of a checksum: half a BLAKE3 hash finds any accident.
 const CHECKSUM: usize = 16;
@@ -65,6 +69,7 @@ pub(super) struct Meta {
     /// Its route.
     pub(super) route: Arc<str>,
     pub(super) stamp: Stamp,
+    cause: Option<Cause>,
     cost: Cost,
     outline: Outline,
 }
@@ -113,6 +118,7 @@ pub(super) fn encode(entry: &Entry) -> Record {
     out.bytes(entry.route.as_bytes());
     encode_stamp(&mut out, &entry.stamp);
     encode_cost(&mut out, &entry.cost);
+    out.u8(entry.cause.map_or(0, code));
     out.length(body.as_ref().map_or(0, Vec::len));
     content::encode(&mut out, &entry.content, body.as_deref());
     let sum = checksum(out.as_slice());
@@ -128,10 +134,12 @@ pub(super) fn encode(entry: &Entry) -> Record {
 /// # Errors
 /// When it is no record.
 pub(super) fn sketch(bytes: &[u8]) -> Result<Sketch<'_>, DecodeError> {
-    let mut input = Decoder::new(open(bytes, META)?);
+    let (version, payload) = open(bytes, META)?;
+    let mut input = Decoder::new(payload);
     let (key, route) = (input.text()?, input.text()?);
     let stamp = decode_stamp(&mut input)?;
     decode_cost(&mut input)?;
+    decode_cause(&mut input, version)?;
     Ok(Sketch {
         key,
         route,
@@ -146,7 +154,7 @@ pub(super) fn sketch(bytes: &[u8]) -> Result<Sketch<'_>, DecodeError> {
 /// # Errors
 /// Whatever is wrong with it.
 pub(super) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
-    let payload = open(bytes, META)?;
+    let (version, payload) = open(bytes, META)?;
     let Some((payload, sum)) = payload.split_last_chunk::<CHECKSUM>() else {
         return Err(DecodeError::Checksum);
     };
@@ -158,6 +166,7 @@ pub(super) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
     let route = Arc::from(input.text()?);
     let stamp = decode_stamp(&mut input)?;
     let cost = decode_cost(&mut input)?;
+    let cause = decode_cause(&mut input, version)?;
     // The size of the bodies: the record that holds them knows it too.
     input.length()?;
     let outline = content::decode(&mut input)?;
@@ -166,6 +175,7 @@ pub(super) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
         key,
         route,
         stamp,
+        cause,
         cost,
         outline,
     })
@@ -182,6 +192,25 @@ impl Meta {
     pub(super) fn distrust_after(&mut self, sequence: u64) {
         if self.stamp.sequence > sequence {
             self.stamp.sequence = 0;
+        }
+    }
+
+    /// What lists tell of the entry.
+    pub(super) fn summary(self) -> Summary {
+        let (content, size, bytes) = match &self.outline {
+            Outline::Document(document) => ("document", document.size(), document.bytes()),
+            Outline::NotFound => (Content::NotFound.as_str(), 0, 0),
+            Outline::Redirect { .. } => ("redirect", 0, 0),
+        };
+        Summary {
+            key: self.key,
+            route: self.route,
+            stamp: self.stamp,
+            content,
+            cause: self.cause,
+            cost: self.cost,
+            size,
+            bytes,
         }
     }
 
@@ -202,16 +231,17 @@ impl Meta {
             route: self.route,
             stamp: self.stamp,
             content,
+            cause: self.cause,
             cost: self.cost,
         })
     }
 }
 
-/// What follows the magic number and the version.
-fn open(bytes: &[u8], magic: [u8; 4]) -> Result<&[u8], DecodeError> {
+/// The version, and what follows it.
+fn open(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
     match bytes.split_first_chunk::<4>() {
         Some((found, [version, payload @ ..])) if *found == magic => match *version {
-            VERSION => Ok(payload),
+            OLDEST..=VERSION => Ok((*version, payload)),
             newer if newer > VERSION => Err(DecodeError::Newer(newer)),
             _ => Err(DecodeError::Foreign),
         },
@@ -306,6 +336,36 @@ fn decode_cost(input: &mut Decoder<'_>) -> Result<Cost, DecodeError> {
         memory: input.u64()?,
         fetches: Vec::new(),
     })
+}
+
+/// Causes as they are on disk: never renumber. 0 is none.
+const CAUSES: [Cause; 5] = [
+    Cause::Build,
+    Cause::FirstRequest,
+    Cause::Stale,
+    Cause::OnDemand,
+    Cause::Draft,
+];
+
+fn code(cause: Cause) -> u8 {
+    match cause {
+        Cause::Build => 1,
+        Cause::FirstRequest => 2,
+        Cause::Stale => 3,
+        Cause::OnDemand => 4,
+        Cause::Draft => 5,
+    }
+}
+
+fn decode_cause(input: &mut Decoder<'_>, version: u8) -> Result<Option<Cause>, DecodeError> {
+    if version < 2 {
+        return Ok(None);
+    }
+    let Some(place) = usize::from(input.u8()?).checked_sub(1) else {
+        return Ok(None);
+    };
+    let cause = CAUSES.get(place).ok_or(DecodeError::Malformed("cause"))?;
+    Ok(Some(*cause))
 }
 
 #[cfg(test)]

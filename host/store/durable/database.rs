@@ -2,6 +2,7 @@
 //!
 //! One keyspace: an idle one would pin the journal for ever.
 
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
 use super::open::{OpenError, prepare};
 use super::queue::{Change, Round};
-use crate::page::{Entry, PageKey, Stamped};
+use crate::page::{Entry, PageKey, Stamped, Summary};
+use crate::store::Window;
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Saved, Site};
 
@@ -207,28 +209,36 @@ impl Database {
         })
     }
 
-    /// Up to `limit` entries whose keys begin with `prefix`, in their order. What cannot be read
-    /// is passed to `unreadable`.
+    /// What the window shows. What cannot be read is passed to `unreadable`.
     pub(super) fn list(
         &self,
-        prefix: &str,
-        limit: usize,
+        window: &Window,
         sequence: u64,
         unreadable: impl Fn(&str, &ReadError),
-    ) -> Result<Vec<Entry>, ReadError> {
+    ) -> Result<Vec<Summary>, ReadError> {
+        let first = match &window.after {
+            Some(after) if *after >= window.prefix => Bound::Excluded(text_key(META, after)),
+            _ => Bound::Included(text_key(META, &window.prefix)),
+        };
+        let range = (first, Bound::Excluded(vec![META + 1]));
         self.snapshot(|snapshot, keyspace| {
             let mut entries = Vec::new();
-            for guard in snapshot.prefix(keyspace, text_key(META, prefix)) {
-                if entries.len() >= limit {
+            for guard in snapshot.range(keyspace, range) {
+                if entries.len() >= window.limit {
                     break;
                 }
                 let (key, meta) = guard.into_inner()?;
-                let entry = codec::decode_meta(&meta)
-                    .map_err(ReadError::from)
-                    .and_then(|meta| complete(snapshot, keyspace, meta, sequence));
-                match entry {
-                    Ok(entry) => entries.push(entry),
-                    Err(error) => unreadable(&String::from_utf8_lossy(&key[1..]), &error),
+                if !key[1..].starts_with(window.prefix.as_bytes()) {
+                    break;
+                }
+                match codec::decode_meta(&meta) {
+                    Ok(mut meta) => {
+                        meta.distrust_after(sequence);
+                        entries.push(meta.summary());
+                    }
+                    Err(error) => {
+                        unreadable(&String::from_utf8_lossy(&key[1..]), &error.into());
+                    }
                 }
             }
             Ok(entries)

@@ -36,8 +36,8 @@ pub use open::OpenError;
 
 use super::marks::{Raised, Saved};
 use super::notes::{self, Note, Notes};
-use super::{Brief, Store, Unkept};
-use crate::page::{Content, Entry, PageKey, Stamped};
+use super::{Brief, Store, Unkept, Window};
+use crate::page::{Content, Entry, PageKey, Stamped, Summary};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 use behind::{Behind, Limits, Sink};
@@ -378,37 +378,41 @@ impl Store for Durable {
         }
     }
 
-    fn list(&self, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
+    fn list(&self, window: &Window) -> Vec<Summary> {
         let mut pending = BTreeMap::new();
         self.behind.look(|queue| {
             for (key, change) in queue.changes() {
-                if key.as_str().starts_with(prefix) {
+                if window.covers(key.as_str()) {
                     pending.insert(key.clone(), change.clone());
                 }
             }
         });
         // As many more as pending removals may take away.
-        let enough = limit.saturating_add(pending.len());
-        let stored = self
-            .database
-            .list(prefix, enough, self.sequence(), |key, error| {
-                self.unreadable(key, error);
-            });
+        let enough = Window {
+            limit: window.limit.saturating_add(pending.len()),
+            ..window.clone()
+        };
+        let stored = self.database.list(&enough, self.sequence(), |key, error| {
+            self.unreadable(key, error);
+        });
         let stored = stored.unwrap_or_else(|error| {
-            self.unreadable(prefix, &error);
+            self.unreadable(&window.prefix, &error);
             Vec::new()
         });
-        let mut entries: BTreeMap<PageKey, Arc<Entry>> = stored
+        let mut entries: BTreeMap<PageKey, Summary> = stored
             .into_iter()
-            .map(|entry| (entry.key.clone(), Arc::new(entry)))
+            .map(|entry| (entry.key.clone(), entry))
             .collect();
         for (key, change) in pending {
             let stored = entries.remove(&key);
-            if let Some(entry) = change.entry(|| stored) {
-                entries.insert(key, entry);
-            }
+            let entry = match change {
+                Change::Put(entry) => Some(entry.summary()),
+                Change::Remove => None,
+                Change::RemoveOf(route) => stored.filter(|entry| entry.route != route),
+            };
+            entries.extend(entry.map(|entry| (key, entry)));
         }
-        entries.into_values().take(limit).collect()
+        entries.into_values().take(window.limit).collect()
     }
 }
 

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::marks::{Mark, Marks};
 use super::notes::{Note, Notes};
-use super::{Brief, Kept, Memory, Store, Unkept};
-use crate::page::{Entry, PageKey, Stamp, Stamped, Tag, Why};
+use super::{Brief, Kept, Memory, Store, Unkept, Window};
+use crate::page::{Entry, PageKey, Stamp, Stamped, Summary, Tag, Why};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
 
@@ -146,6 +146,11 @@ impl Tiers {
     /// As [`Tiers::get_hot`], for who wants to keep it: it says itself when it is replaced.
     pub fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
         self.memory.kept(key)
+    }
+
+    /// How often a page was sent since it came into memory; none if it is not there.
+    pub fn hits(&self, key: &PageKey) -> Option<u64> {
+        self.memory.peek(key).map(|kept| kept.hits())
     }
 
     /// The entry of a page, wherever it is. Those who ask for one page at once share one read.
@@ -282,16 +287,16 @@ impl Tiers {
         removed
     }
 
-    /// Up to `limit` entries whose keys begin with `prefix`, in the order of their keys.
-    pub async fn list(self: &Arc<Self>, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
-        let (tiers, prefix) = (self.clone(), prefix.to_owned());
+    /// What the window shows, in the order of the keys.
+    pub async fn list(self: &Arc<Self>, window: Window) -> Vec<Summary> {
+        let tiers = self.clone();
         let listed = self.blocking(move |durable| {
-            let on_disk = durable.map_or(Vec::new(), |durable| durable.list(&prefix, limit));
+            let on_disk = durable.map_or(Vec::new(), |durable| durable.list(&window));
             // What is in memory is as new as what is on disk, or newer.
-            let all = on_disk.into_iter().chain(tiers.memory.list(&prefix, limit));
-            let all: BTreeMap<PageKey, Arc<Entry>> =
+            let all = on_disk.into_iter().chain(tiers.memory.list(&window));
+            let all: BTreeMap<PageKey, Summary> =
                 all.map(|entry| (entry.key.clone(), entry)).collect();
-            all.into_values().take(limit).collect()
+            all.into_values().take(window.limit).collect()
         });
         listed.await.unwrap_or_default()
     }

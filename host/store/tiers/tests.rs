@@ -43,7 +43,7 @@ async fn what_memory_gives_up_is_found_and_comes_back() {
         assert_eq!(told(tiers.find(key).await), told(tiers.get_hot(key)));
         assert!(tiers.get_hot(key).is_some());
     }
-    assert_eq!(tiers.list("/", 99).await.len(), 50);
+    assert_eq!(tiers.list(Window::new("/", 99)).await.len(), 50);
     assert!(tiers.find(&key("/none")).await.is_none());
     assert!(tiers.reading.lock().is_empty());
 }
@@ -264,7 +264,7 @@ async fn without_a_folder_everything_is_in_memory() {
     tiers.persisted().await.unwrap();
     tiers.synced().await.unwrap();
     assert!(tiers.find(&key("/a")).await.is_some());
-    assert_eq!(tiers.list("", 9).await.len(), 1);
+    assert_eq!(tiers.list(Window::new("", 9)).await.len(), 1);
     let removed = tiers.remove_routes(|route| route == "/posts/[id]").await;
     assert_eq!(removed, 1);
     assert!(tiers.find(&key("/a")).await.is_none());
