@@ -196,7 +196,16 @@ async fn a_page_in_c_does_everything() {
     let Some(tree) = tree("c", "c", CLANG) else {
         return;
     };
-    does_everything(&tree, "trap", &["_shared/boom.h:4: boom"]).await;
+    does_everything(
+        &tree,
+        "trap",
+        &[
+            "\"message\":\"aborted: ",
+            "_shared/boom.h:4: boom",
+            "_shared/boom.h:4\"",
+        ],
+    )
+    .await;
 }
 
 /// Nothing is built twice, and a change of a shared file builds its pages again.

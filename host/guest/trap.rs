@@ -189,9 +189,11 @@ fn resource_words(error: &wasmtime::Error, call: u64) -> Option<(FailureKind, St
 
 fn trap_words(trap: Trap, stderr: &str) -> String {
     match trap {
-        Trap::UnreachableCodeReached => panic_words(stderr).unwrap_or_else(|| {
-            "aborted (`unreachable` was executed; its stderr says no more)".to_owned()
-        }),
+        Trap::UnreachableCodeReached => panic_words(stderr)
+            .or_else(|| last_words(stderr))
+            .unwrap_or_else(|| {
+                "aborted (`unreachable` was executed, and stderr says nothing)".to_owned()
+            }),
         Trap::StackOverflow => {
             let stack = size(STACK_BYTES as u64);
             format!("recursed too deeply: its stack of {stack} is full")
@@ -213,6 +215,12 @@ fn panic_words(stderr: &str) -> Option<String> {
     Some(format!("panicked at {place}: {words}"))
 }
 
+/// The last line before it aborted, where C and others say why.
+fn last_words(stderr: &str) -> Option<String> {
+    let line = stderr.trim_end().lines().next_back()?.trim();
+    Some(format!("aborted: {line}"))
+}
+
 /// One frame for each function, inlined ones included where there is debug information.
 fn frames(info: &FrameInfo) -> Vec<Frame> {
     let name = || match info.func_name() {
@@ -229,9 +237,12 @@ fn frames(info: &FrameInfo) -> Vec<Frame> {
     symbols
         .map(|symbol| Frame {
             function: symbol.name().map_or_else(name, demangle),
-            location: symbol.file().map(|file| match symbol.line() {
-                Some(line) => format!("{}:{line}", clip(file, FRAME_BYTES)),
-                None => clip(file, FRAME_BYTES),
+            location: symbol.file().map(|file| {
+                let file = clip(file.trim_start_matches("./"), FRAME_BYTES);
+                match symbol.line() {
+                    Some(line) => format!("{file}:{line}"),
+                    None => file,
+                }
             }),
         })
         .collect()
@@ -247,9 +258,9 @@ fn demangle(symbol: &str) -> String {
 }
 
 /// Frames that every panic, allocation and call goes through: of Rust's library, of libc, of the
-/// bindings, and those without a name.
+/// bindings and SDKs, and those without a name.
 fn is_noise(frame: &Frame) -> bool {
-    const PREFIXES: [&str; 14] = [
+    const PREFIXES: [&str; 15] = [
         "std::",
         "core::",
         "alloc::",
@@ -261,12 +272,21 @@ fn is_noise(frame: &Frame) -> bool {
         "rustc",
         "wasm_",
         "export_",
+        "exports_",
         "cabi_",
         "dlmalloc",
         "function ",
     ];
-    const NAMES: [&str; 7] = [
-        "abort", "malloc", "calloc", "realloc", "free", "sbrk", "start",
+    const NAMES: [&str; 9] = [
+        "abort",
+        "assert_fail",
+        "malloc",
+        "calloc",
+        "realloc",
+        "free",
+        "sbrk",
+        "start",
+        "wisr_fail_at",
     ];
     const PLACES: [&str; 3] = ["/rustc/", "wasisdk://", "/rustlib/src/"];
     let name = frame.function.trim_start_matches(['<', '&', '_']);
@@ -369,6 +389,16 @@ mod tests {
     }
 
     #[test]
+    fn an_abort_is_told_by_its_last_line() {
+        let words = |stderr| trap_words(Trap::UnreachableCodeReached, stderr);
+        assert_eq!(
+            words("log\npage.c:7: no water\n"),
+            "aborted: page.c:7: no water"
+        );
+        assert!(words(" \n").contains("stderr says nothing"));
+    }
+
+    #[test]
     fn the_authors_frames_are_told_from_the_rest() {
         let frame = |function: &str| Frame {
             function: demangle(function),
@@ -384,6 +414,8 @@ mod tests {
             "dlmalloc::dlmalloc::Dlmalloc<A>::malloc",
             "malloc",
             "function 9",
+            "__assert_fail",
+            "exports_wisr_page_page_render",
         ] {
             assert!(is_noise(&frame(noise)), "{noise}");
         }

@@ -123,6 +123,8 @@ fn compile(toolbox: &Toolbox, src: &Path, profile: Profile, source: &Path) -> Co
         .arg(level)
         .arg("-I")
         .arg(toolbox.at(""))
+        // Places as the author knows them, in messages and in frames.
+        .arg("-fdebug-compilation-dir=.")
         .arg(format!("-ffile-prefix-map={}/=", src.display()))
         .arg("-c")
         .arg(source)

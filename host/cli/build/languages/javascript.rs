@@ -27,6 +27,8 @@ pub(super) async fn install(
 ) -> anyhow::Result<Result<(), String>> {
     let mut npm = Command::new("npm");
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        // Who is offline is told so at once, not after minutes of trying.
+        .args(["--fetch-retries=1", "--fetch-retry-mintimeout=1000"])
         .arg("--prefix")
         .arg(toolbox.at(""))
         .current_dir(toolbox.at(""));

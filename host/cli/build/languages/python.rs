@@ -23,8 +23,14 @@ pub(super) async fn install(
     venv.args(["-m", "venv", "--clear"]).arg(toolbox.at("venv"));
     let pip = |requirements: &Path| {
         let mut pip = Command::new(toolbox.at("venv/bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-            .arg(requirements);
+        pip.args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--retries=1",
+            "-r",
+        ])
+        .arg(requirements);
         pip
     };
     let mut commands = vec![venv, pip(&pins)];

@@ -12,6 +12,13 @@ use super::sdk::File;
 use crate::cli::build::{Profile, Progress, install};
 use crate::page::Digest;
 
+/// How modules are made: another wisr may do it otherwise.
+const MAKERS: [&str; 3] = [
+    include_str!("c.rs"),
+    include_str!("javascript.rs"),
+    include_str!("python.rs"),
+];
+
 /// A folder such as `SRC/.wisr/js`. It may be deleted; the next build lays it down again.
 #[derive(Debug)]
 pub(super) struct Toolbox {
@@ -57,7 +64,7 @@ impl Toolbox {
 
     /// What besides its sources makes a module what it is.
     pub(super) fn recipe(&self, src: &Path, profile: Profile) -> anyhow::Result<String> {
-        let mut all = format!("{profile:?} {}", src.display()).into_bytes();
+        let mut all = format!("{profile:?} {} {MAKERS:?}", src.display()).into_bytes();
         for (place, bytes) in self.files {
             all.extend(place.bytes());
             all.extend(*bytes);
