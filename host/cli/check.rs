@@ -58,6 +58,7 @@ fn offline() -> Result<Engine, EngineError> {
         compiler: Compiler::of_this_program(),
         compile: CompileLimits::default(),
         fast_compile: false,
+        quick: u64::MAX,
         compile_threads: std::thread::available_parallelism().map_or(1, usize::from),
     })
 }

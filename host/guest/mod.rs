@@ -17,6 +17,7 @@
 mod api;
 mod artifact;
 mod bindings;
+mod code;
 mod compile;
 mod convert;
 mod dry_run;
@@ -29,9 +30,11 @@ mod module;
 pub mod outbound;
 mod render;
 mod run;
+mod runtime;
 mod sandbox;
 mod sink;
 mod trap;
+mod upgrade;
 
 pub use api::{ApiGuest, Unanswered};
 pub use compile::{CompileLimits, CompileOrder, Compiler, Overran, run_child};
@@ -40,6 +43,7 @@ pub use grants::Grants;
 pub use limits::Limits;
 pub use module::{ApiExports, LoadError, Module, ModuleKind, PageExports, Role};
 pub use render::Guest;
+pub use runtime::Tier;
 
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,7 @@ impl Own {
             compiler: Compiler::InProcess,
             compile: CompileLimits::default(),
             fast_compile: false,
+            quick: u64::MAX,
             compile_threads: 2,
         })?;
         let module = engine.load(module.to_vec()).await?;

@@ -45,6 +45,7 @@ fn config() -> EngineConfig {
         compiler: Compiler::InProcess,
         compile: CompileLimits::default(),
         fast_compile: false,
+        quick: u64::MAX,
         compile_threads: 2,
     }
 }
