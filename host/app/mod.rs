@@ -24,7 +24,7 @@ pub use prerender::{Prerender, Report};
 
 use crate::config::Config;
 use crate::http::listen::Bound;
-use crate::http::{Overlay, Site};
+use crate::http::{Dev, Site};
 use crate::release::Releases;
 use crate::store::OpenError;
 use crate::telemetry::metrics::Metrics;
@@ -52,7 +52,7 @@ impl App {
     /// # Errors
     /// When a port cannot be had, the store cannot be opened, or the machine cannot run the
     /// sandbox. A module that cannot be loaded is an incident, not an error.
-    pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
+    pub async fn build(config: Config, dev: Option<Dev>) -> anyhow::Result<Self> {
         raise_open_files();
         let metrics = Arc::new(Metrics::new());
         let (site_port, admin_port) = bind(&config, &metrics)?;
@@ -80,7 +80,8 @@ impl App {
             workshop.releases.clone(),
             workshop.isr.clone(),
             workshop.generations.handle(),
-            overlay,
+            dev,
+            workshop.incidents.clone(),
         ));
         let reloading = Reloading::new(
             reloader,

@@ -59,6 +59,8 @@ const ENVIRONMENT: &str = "\
 Environment:
   WISR_TOKEN        The token of the revalidate endpoint, for dev, serve and revalidate
   WISR_ADMIN_TOKEN  The token of the admin port, for releases and rollback
+  WISR_DEBUG_CACHE  1 logs each request for a page with its verdict (hit, miss, stale) and the
+                    reason, and each generation with its cause
   WISR_LOG          What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn;
                     of prerender: error]";
 
@@ -148,13 +150,21 @@ fn source_tree(folder: &Path) -> Option<String> {
     })
 }
 
+/// Asks for a line for each look into the cache.
+const DEBUG_CACHE: &str = "WISR_DEBUG_CACHE";
+
 /// Logs go to stderr, as `WISR_LOG` says; the default shows what needs attention.
 fn init_logging(default: &str) {
     let asked = std::env::var("WISR_LOG").ok();
-    let filter = |asked: &str| EnvFilter::try_new(format!("{QUIET},{asked}"));
+    let debug_cache = std::env::var(DEBUG_CACHE).is_ok_and(|value| !matches!(&*value, "" | "0"));
+    let more = match debug_cache {
+        true => ",wisr::cache=debug",
+        false => "",
+    };
+    let filter = |asked: &str| EnvFilter::try_new(format!("{QUIET},{asked}{more}"));
     let filter = filter(asked.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
         terminal::say(format!("warning: WISR_LOG is not used: {error}"));
-        EnvFilter::new(format!("{QUIET},{default}"))
+        EnvFilter::new(format!("{QUIET},{default}{more}"))
     });
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt()

@@ -67,6 +67,7 @@ impl Guest {
             return Ok(Outcome::Unchanged(props));
         }
 
+        run.props = Some(props.json.clone());
         // The props were checked to be the guest's own UTF-8.
         let data = String::from_utf8_lossy(&props.json);
         let start = run.enter("render");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use wasmtime::component::Instance;
 
 use super::code::Code;
@@ -37,6 +38,8 @@ pub(super) struct Run<'a> {
     limits: Limits,
     pub(super) sandbox: Sandbox,
     pub(super) cost: Cost,
+    /// What `static-props` returned.
+    pub(super) props: Option<Bytes>,
     started: Instant,
     /// What is being called.
     call: &'static str,
@@ -78,6 +81,7 @@ impl<'a> Order<'a> {
             order: self,
             limits,
             cost: Cost::default(),
+            props: None,
             started,
             call: "instantiate",
         }
@@ -140,6 +144,10 @@ impl Run<'_> {
                     message: brief(&message),
                     stderr,
                     frames,
+                    // Checked to be the guest's own UTF-8.
+                    props: self
+                        .props
+                        .map(|json| brief(&String::from_utf8_lossy(&json))),
                     cost: self.cost,
                 }))
             }

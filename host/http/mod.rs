@@ -6,6 +6,7 @@
 //! come to be shown?) → `respond`, with `negotiate` (which coding?) and `conditional` (does the
 //! reader have it already?). What goes wrong becomes a `Problem` of `errors`.
 
+mod account;
 mod address;
 mod api;
 mod body;
@@ -29,6 +30,7 @@ mod throttle;
 mod timed;
 pub mod upload;
 mod views;
+mod witness;
 
 pub use address::PerAddress;
 pub use body::{Body, BodyError};
@@ -36,7 +38,7 @@ pub use config::{Config, Secret, Settings};
 pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use locate::pairs;
-pub use overlay::{DevError, DevState, Overlay};
+pub use overlay::{Dev, DevError, DevState};
 pub use service::Site;
 pub use throttle::{Denied, Throttle};
 pub use timed::Patience;

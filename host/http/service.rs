@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
@@ -17,18 +18,20 @@ use super::body::Body;
 use super::check;
 use super::errors::Problem;
 use super::files::Files;
-use super::locate::{Located, locate};
-use super::overlay::Overlay;
+use super::locate::{Located, locate, pairs};
+use super::overlay::{Dev, Overlay};
 use super::respond::{Face, Reader};
 use super::revalidate;
 use super::showing::Showing;
 use super::throttle::Throttle;
 use super::views::{Asked, Views};
+use super::witness::{Interest, TARGET, Witness};
 use super::{Answer, Config, Service, Settings};
-use crate::isr::{Ask, Isr, Patience, Served};
-use crate::page::{Content, Entry};
+use crate::isr::{Ask, Isr, Patience, Refused, Served};
+use crate::page::{Content, Cost, Entry};
 use crate::release::{ApiRouted, Release, Releases, Routed};
 use crate::route::Path;
+use crate::telemetry::Incidents;
 
 /// The built-in revalidate endpoint; an API route of the site takes its place.
 const REVALIDATE: &str = "/api/revalidate";
@@ -46,18 +49,20 @@ pub struct Site {
     settings: ArcSwap<Settings>,
     throttle: Throttle,
     dev: bool,
-    overlay: Option<Arc<Overlay>>,
+    overlay: Option<Overlay>,
 }
 
 impl Site {
     /// A site that serves the pages of `releases` through `isr`, and the files of the public
-    /// folder. API routes run on `threads`. `overlay` is what `wisr dev` adds.
+    /// folder. API routes run on `threads`. `dev` is what `wisr dev` adds, which shows
+    /// the `incidents` of pages.
     pub fn new(
         config: Config,
         releases: Arc<Releases>,
         isr: Isr,
         threads: Handle,
-        overlay: Option<Arc<Overlay>>,
+        dev: Option<Dev>,
+        incidents: Arc<Incidents>,
     ) -> Self {
         Self {
             releases,
@@ -68,7 +73,7 @@ impl Site {
             settings: ArcSwap::from_pointee(config.settings),
             throttle: Throttle::default(),
             dev: config.dev,
-            overlay,
+            overlay: dev.map(|dev| Overlay::new(dev, incidents)),
         }
     }
 
@@ -127,6 +132,9 @@ impl Site {
         if let Some(response) = overlay.and_then(|overlay| overlay.serve(path.as_str())) {
             return Answer::Now(response);
         }
+        if let (Some(overlay), "dev/failure") = (overlay, own) {
+            return Answer::Now(self.failure(overlay, request.uri().query().unwrap_or_default()));
+        }
         let page = own
             .strip_prefix("data/")
             .and_then(|name| name.strip_suffix(".json"))
@@ -144,6 +152,24 @@ impl Site {
         let query = request.uri().query();
         let located = page.as_ref().and_then(|page| locate(&release, page, query));
         self.find(located, Face::Data, request)
+    }
+
+    /// How the page that `?page=` names failed, for the browser that shows it.
+    fn failure(&self, overlay: &Overlay, query: &str) -> Response<Body> {
+        let named = pairs(query).find(|(name, _)| name == "page");
+        let (_, page) = named.unwrap_or_default();
+        let (path, query) = page.split_once('?').unwrap_or((&page, ""));
+        let release = self.releases.load();
+        let path = Path::parse(path).ok();
+        let located = path.as_ref();
+        match located.and_then(|path| locate(&release, path, Some(query))) {
+            Some(located) => {
+                let ask = located.ask();
+                let kept = self.isr.kept(&ask.key);
+                overlay.failure(&ask, kept.as_ref().map(|kept| &**kept.entry()))
+            }
+            None => Problem::NotFound.json(),
+        }
     }
 
     fn file(self: &Arc<Self>, parts: Parts) -> Answer {
@@ -211,19 +237,34 @@ impl Site {
             }
             patience => patience,
         };
+        let max_stale = ask.page.policy.max_stale;
+        let served = self.isr.serve(ask, patience).await;
+        let cost = self.overlay.as_ref().and_then(|_| cost(&served));
+        let mut response = match served {
+            Ok(served) => self.show(&served, max_stale, face, parts).await,
+            Err(refused) => self.problem(&refused.into(), face, parts).await,
+        };
+        if let Some(cost) = cost {
+            response.extensions_mut().insert(cost);
+        }
+        response
+    }
+
+    async fn show(
+        &self,
+        served: &Served,
+        max_stale: Duration,
+        face: Face,
+        parts: &Parts,
+    ) -> Response<Body> {
         let reader = Reader {
             headers: &parts.headers,
             method: &parts.method,
         };
-        let max_stale = ask.page.policy.max_stale;
-        let served = match self.isr.serve(ask, patience).await {
-            Ok(served) => served,
-            Err(refused) => return self.problem(&refused.into(), face, parts).await,
-        };
-        if let Served::Shell(shell) = &served {
+        if let Served::Shell(shell) = served {
             return reader.shell(shell);
         }
-        let Some(showing) = Showing::of(&served, self.isr.now(), max_stale) else {
+        let Some(showing) = Showing::of(served, self.isr.now(), max_stale) else {
             return self.problem(&Problem::NotFound, face, parts).await;
         };
         match (face, &showing.entry.content) {
@@ -264,6 +305,43 @@ impl Site {
         }
     }
 
+    /// Answers while somebody watches: an author in the browser and on the terminal, an operator in
+    /// the log.
+    fn watched(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let witness = Witness::of(&request);
+        let injects = self.overlay.is_some() && Overlay::wanted(request.headers());
+        if injects {
+            Overlay::prepare(request.headers_mut());
+        }
+        let answer = self.route(request, peer);
+        let site = self.clone();
+        let finish = move |mut response| {
+            if injects {
+                response = Overlay::inject(response);
+            }
+            site.tell(&witness, &mut response);
+            response
+        };
+        match answer {
+            Answer::Now(response) => Answer::Now(finish(response)),
+            Answer::Later(response) => {
+                Answer::Later(Box::pin(async move { finish(response.await) }))
+            }
+        }
+    }
+
+    fn tell(&self, witness: &Witness, response: &mut Response<Body>) {
+        let (line, interest) = witness.line(response);
+        match (&self.overlay, interest) {
+            (Some(overlay), Interest::Told) => overlay.say(&line),
+            (None, Interest::Told) => tracing::debug!(target: TARGET, "{line}"),
+            (_, Interest::Quiet) => tracing::trace!(target: TARGET, "{line}"),
+        }
+        if self.overlay.is_some() {
+            witness.time(response);
+        }
+    }
+
     fn later<F>(
         self: &Arc<Self>,
         request: Request<Incoming>,
@@ -277,17 +355,23 @@ impl Site {
 }
 
 impl Service for Site {
-    fn answer(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        if self.overlay.is_none() || !Overlay::wanted(request.headers()) {
-            return self.route(request, peer);
+    fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let is_watched = tracing::enabled!(target: TARGET, tracing::Level::DEBUG);
+        match is_watched || self.overlay.is_some() {
+            true => self.watched(request, peer),
+            false => self.route(request, peer),
         }
-        Overlay::prepare(request.headers_mut());
-        match self.route(request, peer) {
-            Answer::Now(response) => Answer::Now(Overlay::inject(response)),
-            Answer::Later(response) => {
-                Answer::Later(Box::pin(async { Overlay::inject(response.await) }))
-            }
+    }
+}
+
+/// What the generation took that the reader waited for.
+fn cost(served: &Result<Served, Refused>) -> Option<Cost> {
+    match served {
+        Ok(Served::Rendered { entry, .. }) => Some(entry.cost.clone()),
+        Ok(Served::LastGood { failure, .. }) | Err(Refused::Failed(failure)) => {
+            Some(failure.cost.clone())
         }
+        _ => None,
     }
 }
 

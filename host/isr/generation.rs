@@ -75,6 +75,7 @@ impl Inner {
 
     /// One generation, from its turn to its landing.
     async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause, before: Before) {
+        let asked = tokio::time::Instant::now();
         permit.turn().await;
         let places = ask.page.policy.concurrency;
         let entered = self
@@ -100,8 +101,12 @@ impl Inner {
         }
         let clock = &self.parts.clock;
         let started = tokio::time::Instant::now();
-        let made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
+        let mut made = make::make(&ask, cause, sequence, previous.as_deref(), clock).await;
         drop(slot);
+        match &mut made {
+            Ok(entry) => entry.cost.queue = started - asked,
+            Err(failure) => failure.cost.queue = started - asked,
+        }
         self.parts
             .metrics
             .generation_seconds
@@ -114,6 +119,13 @@ impl Inner {
             cause: cause.as_str(),
             outcome,
         };
+        tracing::debug!(
+            target: "wisr::cache",
+            "generated {} ({}): {outcome} in {} ms",
+            ask.key,
+            cause.as_str(),
+            started.elapsed().as_millis()
+        );
         if let Err(failure) = &made {
             self.report(&ask, cause, failure);
         }

@@ -13,6 +13,14 @@ pub struct Cost {
     /// Wall time, waiting for the host included.
     #[serde(with = "micros", rename = "wall_us")]
     pub wall: Duration,
+    /// Wall time before its turn came.
+    #[serde(
+        with = "micros",
+        rename = "queue_us",
+        default,
+        skip_serializing_if = "Duration::is_zero"
+    )]
+    pub queue: Duration,
     /// Time to make the sandbox and instantiate the module in it.
     #[serde(with = "micros", rename = "instantiate_us")]
     pub instantiate: Duration,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::page::{Failure, Timestamp};
 
@@ -70,6 +71,7 @@ const KEPT_BYTES: usize = 16 << 10;
 pub struct Incidents {
     state: Mutex<State>,
     total: Counter,
+    latest: watch::Sender<u64>,
     keeper: Option<Box<Keeper>>,
 }
 
@@ -141,6 +143,7 @@ impl Incidents {
             let slot = usize::try_from(id % REMEMBERED as u64).unwrap_or(0);
             keep(slot, &incident.brief());
         }
+        self.latest.send_replace(id);
         id
     }
 
@@ -154,6 +157,20 @@ impl Incidents {
             .take(limit)
             .cloned()
             .collect()
+    }
+
+    /// The id of the latest one, and of each that follows.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.latest.subscribe()
+    }
+
+    /// The latest failure to make the page with this key by this module, if it is remembered.
+    pub fn of_page(&self, key: &str, by: &str) -> Option<Arc<Incident>> {
+        let is_it = |incident: &&Arc<Incident>| match &incident.subject {
+            Subject::Generation { path, module, .. } => path == key && module == by,
+            _ => false,
+        };
+        self.state.lock().kept.iter().rev().find(is_it).cloned()
     }
 
     /// How many there have been since the start.
