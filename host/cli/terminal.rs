@@ -29,6 +29,11 @@ pub(super) fn data(line: impl Display) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// Writes bytes of data to stdout as they are.
+pub(super) fn raw(bytes: &[u8]) {
+    let _ = io::stdout().lock().write_all(bytes);
+}
+
 /// Writes a line of talk to stderr.
 pub(super) fn say(line: impl Display) {
     let _ = Talk.write_all(format!("{line}\n").as_bytes());
