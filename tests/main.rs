@@ -15,10 +15,12 @@ mod client;
 mod modules;
 mod origin;
 mod site;
+mod tools;
 
 // The promises.
 mod after_restart;
 mod api;
+mod check;
 mod commands;
 mod crash;
 mod doors;
@@ -28,10 +30,12 @@ mod hostile;
 mod http2;
 mod model;
 mod on_demand;
+mod overlay;
 mod overload;
 mod poisoning;
 mod prerender;
 mod publication;
+mod quick_swap;
 mod regeneration;
 mod releases;
 mod reloading;

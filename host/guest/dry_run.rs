@@ -66,7 +66,9 @@ fn compare(
                 code.paths()?.load(store, instance)?;
             }
         }
-        Role::Api(_) => drop(code.handler()?.load(store, instance)?),
+        Role::Api(_) => {
+            code.handler()?.load(store, instance)?;
+        }
     }
     Ok(())
 }

@@ -247,9 +247,9 @@ fn demangle(symbol: &str) -> String {
 }
 
 /// Frames that every panic, allocation and call goes through: of Rust's library, of libc, of the
-/// bindings, and those without a name.
+/// bindings, of what the SDK puts around a page, and those without a name.
 fn is_noise(frame: &Frame) -> bool {
-    const PREFIXES: [&str; 14] = [
+    const PREFIXES: [&str; 17] = [
         "std::",
         "core::",
         "alloc::",
@@ -257,6 +257,9 @@ fn is_noise(frame: &Frame) -> bool {
         "core[",
         "alloc[",
         "wit_bindgen",
+        "wisr_guest::export::",
+        "wisr_guest::bindings::",
+        "wisr:page/",
         "rust_",
         "rustc",
         "wasm_",
@@ -384,6 +387,9 @@ mod tests {
             "dlmalloc::dlmalloc::Dlmalloc<A>::malloc",
             "malloc",
             "function 9",
+            "<wisr_guest::export::Exported<P> as wisr_guest::bindings::Guest>::render",
+            "wisr_guest::bindings::_export_render_cabi",
+            "wisr:page/page@0.1.0#render",
         ] {
             assert!(is_noise(&frame(noise)), "{noise}");
         }

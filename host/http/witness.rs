@@ -35,10 +35,15 @@ impl Witness {
     /// Begins with a request.
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         let uri = request.uri();
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let is_api = uri.path().starts_with("/api");
+        let target = match uri.path_and_query() {
+            // A query there may hold a token.
+            Some(target) if !is_api => target.as_str(),
+            _ => uri.path(),
+        };
         Self {
             request: format!("{} {target}", request.method()),
-            is_api: target.starts_with("/api"),
+            is_api,
             began: Instant::now(),
         }
     }
@@ -95,10 +100,16 @@ impl Witness {
 fn reason(status: &str) -> String {
     let parameters = status.split("; ").skip(1);
     let words = parameters.filter_map(|parameter| match parameter.split_once('=') {
-        Some(("detail", words)) => Some(words.trim_matches('"').to_owned()),
+        // That it expired is told with the time since then.
+        Some(("detail", words)) => {
+            let words = words.trim_matches('"');
+            let words = words.strip_prefix("expired").unwrap_or(words);
+            let words = words.trim_start_matches(", ");
+            (!words.is_empty()).then(|| words.to_owned())
+        }
         Some(("fwd", "uri-miss")) => Some("first request".to_owned()),
         Some(("ttl", seconds)) => Some(match seconds.strip_prefix('-') {
-            Some(seconds) => format!("{seconds} s ago"),
+            Some(seconds) => format!("expired {seconds} s ago"),
             None => format!("fresh for {seconds} s"),
         }),
         None if parameter == "collapsed" => Some("waited for another request".to_owned()),
@@ -145,7 +156,7 @@ mod tests {
             (
                 "STALE",
                 "wisr; hit; ttl=-3; detail=\"expired, back-off\"",
-                "STALE (3 s ago, expired, back-off) ",
+                "STALE (expired 3 s ago, back-off) ",
             ),
         ] {
             let headers = [("x-wisr-cache", verdict), ("cache-status", status)];
@@ -163,6 +174,8 @@ mod tests {
         assert_eq!(interest("/_wisr/dev.js", 200), Interest::Quiet);
         assert_eq!(interest("/style.csss", 404), Interest::Told);
         assert_eq!(interest("/api/hook", 200), Interest::Told);
+        let (line, _) = line("/api/revalidate?secret=abc", 401, &[]);
+        assert!(line.starts_with("GET /api/revalidate 401 "), "{line}");
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Loader {
     /// Modules for pages and for API routes have places of their own, so that neither can take the
     /// other's and an address tells what answers there.
     fn route(&self, file: &Path, pattern: Pattern, module: Arc<Module>) -> Result<Route, Lost> {
-        Ok(match (module.role().clone(), pattern.is_api()) {
+        Ok(match (*module.role(), pattern.is_api()) {
             (Role::Page(exports), false) => {
                 Route::Page(Arc::new(self.page(file, pattern, module, exports)))
             }

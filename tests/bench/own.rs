@@ -38,7 +38,7 @@ impl Own {
         let module = engine.load(module.to_vec()).await?;
         let client = outbound::Client::new(outbound::ClientConfig::default())?;
         let settings = Arc::new(BTreeMap::new());
-        let guest::Role::Page(exports) = module.role().clone() else {
+        let guest::Role::Page(exports) = *module.role() else {
             anyhow::bail!("the module is no page");
         };
         let grants = Grants {

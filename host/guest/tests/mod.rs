@@ -86,7 +86,7 @@ fn grants(engine: &Engine, limits: Limits) -> Grants {
 }
 
 fn guest_of(engine: &Engine, module: &Arc<Module>, limits: Limits) -> Guest {
-    match module.role().clone() {
+    match *module.role() {
         Role::Page(exports) => Guest::new(Arc::clone(module), exports, grants(engine, limits)),
         Role::Api(_) => panic!("not a page"),
     }
