@@ -71,6 +71,12 @@ async fn a_path_is_rendered_as_its_site_would() {
     let page = outcome["body"].as_str().unwrap();
     assert!(page.contains("page") && !page.contains("utm"), "{page}");
     assert!(!site.path().join(".wisr").exists());
+    // From anywhere: the site is the folder above `pages/`.
+    let file = site.path().join(file);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let arguments = ["check", file.to_str().unwrap(), "--path", "/posts/1"];
+    let told = wisr(elsewhere.path(), &arguments).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
 }
 
 /// What fails, is missing or would be refused is told with its reason, and is exit code 1.

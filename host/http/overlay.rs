@@ -18,7 +18,7 @@ use super::account::account;
 use super::body::Body;
 use super::errors::{escape, no_store};
 use crate::isr::Ask;
-use crate::page::{Entry, Timestamp};
+use crate::page::{Digest, Entry, Timestamp};
 use crate::telemetry::Incidents;
 
 const SCRIPT: &str = include_str!("dev.js");
@@ -90,10 +90,7 @@ impl Overlay {
         let found = self
             .incidents
             .of_page(&ask.key.to_string(), &module.short());
-        let is_over = |at: Timestamp| {
-            entry.is_some_and(|entry| entry.stamp.module == module && entry.stamp.generated > at)
-        };
-        let found = found.filter(|incident| !is_over(incident.at));
+        let found = found.filter(|incident| !is_over(incident.at, module, entry));
         let Some(failure) = found.and_then(|incident| incident.failure.clone()) else {
             let mut nothing = Response::new(Body::Empty);
             *nothing.status_mut() = StatusCode::NO_CONTENT;
@@ -191,6 +188,11 @@ impl Overlay {
     }
 }
 
+/// Whether `module` has made the page since it failed then.
+fn is_over(at: Timestamp, module: Digest, entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.stamp.module == module && entry.stamp.generated > at)
+}
+
 fn answer(body: Body, kind: &'static str) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -234,6 +236,17 @@ mod tests {
             page.len().to_string().as_str()
         );
         assert_eq!(injected("text/html", "bare").1, format!("bare{TAG}"));
+    }
+
+    #[test]
+    fn a_failure_is_over_when_the_same_module_has_made_the_page() {
+        let at = Timestamp::from_millis;
+        let entry = super::super::respond::tests::entry(crate::page::Revalidate::Never, at(7));
+        let module = entry.stamp.module;
+        assert!(is_over(at(6), module, Some(&entry)));
+        assert!(!is_over(at(8), module, Some(&entry)));
+        assert!(!is_over(at(6), Digest::of(b"another"), Some(&entry)));
+        assert!(!is_over(at(6), module, None));
     }
 
     #[test]
