@@ -15,7 +15,6 @@ mod client;
 mod modules;
 mod origin;
 mod site;
-mod tools;
 
 // The promises.
 mod after_restart;

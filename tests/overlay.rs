@@ -14,7 +14,6 @@ use tokio::process::{Child, Command};
 use crate::client::{Client, Response};
 use crate::commands::source;
 use crate::site::{Site, wait_for};
-use crate::tools::tool;
 
 /// A running `wisr dev`, which ends with it.
 struct Dev {
@@ -142,7 +141,6 @@ async fn an_author_is_told_why_a_page_fails() {
         "{}",
         never.text()
     );
-    browse(&dev).await;
 
     std::fs::write(&page, good).unwrap();
     dev.until_told("/posts/1", None).await;
@@ -183,47 +181,6 @@ async fn look(dev: &Dev) {
     );
     assert!(!terminal.contains("GET /style.css"), "{terminal}");
     assert_eq!(dev.until_told("/posts/1", None).await, "");
-}
-
-/// A real browser shows the overlay over the page that worked last.
-async fn browse(dev: &Dev) {
-    let Some(chromium) = tool("chromium", "apt-get install chromium") else {
-        return;
-    };
-    // It prints what there is once the page is loaded, which may be before the overlay is there.
-    wait_for("the overlay in Chromium", async || {
-        let page = dom(&chromium, &format!("http://{}/posts/1", dev.site)).await;
-        match page.contains("hello from /posts/1") && page.contains("<wisr-errors>") {
-            true => Ok(()),
-            false => Err(page),
-        }
-    })
-    .await;
-}
-
-/// A page's elements, as a browser has them.
-async fn dom(chromium: &Path, url: &str) -> String {
-    let profile = tempfile::tempdir().unwrap();
-    let browser = Command::new(chromium)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-        ])
-        .args([
-            "--disable-quic",
-            "--disable-background-networking",
-            "--disable-component-update",
-        ])
-        .args(["--disable-sync", "--timeout=5000", "--dump-dom", url])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&browser.stderr);
-    format!("{}\n{said}", String::from_utf8_lossy(&browser.stdout))
 }
 
 /// `WISR_DEBUG_CACHE=1` logs what readers got and why, and what was made for them; without it, and

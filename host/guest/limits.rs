@@ -27,7 +27,8 @@ pub struct Limits {
 
 impl Limits {
     /// What they come to on code of this compiler: code that is slower for no fault of its author
-    /// gets more CPU time, and as much more wall time.
+    /// gets more CPU time, and as much more wall time. So a failure on it says of the module what
+    /// one on optimised code does, and counts in its trial like any other.
     pub(super) fn on(&self, tier: Tier) -> Self {
         let cpu = self.cpu.saturating_mul(tier.factor());
         let more = cpu.saturating_sub(self.cpu);
