@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::modules;
-use crate::site::{Running, Site};
+use crate::site::{Running, Site, wait_longer};
+
+/// How long better code may take: it is made at the lowest priority there is, beside all other tests.
+const COMPILING: Duration = Duration::from_secs(120);
 
 /// Every module counts as large, and none was compiled before.
 const QUICK: &str = "[compile]\nquick = \"1B\"\n[server]\nartifacts = \".wisr/artifacts\"";
@@ -17,9 +21,13 @@ const DONE: &str = "module runs on optimised code now";
 
 /// Waits until the server has said so for this many modules.
 async fn until_optimised(site: &Running, count: usize) {
-    crate::site::wait_for("optimised code", async || {
+    until_logged(site, DONE, count).await;
+}
+
+async fn until_logged(site: &Running, words: &str, count: usize) {
+    wait_longer(COMPILING, words, async || {
         let log = site.log();
-        match log.matches(DONE).count() == count {
+        match log.matches(words).count() == count {
             true => Ok(()),
             false => Err(log),
         }
@@ -118,8 +126,7 @@ async fn without_better_code_a_module_goes_on() {
         .config("[compile]\nmemory = \"768MiB\"")
         .start()
         .await;
-    site.until_log("module stays on code compiled in haste")
-        .await;
+    until_logged(&site, "module stays on code compiled in haste", 1).await;
     assert!(
         site.log().contains("(limit `compile.memory`)"),
         "{}",
