@@ -299,7 +299,7 @@ async fn revalidate_renews_a_page_from_the_shell() {
 const LARGE_STYLE: &str = "body { margin: 0 }\n";
 
 /// A source tree of two pages, one of which may not compile.
-fn source(broken: bool) -> TempDir {
+pub(crate) fn source(broken: bool) -> TempDir {
     let here = folder();
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-sdk");
     let manifest = |name: &str| {

@@ -191,6 +191,15 @@ pub(crate) fn by_hand(core: &str) -> Vec<u8> {
 /// A page by hand whose `static-props` returns the words of `props`, read as the contract lays them
 /// out, and whose `render` is a good one. Its memory begins with `data`.
 pub(crate) fn returning(data: &str, props: [u32; 8]) -> Vec<u8> {
+    returning_beside("", data, props)
+}
+
+/// A good page by hand, with `core` in its core module.
+pub(crate) fn good_beside(core: &str) -> Vec<u8> {
+    returning_beside(core, "{}", [0, 0, 0, 2, 1, 0, 0, 0])
+}
+
+fn returning_beside(core: &str, data: &str, props: [u32; 8]) -> Vec<u8> {
     let words = |words: &[u32]| -> String {
         let bytes = words.iter().flat_map(|word| word.to_le_bytes());
         bytes.map(|byte| format!("\\{byte:02x}")).collect()
@@ -201,7 +210,8 @@ pub(crate) fn returning(data: &str, props: [u32; 8]) -> Vec<u8> {
     let (props, document) = (words(&props), words(&document));
     let context = "i32 ".repeat(9);
     by_hand(&format!(
-        r#"(memory (export "memory") 16)
+        r#"{core}
+           (memory (export "memory") 16)
            (data (i32.const 0) "{data}")
            (data (i32.const {first}) "{props}")
            (data (i32.const {second}) "{document}")
@@ -229,6 +239,11 @@ pub(crate) fn component(core: &str) -> Vec<u8> {
 
 /// A small module whose values all depend on each other: compiling it takes gigabytes.
 pub(crate) fn exploding() -> Vec<u8> {
+    component(&explosion())
+}
+
+/// A function whose values all depend on each other.
+pub(crate) fn explosion() -> String {
     let (locals, mut body) = (4_000, String::new());
     for step in 0..5_000 {
         let [a, b, c, d] = [1, 7, 3, 11].map(|factor| step * factor % locals);
@@ -240,7 +255,7 @@ pub(crate) fn exploding() -> Vec<u8> {
         .unwrap();
     }
     let locals = "i32 ".repeat(locals);
-    component(&format!("(func (local {locals}) {body})"))
+    format!("(func (local {locals}) {body})")
 }
 
 /// A small module of loops within loops: compiling it takes minutes.

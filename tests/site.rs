@@ -212,13 +212,22 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
 }
 
 /// Looks again and again until `look` finds what it wants; the error is what it saw instead.
-pub(crate) async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub(crate) async fn wait_for<T>(what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    wait_longer(DEADLINE, what, look).await
+}
+
+/// The same for what may take longer than others.
+pub(crate) async fn wait_longer<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         match look().await {
             Ok(found) => return found,
             Err(seen) if Instant::now() > deadline => {
-                panic!("{what}: not within {DEADLINE:?}; last seen: {seen}")
+                panic!("{what}: not within {limit:?}; last seen: {seen}")
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }

@@ -25,7 +25,7 @@ pub use prerender::{Prerender, Report};
 
 use crate::config::Config;
 use crate::http::listen::Bound;
-use crate::http::{Overlay, Site, Watch};
+use crate::http::{Dev, Site, Watch};
 use crate::release::Releases;
 use crate::store::OpenError;
 use crate::telemetry::access::AccessLog;
@@ -56,7 +56,7 @@ impl App {
     /// # Errors
     /// When a port cannot be had, the store cannot be opened, or the machine cannot run the
     /// sandbox. A module that cannot be loaded is an incident, not an error.
-    pub async fn build(config: Config, overlay: Option<Arc<Overlay>>) -> anyhow::Result<Self> {
+    pub async fn build(config: Config, dev: Option<Dev>) -> anyhow::Result<Self> {
         raise_open_files();
         let tracing = config.trace.as_ref();
         let tracing = tracing.map(|trace| Tracing::start(trace, &config.clock, Handle::current()));
@@ -87,7 +87,8 @@ impl App {
             workshop.releases.clone(),
             workshop.isr.clone(),
             workshop.generations.handle(),
-            overlay,
+            dev,
+            workshop.incidents.clone(),
         ));
         let reloading = Reloading::new(
             reloader,

@@ -44,7 +44,9 @@ impl Prerender {
     /// # Errors
     /// When the site keeps no pages on disk, a server has it, or its store or its folder of
     /// modules cannot be read.
-    pub async fn open(config: Config) -> anyhow::Result<Self> {
+    pub async fn open(mut config: Config) -> anyhow::Result<Self> {
+        // No reader waits, and code made in haste would be gone at the end.
+        config.engine.quick = u64::MAX;
         ensure!(
             config.store.folder.is_some(),
             "store.durable = false in wisr.toml: what is made now would be gone when a server \

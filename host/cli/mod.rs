@@ -63,6 +63,8 @@ Environment:
   WISR_DRAFT_TOKEN  The token of draft mode, for dev and serve
   WISR_WEBHOOK_NAME_SECRET
                     The secret of [webhooks.name], for dev and serve
+  WISR_DEBUG_CACHE  1 logs each request for a page with its verdict (hit, miss, stale) and the
+                    reason, and each generation with its cause
   WISR_LOG          What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn;
                     of prerender: error]
   WISR_TABLE_KEY    Any key of wisr.toml: WISR_STORE_MEMORY=1GiB is `memory` of `[store]`
@@ -173,15 +175,26 @@ fn source_tree(folder: &Path) -> Option<String> {
     })
 }
 
+/// Asks for a line for each look into the cache.
+const DEBUG_CACHE: &str = "WISR_DEBUG_CACHE";
+
 /// Logs go to stderr, as `[log]` and the environment say; the default shows what needs attention.
 fn init_logging(asked: &Asked) {
     let logging = Logging::of(asked.site(), &Environment::of_process());
     let default = asked.log();
-    let filter = |asked: &str| EnvFilter::try_new(format!("{QUIET},{asked}"));
+    let debug_cache = std::env::var(DEBUG_CACHE).is_ok_and(|value| !matches!(&*value, "" | "0"));
+    let more = match debug_cache {
+        true => ",wisr::cache=debug",
+        false => "",
+    };
+    let filter = |asked: &str| EnvFilter::try_new(format!("{QUIET},{asked}{more}"));
     let wanted = filter(logging.filter.as_deref().unwrap_or(default));
     let (filter, mistake) = match wanted {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(format!("{QUIET},{default}")), Some(error)),
+        Err(error) => {
+            let filter = EnvFilter::new(format!("{QUIET},{default}{more}"));
+            (filter, Some(error))
+        }
     };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // What a server says is mostly read by programs, what other commands say by who gave them.

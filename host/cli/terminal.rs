@@ -30,6 +30,11 @@ pub(super) fn data(line: impl Display) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// Writes bytes of data to stdout as they are.
+pub(super) fn raw(bytes: &[u8]) {
+    let _ = io::stdout().lock().write_all(bytes);
+}
+
 /// Whether stderr is read by a program, which expects JSON on each line.
 static JSON: AtomicBool = AtomicBool::new(false);
 

@@ -83,6 +83,7 @@ pub(super) struct Compile {
     pub(super) memory: Option<Size>,
     pub(super) cpu: Option<Span>,
     pub(super) wall: Option<Span>,
+    pub(super) quick: Option<Size>,
 }
 
 /// `[shell]`

@@ -29,7 +29,6 @@ use crate::page::{Failure, FailureKind};
 /// An API route's module, which answers requests under its route's grants.
 pub struct ApiGuest {
     module: Arc<Module>,
-    exports: ApiExports,
     grants: Grants,
     /// Its share of the places.
     turns: Semaphore,
@@ -51,12 +50,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 type Told = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 impl ApiGuest {
-    /// A module as a route's handler. `exports` are what the module's role says.
-    pub fn new(module: Arc<Module>, exports: ApiExports, grants: Grants) -> Self {
+    /// A module as a route's handler. The exports are what the module's role says: that it is one.
+    pub fn new(module: Arc<Module>, _: ApiExports, grants: Grants) -> Self {
         Self {
             turns: Semaphore::new(grants.engine.api_share()),
             module,
-            exports,
             grants,
         }
     }
@@ -90,8 +88,8 @@ impl ApiGuest {
             true => Caller::granted(revalidate),
             false => Caller::NotGranted(route),
         };
-        let meter = run.meter();
-        let ended = meter.run(limits.wall, self.handle(&mut run, request)).await;
+        let (meter, wall) = (run.meter(), run.wall());
+        let ended = meter.run(wall, self.handle(&mut run, request)).await;
         match run.end(ended) {
             Ok((response, _)) => Ok(response),
             Err(failure) => Err(Unanswered::Failed(failure)),
@@ -104,7 +102,10 @@ impl ApiGuest {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, Stop> {
         let instance = run.instantiate().await?;
-        let handler = self.exports.0.load(&mut run.sandbox.store, &instance)?;
+        let handler = run
+            .code()
+            .handler()?
+            .load(&mut run.sandbox.store, &instance)?;
         let is_head = request.method() == Method::HEAD;
         let request = request.map(|body| Full::new(body).map_err(unreachable));
         let (sender, told) = oneshot::channel();

@@ -1,18 +1,18 @@
-//! `Engine`: what all sandboxes of the process share: pool, linker, and the ticks that interrupt
-//! running guests.
+//! `Engine`: what all sandboxes of the process share: the runtimes, the compiler, and the places in
+//! which they run.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{
-    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
     WasmBacktraceDetails,
 };
 
@@ -20,10 +20,10 @@ use super::artifact::{Artifacts, Fingerprint};
 use super::bindings::wisr::page::{host, page_types, revalidate};
 use super::compile::{CompileLimits, Compiler, Job};
 use super::limits::{
-    BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, STACK_BYTES, TABLE_ELEMENTS,
-    TABLES, TICK,
+    BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, STACK_BYTES, TABLE_ELEMENTS, TABLES,
 };
 use super::module::LoadError;
+use super::runtime::{Runtime, Tier};
 use super::sandbox::State;
 use crate::page::Digest;
 
@@ -43,6 +43,9 @@ pub struct EngineConfig {
     pub compile: CompileLimits,
     /// Compile quickly to slower code, for development.
     pub fast_compile: bool,
+    /// Modules of more bytes run on code of the baseline compiler until the optimising one, which
+    /// takes seconds over them, is done.
+    pub quick: u64,
     /// Threads of each compilation.
     pub compile_threads: usize,
 }
@@ -63,21 +66,23 @@ pub enum EngineError {
 pub struct Engine(Arc<Inner>);
 
 struct Inner {
-    runtime: wasmtime::Engine,
-    linker: Linker<State>,
+    optimized: Arc<Runtime>,
+    /// Lives as long as a module runs on its code.
+    baseline: Mutex<Weak<Runtime>>,
     artifacts: Option<Artifacts>,
     compiler: Compiler,
     compile: CompileLimits,
     fast_compile: bool,
+    quick: u64,
     compile_threads: usize,
     compilations: Arc<Semaphore>,
+    upgrades: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     apis: Arc<Semaphore>,
     trials: Arc<Semaphore>,
     instances: u32,
     max_memory: u64,
     generations: AtomicU64,
-    _ticker: Ticker,
 }
 
 /// What an instance is for. Each has places of its own: a module that cannot list its paths, or API
@@ -99,6 +104,9 @@ const TRIALS: u32 = 4;
 /// function; more would only take more memory.
 const COMPILATIONS: usize = 2;
 
+/// Modules that run already and get faster code, at once: nobody waits for it.
+const UPGRADES: usize = 1;
+
 impl Engine {
     /// Sets up the runtime and starts its thread.
     ///
@@ -106,11 +114,7 @@ impl Engine {
     /// When the machine lacks what it takes. A folder for compiled modules that cannot be used is
     /// only logged.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let runtime = runtime(&config)?;
-        let linker =
-            linker(&runtime).map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
-        let ticker =
-            Ticker::start(&runtime).map_err(|error| EngineError::Thread(error.to_string()))?;
+        let optimized = Runtime::start(Tier::Optimized, pooled(&config)?, linker)?;
         let artifacts = config.cache.and_then(|folder| {
             let shown = folder.display().to_string();
             Artifacts::open(folder)
@@ -120,36 +124,54 @@ impl Engine {
                 .ok()
         });
         Ok(Self(Arc::new(Inner {
-            runtime,
-            linker,
+            optimized: Arc::new(optimized),
+            baseline: Mutex::default(),
             artifacts,
             compiler: config.compiler,
             compile: config.compile,
             fast_compile: config.fast_compile,
+            quick: config.quick,
             compile_threads: config.compile_threads.max(1),
             compilations: Arc::new(Semaphore::new(COMPILATIONS)),
+            upgrades: Arc::new(Semaphore::new(UPGRADES)),
             pages: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             apis: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             trials: Arc::new(Semaphore::new(TRIALS as usize)),
             instances: config.instances.max(1),
             max_memory: config.max_memory,
             generations: AtomicU64::new(0),
-            _ticker: ticker,
         })))
     }
 
-    pub(super) fn runtime(&self) -> &wasmtime::Engine {
-        &self.0.runtime
+    /// What modules run on for good.
+    pub(super) fn runtime(&self) -> &Arc<Runtime> {
+        &self.0.optimized
     }
 
-    pub(super) fn linker(&self) -> &Linker<State> {
-        &self.0.linker
+    /// What a module of `size` bytes runs on until it has optimised code; none if that is there
+    /// soon enough.
+    ///
+    /// # Errors
+    /// When the baseline compiler does not know this machine.
+    pub(super) fn baseline(&self, size: u64) -> Result<Option<Arc<Runtime>>, EngineError> {
+        if size <= self.0.quick {
+            return Ok(None);
+        }
+        let mut held = self.0.baseline.lock();
+        if let Some(runtime) = held.upgrade() {
+            return Ok(Some(runtime));
+        }
+        let engine = for_compiling(Tier::Baseline, self.0.fast_compile)
+            .map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
+        let runtime = Arc::new(Runtime::start(Tier::Baseline, engine, linker)?);
+        *held = Arc::downgrade(&runtime);
+        Ok(Some(runtime))
     }
 
     /// Keeps the folder of compiled modules to its budget, at the cost of those that are not of
     /// `needed` modules. Returns how many went, and their bytes. Blocks on the disk.
     pub fn tidy(&self, needed: &BTreeSet<Digest>) -> (usize, u64) {
-        let name = |digest: &Digest| Fingerprint::of_digest(self.runtime(), *digest);
+        let name = |digest: &Digest| Fingerprint::of_digest(&self.runtime().engine, *digest);
         let tidied = |artifacts: &Artifacts| artifacts.keep_to_budget(needed.iter().map(name));
         self.artifacts().map(tidied).unwrap_or_default()
     }
@@ -158,23 +180,38 @@ impl Engine {
         self.0.artifacts.as_ref()
     }
 
-    /// The code of a module, made for this engine.
+    /// The code of a module, made for `runtime`.
     ///
     /// # Errors
     /// What is wrong with the module, or what became of the compiler.
-    pub(super) async fn compile(&self, bytes: Vec<u8>) -> Result<Vec<u8>, LoadError> {
+    pub(super) async fn compile(
+        &self,
+        runtime: &Runtime,
+        bytes: Bytes,
+    ) -> Result<Vec<u8>, LoadError> {
+        let threads = self.0.compile_threads;
         let job = Job {
             bytes,
             limits: self.0.compile.clone(),
             fast: self.0.fast_compile,
-            threads: self.0.compile_threads,
+            tier: runtime.tier,
+            threads: match runtime.tier {
+                Tier::Optimized => threads,
+                // A reader waits for it.
+                Tier::Baseline => threads * COMPILATIONS,
+            },
         };
-        self.0.compiler.compile(&self.0.runtime, job).await
+        self.0.compiler.compile(&runtime.engine, job).await
     }
 
     /// A turn to compile, as soon as there is one.
     pub(super) async fn compilation(&self) -> OwnedSemaphorePermit {
         permit(&self.0.compilations).await
+    }
+
+    /// A turn to make faster code, as soon as there is one.
+    pub(super) async fn upgrade_turn(&self) -> OwnedSemaphorePermit {
+        permit(&self.0.upgrades).await
     }
 
     /// How many requests to one API route run at once: the others' find a place however long it
@@ -209,9 +246,9 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("the semaphore lives as long as the engine and is never closed")
 }
 
-/// The runtime with a pool of instances; where address space is capped, without one.
-fn runtime(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
-    let mut config = config(settings.fast_compile);
+/// wasmtime with a pool of instances; where address space is capped, without one.
+fn pooled(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
+    let mut config = config(Tier::Optimized, settings.fast_compile);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
     wasmtime::Engine::new(&config)
         .or_else(|error| {
@@ -225,32 +262,33 @@ fn runtime(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
         .map_err(|error| EngineError::Runtime(format!("{error:#}")))
 }
 
-/// A runtime that only compiles: what it makes is exactly what [`Engine`] takes, since how instances
+/// wasmtime without a pool: what it compiles is exactly what [`Engine`] takes, since how instances
 /// are allocated does not show in the code.
-pub(super) fn for_compiling(fast: bool) -> wasmtime::Result<wasmtime::Engine> {
-    let mut config = config(fast);
+pub(super) fn for_compiling(tier: Tier, fast: bool) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config(tier, fast);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     wasmtime::Engine::new(&config)
 }
 
 /// All that shows in compiled code, and what else does not depend on the pool.
-fn config(fast_compile: bool) -> Config {
+fn config(tier: Tier, fast_compile: bool) -> Config {
+    let stack = STACK_BYTES * tier.factor() as usize;
     let mut config = Config::new();
     config
         .concurrency_support(false)
         .epoch_interruption(true)
         .memory_may_move(false)
-        .max_wasm_stack(STACK_BYTES)
+        .max_wasm_stack(stack)
         // Host functions run on the same stack, above the guest.
-        .async_stack_size(2 * STACK_BYTES)
+        .async_stack_size(2 * stack)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
-        .native_unwind_info(false)
-        .cranelift_opt_level(if fast_compile {
-            OptLevel::None
-        } else {
-            OptLevel::Speed
-        });
+        .native_unwind_info(false);
+    match tier {
+        Tier::Baseline => config.strategy(Strategy::Winch),
+        Tier::Optimized if fast_compile => config.cranelift_opt_level(OptLevel::None),
+        Tier::Optimized => config.cranelift_opt_level(OptLevel::Speed),
+    };
     config
 }
 
@@ -298,41 +336,6 @@ fn linker(runtime: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-/// The thread that advances the epoch, which is how running guests are interrupted.
-struct Ticker {
-    /// Dropped to stop the thread.
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(runtime: &wasmtime::Engine) -> std::io::Result<Self> {
-        let runtime = runtime.clone();
-        let (stop, stopped) = mpsc::channel::<()>();
-        let thread = thread::Builder::new()
-            .name("ticker".to_owned())
-            .spawn(move || {
-                while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    runtime.increment_epoch();
-                }
-            })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.take();
-        if let Some(thread) = self.thread.take() {
-            // It only ends in panic if wasmtime does; there is nothing left to save.
-            let _ = thread.join();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,9 +349,16 @@ mod tests {
             compiler: Compiler::InProcess,
             compile: CompileLimits::default(),
             fast_compile: true,
+            quick: u64::MAX,
             compile_threads: 1,
         };
         let engine = Engine::new(settings).unwrap();
-        assert!(engine.runtime().pooling_allocator_metrics().is_some());
+        assert!(
+            engine
+                .runtime()
+                .engine
+                .pooling_allocator_metrics()
+                .is_some()
+        );
     }
 }

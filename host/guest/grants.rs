@@ -37,7 +37,7 @@ impl Grants {
     ) -> Run<'a> {
         let order = Order {
             engine: &self.engine,
-            module,
+            code: module.code(),
             limits: &self.limits,
             route: Arc::clone(&route),
             settings: Arc::clone(&self.settings),

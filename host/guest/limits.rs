@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::runtime::Tier;
+
 /// What one generation, or one request to an API route, may use of each thing. A field's name is its name in `wisr.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -21,6 +23,21 @@ pub struct Limits {
     pub fetches_in_flight: u32,
     /// Bytes of outgoing bodies, each way.
     pub fetch_bytes: u64,
+}
+
+impl Limits {
+    /// What they come to on code of this compiler: code that is slower for no fault of its author
+    /// gets more CPU time, and as much more wall time. So a failure on it says of the module what
+    /// one on optimised code does, and counts in its trial like any other.
+    pub(super) fn on(&self, tier: Tier) -> Self {
+        let cpu = self.cpu.saturating_mul(tier.factor());
+        let more = cpu.saturating_sub(self.cpu);
+        Self {
+            cpu,
+            wall: self.wall.saturating_add(more),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Limits {

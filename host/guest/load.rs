@@ -1,76 +1,144 @@
 //! `Engine::load`: a module's way from bytes to something that can be instantiated. Each step may
 //! refuse it, with a reason that its author can act on.
 
-use std::sync::Arc;
+use std::fmt::Display;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use bytes::Bytes;
 use wasmparser::{Parser, Payload};
-use wasmtime::component::{Component, InstancePre};
 
 use super::artifact::{Compiled, Fingerprint};
-use super::bindings::exports::wisr::page::{page, paths};
+use super::code::{Code, Facts, Native};
 use super::dry_run::dry_run;
 use super::engine::Engine;
 use super::limits::MODULE_BYTES;
-use super::module::{
-    ApiExports, LoadError, Module, ModuleKind, PageExports, Role, incoming_handler,
-};
-use super::sandbox::State;
-use super::trap::{self, brief, story};
+use super::module::{LoadError, Module, ModuleKind};
+use super::runtime::{Runtime, Tier};
+use super::trap::{self, story};
 use crate::page::Digest;
 
 impl Engine {
     /// Reads, checks, adapts if it is a core module, compiles (or loads what was compiled before)
     /// and starts a module once. Takes a core for as long as compiling takes, and no longer than
-    /// whoever asked waits.
+    /// whoever asked waits. A large module runs on code that was compiled in haste at first, and
+    /// gets better code by itself when that is made.
     ///
     /// # Errors
     /// The first check that it fails.
     pub async fn load(&self, bytes: Vec<u8>) -> Result<Arc<Module>, LoadError> {
-        let engine = self.clone();
-        let (file, bytes, kept) = blocking(move || {
-            let file = FileFacts::of(&engine, &bytes)?;
+        let bytes = Bytes::from(bytes);
+        let (engine, module) = (self.clone(), bytes.clone());
+        let (file, kept) = blocking(move || {
+            let file = FileFacts::of(&engine, &module)?;
             let kept = find(&engine, file.name);
-            Ok((file, bytes, kept))
+            Ok((file, kept))
         })
         .await?;
         let native = match kept {
             Some(kept) => kept,
             None => {
                 let _turn = self.compilation().await;
-                self.make(file.name, bytes).await?
+                match self.in_haste(&file, &bytes).await? {
+                    Some(native) => native,
+                    None => self.make(file.name, bytes.clone()).await?,
+                }
             }
         };
-        let engine = self.clone();
-        let module = blocking(move || prepare(&engine, file, native)).await?;
-        let module = Arc::new(module);
-        dry_run(self, &module).await?;
+        let (code, facts) = self.prepare(native).await?;
+        let code = Arc::new(code);
+        let start = dry_run(self, &code, facts.role, file.digest).await?;
+        let tier = code.runtime.tier;
+        let module = Arc::new(Module {
+            digest: file.digest,
+            kind: file.kind,
+            role: facts.role,
+            imports: facts.imports,
+            size: file.size,
+            start,
+            code: ArcSwap::new(code),
+            upgrade: OnceLock::new(),
+        });
+        if tier == Tier::Baseline {
+            self.upgrade(&module, file.name, bytes);
+        }
         Ok(module)
     }
 
-    /// Compiles a module and keeps what came of it.
-    async fn make(&self, name: Fingerprint, bytes: Vec<u8>) -> Result<Native, LoadError> {
+    /// A large module's code by the baseline compiler, or none where the optimising one is to make
+    /// the first code already.
+    async fn in_haste(&self, file: &FileFacts, bytes: &Bytes) -> Result<Option<Native>, LoadError> {
+        let skipped = |reason: &dyn Display| {
+            let module = file.digest.short();
+            tracing::info!(
+                module,
+                "not compiled in haste, so it takes longer: {reason}"
+            );
+        };
+        let runtime = match self.baseline(file.size) {
+            Ok(Some(runtime)) => runtime,
+            Ok(None) => return Ok(None),
+            Err(unknown) => {
+                skipped(&unknown);
+                return Ok(None);
+            }
+        };
         let start = Instant::now();
-        let code = self.compile(bytes).await?;
-        let time = start.elapsed();
+        let code = match self.compile(&runtime, bytes.clone()).await {
+            Ok(code) => code,
+            // It may use what only the other compiler knows, such as tail calls.
+            Err(error @ (LoadError::Compile(_) | LoadError::Crashed(_))) => {
+                skipped(&error);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let time = Some(start.elapsed());
+        // Of use for seconds: not worth waiting for a disk.
+        let native = blocking(move || Native::open(&Compiled::Fresh(code), runtime, time)).await?;
+        Ok(Some(native))
+    }
+
+    /// Compiles a module for good, and keeps what came of it.
+    pub(super) async fn make(&self, name: Fingerprint, bytes: Bytes) -> Result<Native, LoadError> {
+        let start = Instant::now();
+        let runtime = Arc::clone(self.runtime());
+        let code = self.compile(&runtime, bytes).await?;
+        let time = Some(start.elapsed());
         let engine = self.clone();
         blocking(move || {
             let compiled = match engine.artifacts() {
                 Some(artifacts) => artifacts.keep(name, code),
                 None => Compiled::Fresh(code),
             };
-            // The code is this engine's own, so all that it can object to is what the module asks
-            // for.
-            let component = compiled
-                .open(engine.runtime())
-                .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
-            Ok(Native {
-                component,
-                size: compiled.size(),
-                time: Some(time),
-            })
+            Native::open(&compiled, runtime, time)
         })
         .await
+    }
+
+    pub(super) async fn prepare(&self, native: Native) -> Result<(Code, Facts), LoadError> {
+        blocking(move || Code::prepare(native)).await
+    }
+}
+
+impl Native {
+    /// Code that `runtime`'s own compiler made just now.
+    fn open(
+        compiled: &Compiled,
+        runtime: Arc<Runtime>,
+        time: Option<Duration>,
+    ) -> Result<Self, LoadError> {
+        // So all that there is to object to is what the module asks for.
+        let component = compiled
+            .open(&runtime.engine)
+            .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
+        Ok(Self {
+            component,
+            runtime,
+            size: compiled.size(),
+            time,
+        })
     }
 }
 
@@ -97,27 +165,19 @@ impl FileFacts {
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
             kind,
-            name: Fingerprint::of(engine.runtime(), bytes),
+            name: Fingerprint::of(&engine.runtime().engine, bytes),
         })
     }
-}
-
-/// A component in native code.
-struct Native {
-    component: Component,
-    /// Bytes of code.
-    size: u64,
-    /// How long compiling took, unless it had been kept.
-    time: Option<Duration>,
 }
 
 /// What was compiled before, if it is still of use.
 fn find(engine: &Engine, name: Fingerprint) -> Option<Native> {
     let artifacts = engine.artifacts()?;
     let kept = artifacts.find(name)?;
-    match kept.open(engine.runtime()) {
+    match kept.open(&engine.runtime().engine) {
         Ok(component) => Some(Native {
             component,
+            runtime: Arc::clone(engine.runtime()),
             size: kept.size(),
             time: None,
         }),
@@ -126,89 +186,6 @@ fn find(engine: &Engine, name: Fingerprint) -> Option<Native> {
             artifacts.remove(name);
             None
         }
-    }
-}
-
-/// Everything from native code to the first instance; blocks.
-fn prepare(engine: &Engine, file: FileFacts, native: Native) -> Result<Module, LoadError> {
-    let Native {
-        component,
-        size: compiled_size,
-        time: compile_time,
-    } = native;
-    // The first instance should not have to make the memory image that all others share.
-    component
-        .initialize_copy_on_write_image()
-        .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
-    let kinds = component.component_type();
-    let runtime = engine.runtime();
-    let exports: Vec<&str> = kinds.exports(runtime).map(|(name, _)| name).collect();
-    let imports = kinds.imports(runtime).map(|(name, _)| name.to_owned());
-    let contract = Contract::of(&exports)?;
-    let instance = engine
-        .linker()
-        .instantiate_pre(&component)
-        .map_err(|error| LoadError::MissingImport(story(&error)))?;
-    let role = contract
-        .find(&component, &instance)
-        .map_err(|error| LoadError::WrongTypes(story(&error)))?;
-    Ok(Module {
-        digest: file.digest,
-        kind: file.kind,
-        role,
-        imports: imports.collect(),
-        size: file.size,
-        compiled_size,
-        compile_time,
-        instance,
-    })
-}
-
-/// The interface that every page exports.
-const PAGE: &str = "wisr:page/page@0.1.0";
-
-/// The interface that a page with a dynamic route may export.
-const PATHS: &str = "wisr:page/paths@0.1.0";
-
-/// The interface that every API route exports, in any of its compatible versions.
-const API: &str = "wasi:http/incoming-handler@0.2.";
-
-/// Which contract a module means to keep, before its types are compared.
-enum Contract {
-    Page,
-    Api,
-}
-
-impl Contract {
-    /// A page that can also answer requests is a page: that contract is ours.
-    fn of(exports: &[&str]) -> Result<Self, LoadError> {
-        if exports.contains(&PAGE) {
-            Ok(Contract::Page)
-        } else if exports.iter().any(|name| name.starts_with(API)) {
-            Ok(Contract::Api)
-        } else {
-            Err(LoadError::NoRole(listed(exports)))
-        }
-    }
-
-    fn find(self, component: &Component, instance: &InstancePre<State>) -> wasmtime::Result<Role> {
-        Ok(match self {
-            Contract::Page => Role::Page(PageExports {
-                page: page::GuestIndices::new(instance)?,
-                paths: component
-                    .get_export_index(None, PATHS)
-                    .map(|_| paths::GuestIndices::new(instance))
-                    .transpose()?,
-            }),
-            Contract::Api => Role::Api(ApiExports(incoming_handler::GuestIndices::new(instance)?)),
-        })
-    }
-}
-
-fn listed(names: &[&str]) -> String {
-    match names {
-        [] => "nothing".to_owned(),
-        names => brief(&names.join(", ")),
     }
 }
 

@@ -17,6 +17,7 @@
 mod api;
 mod artifact;
 mod bindings;
+mod code;
 mod compile;
 mod convert;
 mod dry_run;
@@ -30,9 +31,11 @@ pub mod outbound;
 mod render;
 mod revalidate;
 mod run;
+mod runtime;
 mod sandbox;
 mod sink;
 mod trap;
+mod upgrade;
 
 pub use api::{ApiGuest, Unanswered};
 pub use compile::{CompileLimits, CompileOrder, Compiler, Overran, run_child};
@@ -42,6 +45,7 @@ pub use limits::Limits;
 pub use module::{ApiExports, LoadError, Module, ModuleKind, PageExports, Role};
 pub use render::Guest;
 pub use revalidate::Revalidate;
+pub use runtime::Tier;
 
 #[cfg(test)]
 mod tests;

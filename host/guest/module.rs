@@ -1,15 +1,16 @@
 //! `Module`: a module that passed every check of `load`, with what there is to know about it.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use wasmtime::component::InstancePre;
-pub(super) use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
+use arc_swap::ArcSwap;
 
-use super::bindings::exports::wisr::page::{page, paths};
+use super::code::Code;
 use super::compile::Overran;
 use super::limits::MODULE_BYTES;
-use super::sandbox::State;
-use crate::page::{Digest, Failure};
+use super::runtime::Tier;
+use super::upgrade::Upgrade;
+use crate::page::{Cost, Digest, Failure};
 
 /// One module: checked, compiled, ready to be instantiated any number of times.
 pub struct Module {
@@ -18,13 +19,16 @@ pub struct Module {
     pub(super) role: Role,
     pub(super) imports: Vec<String>,
     pub(super) size: u64,
-    pub(super) compiled_size: u64,
-    pub(super) compile_time: Option<Duration>,
-    pub(super) instance: InstancePre<State>,
+    /// What its first start took.
+    pub(super) start: Cost,
+    /// What runs from now on. Whatever compiler made it, it is the same module.
+    pub(super) code: ArcSwap<Code>,
+    /// Makes better code, and ends with the module.
+    pub(super) upgrade: OnceLock<Upgrade>,
 }
 
 /// What a module is for, by what it exports.
-#[derive(Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It renders pages: `wisr:page/page`.
     Page(PageExports),
@@ -32,16 +36,16 @@ pub enum Role {
     Api(ApiExports),
 }
 
-/// Where a page's functions are in its module.
-#[derive(Clone)]
+/// What a page exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageExports {
-    pub(super) page: page::GuestIndices,
-    pub(super) paths: Option<paths::GuestIndices>,
+    /// Whether it lists its paths: `wisr:page/paths`.
+    pub(super) paths: bool,
 }
 
-/// Where an API route's function is in its module.
-#[derive(Clone)]
-pub struct ApiExports(pub(super) incoming_handler::GuestIndices);
+/// What an API route exports: its handler, and nothing that is optional.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiExports(pub(super) ());
 
 /// What the file was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,8 +170,8 @@ impl Role {
     /// The interfaces that it exports, in words.
     pub fn exports(&self) -> &'static [&'static str] {
         match self {
-            Role::Page(PageExports { paths: None, .. }) => &["page"],
-            Role::Page(PageExports { paths: Some(_), .. }) => &["page", "paths"],
+            Role::Page(PageExports { paths: false }) => &["page"],
+            Role::Page(PageExports { paths: true }) => &["page", "paths"],
             Role::Api(_) => &["incoming-handler"],
         }
     }
@@ -207,12 +211,26 @@ impl Module {
 
     /// Bytes of the compiled code.
     pub fn compiled_size(&self) -> u64 {
-        self.compiled_size
+        self.code.load().size
     }
 
     /// How long compiling took; none when it had been compiled before.
     pub fn compile_time(&self) -> Option<Duration> {
-        self.compile_time
+        self.code.load().time
+    }
+
+    /// Which compiler made the code that it runs on now.
+    pub fn tier(&self) -> Tier {
+        self.code.load().runtime.tier
+    }
+
+    /// What its first start took, in an empty sandbox: its memory is what it has at rest.
+    pub fn start(&self) -> &Cost {
+        &self.start
+    }
+
+    pub(super) fn code(&self) -> Arc<Code> {
+        self.code.load_full()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::bindings::exports::wisr::page::paths;
 use super::convert::{self, Decision};
 use super::engine::Purpose;
 use super::grants::Grants;
@@ -51,7 +50,7 @@ impl Guest {
         known: Option<Digest>,
     ) -> Result<Outcome, Stop> {
         let instance = run.instantiate().await?;
-        let page = self.exports.page.load(&mut run.sandbox.store, &instance)?;
+        let page = run.code().page()?.load(&mut run.sandbox.store, &instance)?;
         let context = convert::context(context);
 
         let start = run.enter("static-props");
@@ -68,6 +67,7 @@ impl Guest {
             return Ok(Outcome::Unchanged(props));
         }
 
+        run.props = Some(props.json.clone());
         // The props were checked to be the guest's own UTF-8.
         let data = String::from_utf8_lossy(&props.json);
         let start = run.enter("render");
@@ -80,22 +80,23 @@ impl Guest {
         Ok(Outcome::Page(props, document))
     }
 
-    async fn list(&self, run: &mut Run<'_>, paths: &paths::GuestIndices) -> Result<PathList, Stop> {
+    async fn list(&self, run: &mut Run<'_>) -> Result<PathList, Stop> {
         let instance = run.instantiate().await?;
-        let paths = paths.load(&mut run.sandbox.store, &instance)?;
+        let paths = run
+            .code()
+            .paths()?
+            .load(&mut run.sandbox.store, &instance)?;
         run.enter("static-paths");
         let returned = paths.call_static_paths(&mut run.sandbox.store).await?;
         returned.map(convert::path_list).map_err(Stop::Said)
     }
 
-    async fn make_shell(
-        &self,
-        run: &mut Run<'_>,
-        paths: &paths::GuestIndices,
-        context: &Context,
-    ) -> Result<Document, Stop> {
+    async fn make_shell(&self, run: &mut Run<'_>, context: &Context) -> Result<Document, Stop> {
         let instance = run.instantiate().await?;
-        let paths = paths.load(&mut run.sandbox.store, &instance)?;
+        let paths = run
+            .code()
+            .paths()?
+            .load(&mut run.sandbox.store, &instance)?;
         let context = convert::context(context);
         run.enter("shell");
         let returned = paths.call_shell(&mut run.sandbox.store, &context).await?;
@@ -116,9 +117,9 @@ impl Render for Guest {
         Box::pin(async move {
             let route = Arc::clone(&context.route);
             let mut run = self.begin(route).await;
-            let meter = run.meter();
+            let (meter, wall) = (run.meter(), run.wall());
             let work = self.produce(&mut run, context, known);
-            let ended = meter.run(self.grants.limits.wall, work).await;
+            let ended = meter.run(wall, work).await;
             let (outcome, cost) = run.end(ended).map_err(|failure| *failure)?;
             Ok(Generation { outcome, cost })
         })
@@ -126,15 +127,15 @@ impl Render for Guest {
 
     fn shell<'a>(&'a self, context: &'a Context) -> Pending<'a, Result<Document, Failure>> {
         Box::pin(async move {
-            let Some(paths) = &self.exports.paths else {
+            if !self.exports.paths {
                 let message = "the page exports no `wisr:page/paths@0.1.0`, so it has no shell";
                 return Err(Failure::new(FailureKind::Invalid, "shell", message));
-            };
+            }
             let route = Arc::clone(&context.route);
             let mut run = self.begin(route).await;
-            let meter = run.meter();
-            let work = self.make_shell(&mut run, paths, context);
-            let ended = meter.run(self.grants.limits.wall, work).await;
+            let (meter, wall) = (run.meter(), run.wall());
+            let work = self.make_shell(&mut run, context);
+            let ended = meter.run(wall, work).await;
             let ended = run.end(ended).map_err(|failure| *failure);
             ended.map(|(document, _)| document)
         })
@@ -142,19 +143,19 @@ impl Render for Guest {
 
     fn static_paths(&self, route: Arc<str>) -> Pending<'_, Result<PathList, Failure>> {
         Box::pin(async move {
-            let Some(paths) = &self.exports.paths else {
+            if !self.exports.paths {
                 return Ok(PathList {
                     paths: Vec::new(),
                     fallback: Fallback::Blocking,
                 });
-            };
+            }
             let run = self
                 .grants
                 .begin(&self.module, route, LISTING_BYTES, Purpose::Trial);
             let mut run = run.await;
-            let meter = run.meter();
-            let work = self.list(&mut run, paths);
-            let ended = meter.run(self.grants.limits.wall, work).await;
+            let (meter, wall) = (run.meter(), run.wall());
+            let work = self.list(&mut run);
+            let ended = meter.run(wall, work).await;
             let ended = run.end(ended).map_err(|failure| *failure);
             ended.map(|(paths, _)| paths)
         })

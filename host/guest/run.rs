@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use wasmtime::component::Instance;
 
+use super::code::Code;
 use super::engine::{Engine, Purpose};
 use super::limits::Limits;
 use super::meter::{Cut, Meter};
-use super::module::Module;
 use super::outbound::Session;
+use super::runtime::Tier;
 use super::sandbox::{Fittings, Sandbox};
 use super::sink::Journal;
 use super::trap::{Stop, brief};
-use crate::page::{Cost, Failure};
+use crate::page::{Cost, Failure, FailureKind};
 
 /// What is to run, and with what.
 pub(super) struct Order<'a> {
     pub(super) engine: &'a Engine,
-    pub(super) module: &'a Module,
+    pub(super) code: Arc<Code>,
     pub(super) limits: &'a Limits,
     /// For the log.
     pub(super) route: Arc<str>,
@@ -32,8 +34,12 @@ pub(super) struct Order<'a> {
 /// One sandbox and what is known of its run so far.
 pub(super) struct Run<'a> {
     order: Order<'a>,
+    /// What the order's limits come to on its code.
+    limits: Limits,
     pub(super) sandbox: Sandbox,
     pub(super) cost: Cost,
+    /// What `static-props` returned.
+    pub(super) props: Option<Bytes>,
     started: Instant,
     /// What is being called.
     call: &'static str,
@@ -41,6 +47,10 @@ pub(super) struct Run<'a> {
 
 /// An absurd wall time must not overflow a clock.
 const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// Why a limit of time is not as it is set.
+const HASTE: &str = "; the limit was raised, since the module ran on code compiled in haste until \
+                     better code is made";
 
 /// How long requests may outlive the generation that made them.
 const GRACE: Duration = Duration::from_millis(500);
@@ -53,22 +63,25 @@ impl<'a> Order<'a> {
         session: impl FnOnce(tokio::time::Instant) -> Option<Session>,
     ) -> Run<'a> {
         let permit = self.engine.place(self.purpose).await;
+        let limits = self.limits.on(self.code.runtime.tier);
         let started = Instant::now();
         // Requests end a little later, so that it is the wall time that ends a guest who waits for
         // one, and not an error that the guest makes what it likes of.
-        let deadline = tokio::time::Instant::now() + self.limits.wall.min(LONGEST) + GRACE;
+        let deadline = tokio::time::Instant::now() + limits.wall.min(LONGEST) + GRACE;
         let fittings = Fittings {
             journal: Journal::new(Arc::clone(&self.route), self.engine.next_generation()),
             session: session(deadline),
             settings: Arc::clone(&self.settings),
-            cpu: self.limits.cpu,
-            memory: self.limits.memory.min(self.engine.max_memory()),
+            cpu: limits.cpu,
+            memory: limits.memory.min(self.engine.max_memory()),
             call: self.bound,
         };
         Run {
-            sandbox: Sandbox::new(self.engine.runtime(), fittings, permit),
+            sandbox: Sandbox::new(&self.code.runtime.engine, fittings, permit),
             order: self,
+            limits,
             cost: Cost::default(),
+            props: None,
             started,
             call: "instantiate",
         }
@@ -78,8 +91,8 @@ impl<'a> Order<'a> {
 impl Run<'_> {
     /// Runs the module's start functions: guest code, under all limits.
     pub(super) async fn instantiate(&mut self) -> Result<Instance, Stop> {
-        let module = &self.order.module.instance;
-        let instance = module.instantiate_async(&mut self.sandbox.store).await;
+        let code = &self.order.code.instance;
+        let instance = code.instantiate_async(&mut self.sandbox.store).await;
         self.cost.instantiate = self.started.elapsed();
         Ok(instance?)
     }
@@ -90,7 +103,17 @@ impl Run<'_> {
         Instant::now()
     }
 
-    /// What measures and bounds it, to be held while the run is borrowed.
+    /// The code that it runs.
+    pub(super) fn code(&self) -> Arc<Code> {
+        Arc::clone(&self.order.code)
+    }
+
+    /// How long it may take, waiting for the host included.
+    pub(super) fn wall(&self) -> Duration {
+        self.limits.wall
+    }
+
+    /// What measures it, to be held while the run is borrowed.
     pub(super) fn meter(&self) -> Meter {
         self.sandbox.meter.clone()
     }
@@ -110,13 +133,21 @@ impl Run<'_> {
             Ok(value) => Ok((value, self.cost)),
             Err(stop) => {
                 let frames = stop.frames();
-                let (kind, message) = stop.explain(self.order.limits, self.order.bound, &stderr);
+                let (kind, mut message) = stop.explain(&self.limits, self.order.bound, &stderr);
+                let of_time = matches!(kind, FailureKind::Cpu | FailureKind::Wall);
+                if of_time && self.order.code.runtime.tier == Tier::Baseline {
+                    message.push_str(HASTE);
+                }
                 Err(Box::new(Failure {
                     kind,
                     call: self.call.into(),
                     message: brief(&message),
                     stderr,
                     frames,
+                    // Checked to be the guest's own UTF-8.
+                    props: self
+                        .props
+                        .map(|json| brief(&String::from_utf8_lossy(&json))),
                     cost: self.cost,
                 }))
             }

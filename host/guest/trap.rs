@@ -258,9 +258,9 @@ fn demangle(symbol: &str) -> String {
 }
 
 /// Frames that every panic, allocation and call goes through: of Rust's library, of libc, of the
-/// bindings and SDKs, and those without a name.
+/// bindings, of what the SDKs put around a page, and those without a name.
 fn is_noise(frame: &Frame) -> bool {
-    const PREFIXES: [&str; 15] = [
+    const PREFIXES: [&str; 18] = [
         "std::",
         "core::",
         "alloc::",
@@ -268,6 +268,9 @@ fn is_noise(frame: &Frame) -> bool {
         "core[",
         "alloc[",
         "wit_bindgen",
+        "wisr_guest::export::",
+        "wisr_guest::bindings::",
+        "wisr:page/",
         "rust_",
         "rustc",
         "wasm_",
@@ -416,6 +419,9 @@ mod tests {
             "function 9",
             "__assert_fail",
             "exports_wisr_page_page_render",
+            "<wisr_guest::export::Exported<P> as wisr_guest::bindings::Guest>::render",
+            "wisr_guest::bindings::_export_render_cabi",
+            "wisr:page/page@0.1.0#render",
         ] {
             assert!(is_noise(&frame(noise)), "{noise}");
         }

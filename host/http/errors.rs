@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::account::account;
 use super::body::Body;
 use super::upload::BadUpload;
 use crate::isr::Refused;
@@ -138,7 +139,7 @@ impl Problem {
         let mut main = String::new();
         match self {
             Self::Elsewhere(location) => main.push_str(&link(location)),
-            Self::Failed(failure) | Self::Draft(failure) if dev => details(&mut main, failure),
+            Self::Failed(failure) | Self::Draft(failure) if dev => main.push_str(&account(failure)),
             _ => {
                 let _ = write!(main, "<p>{}</p>", escape(&self.explain()));
             }
@@ -230,45 +231,6 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// Everything that is known of a failure. Writing to a `String` cannot fail.
-fn details(main: &mut String, failure: &Failure) {
-    let (kind, message) = (failure.kind.as_str(), escape(&failure.message));
-    let _ = write!(main, "<p><strong>{message}</strong></p>");
-    let _ = write!(main, "<p>{kind}, in <code>{}</code></p>", failure.call);
-    if !failure.stderr.is_empty() {
-        let _ = write!(
-            main,
-            "<h2>stderr</h2><pre>{}</pre>",
-            escape(failure.stderr.trim_end())
-        );
-    }
-    if !failure.frames.is_empty() {
-        main.push_str("<h2>Backtrace</h2><ol>");
-        for frame in &failure.frames {
-            let place = frame.location.as_deref().unwrap_or("");
-            let function = escape(&frame.function);
-            let _ = write!(main, "<li><code>{function}</code> {}</li>", escape(place));
-        }
-        main.push_str("</ol>");
-    }
-    if !failure.cost.fetches.is_empty() {
-        main.push_str("<h2>Fetches</h2><ol>");
-        for fetch in &failure.cost.fetches {
-            let result = match &fetch.result {
-                Ok(status) => status.to_string(),
-                Err(error) => error.clone(),
-            };
-            let (url, result) = (escape(&fetch.url), escape(&result));
-            let (method, took) = (escape(&fetch.method), fetch.duration.as_millis());
-            let _ = write!(
-                main,
-                "<li><code>{method} {url}</code> {result}, {took} ms</li>"
-            );
-        }
-        main.push_str("</ol>");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +250,7 @@ mod tests {
             function: "page::render<T>".to_owned(),
             location: Some("page.rs:3".to_owned()),
         });
+        failure.props = Some("{\"title\":\"<i>\"}".to_owned());
         failure.cost.fetches.push(Fetch {
             method: "GET".to_owned(),
             url: "http://a/?x=<y>".to_owned(),
@@ -348,11 +311,12 @@ mod tests {
         let told = text(problem.page(true));
         for part in [
             "&lt;b&gt;bad&lt;/b&gt;",
-            "trap, in <code>render</code>",
+            "trap in <code>render</code>",
             "panicked at &lt;script&gt;",
             "page::render&lt;T&gt;",
             "page.rs:3",
-            "GET http://a/?x=&lt;y&gt;</code> refused, 7 ms",
+            "GET http://a/?x=&lt;y&gt;</code> <b>refused</b>, 7 ms",
+            "&quot;title&quot;: &quot;&lt;i&gt;&quot;",
         ] {
             assert!(told.contains(part), "{part} in {told}");
         }

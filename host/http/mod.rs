@@ -10,6 +10,7 @@
 //! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
 //! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).
 
+mod account;
 mod address;
 mod api;
 mod body;
@@ -42,6 +43,7 @@ pub mod upload;
 mod views;
 mod visit;
 mod webhook;
+mod witness;
 
 pub use address::PerAddress;
 pub use body::{Body, BodyError};
@@ -52,7 +54,7 @@ pub use draft::Draft;
 pub use head::Plain;
 pub use lane::Express;
 pub use locate::pairs;
-pub use overlay::{DevError, DevState, Overlay};
+pub use overlay::{Dev, DevError, DevState};
 pub use revalidate::{Parameters, Revalidation, Told};
 pub use service::{REVALIDATE, Site};
 pub use throttle::{Denied, Throttle};

@@ -1,6 +1,8 @@
-//! `Overlay`: what `wisr dev` adds to pages in a browser: build errors and live reload.
+//! `Overlay`: what `wisr dev` adds to pages in a browser: errors of the build and of the page, and
+//! live reload.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +14,12 @@ use http_body_util::StreamBody;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::account::account;
 use super::body::Body;
-use super::errors::no_store;
+use super::errors::{escape, no_store};
+use crate::isr::Ask;
+use crate::page::{Digest, Entry, Timestamp};
+use crate::telemetry::Incidents;
 
 const SCRIPT: &str = include_str!("dev.js");
 const TAG: &str = "<script src=\"/_wisr/dev.js\" defer></script>";
@@ -43,16 +49,56 @@ pub struct DevError {
     pub text: String,
 }
 
+/// What an author's session gives to the door.
+pub struct Dev {
+    /// What the browser shows.
+    pub states: watch::Receiver<DevState>,
+    /// Writes a line to the terminal.
+    pub say: fn(&str),
+}
+
 /// The development overlay.
-#[derive(Debug, Clone)]
-pub struct Overlay {
-    states: watch::Receiver<DevState>,
+pub(super) struct Overlay {
+    dev: Dev,
+    incidents: Arc<Incidents>,
+}
+
+/// One event of the stream.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(flatten)]
+    state: &'a DevState,
+    /// The latest incident: with another one, the page that is shown may have failed.
+    incident: u64,
 }
 
 impl Overlay {
-    /// An overlay that shows these states.
-    pub fn new(states: watch::Receiver<DevState>) -> Self {
-        Self { states }
+    /// An overlay that shows what the session and the incidents tell.
+    pub(super) fn new(dev: Dev, incidents: Arc<Incidents>) -> Self {
+        Self { dev, incidents }
+    }
+
+    /// Writes a line to the author's terminal.
+    pub(super) fn say(&self, line: &str) {
+        (self.dev.say)(line);
+    }
+
+    /// How the page failed when it was last made, as HTML; nothing if it did not. `entry` is what
+    /// there is of it.
+    pub(super) fn failure(&self, ask: &Ask, entry: Option<&Entry>) -> Response<Body> {
+        let module = ask.page.renderer.module();
+        let found = self
+            .incidents
+            .of_page(&ask.key.to_string(), &module.short());
+        let found = found.filter(|incident| !is_over(incident.at, module, entry));
+        let Some(failure) = found.and_then(|incident| incident.failure.clone()) else {
+            let mut nothing = Response::new(Body::Empty);
+            *nothing.status_mut() = StatusCode::NO_CONTENT;
+            return nothing;
+        };
+        let (route, account) = (escape(&ask.page.route), account(&failure));
+        let html = format!("<h1>{route} failed</h1>{account}");
+        answer(Body::from(html), "text/html; charset=utf-8")
     }
 
     /// The script, or its events; none for any other path.
@@ -62,29 +108,35 @@ impl Overlay {
             "/_wisr/dev/events" => (self.events(), "text/event-stream"),
             _ => return None,
         };
-        let mut response = Response::new(body);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(header::CACHE_CONTROL, no_store());
-        Some(response)
+        Some(answer(body, kind))
     }
 
     /// Every state from now on (server-sent events, HTML standard section 9.2).
     fn events(&self) -> Body {
-        let mut states = self.states.clone();
+        let (mut states, incidents) = (self.dev.states.clone(), self.incidents.subscribe());
         states.mark_changed();
         Body::stream(StreamBody::new(stream::unfold(
-            states,
-            async |mut states| {
-                let text = match tokio::time::timeout(HEARTBEAT, states.changed()).await {
+            (states, incidents),
+            async |(mut states, mut incidents)| {
+                let changed = async {
+                    tokio::select! {
+                        changed = states.changed() => changed,
+                        changed = incidents.changed() => changed,
+                    }
+                };
+                let text = match tokio::time::timeout(HEARTBEAT, changed).await {
                     Err(_) => ": still here\n\n".to_owned(),
                     Ok(Ok(())) => {
-                        let json = serde_json::to_string(&*states.borrow_and_update()).ok()?;
-                        format!("data: {json}\n\n")
+                        let event = Event {
+                            state: &states.borrow_and_update(),
+                            incident: *incidents.borrow_and_update(),
+                        };
+                        format!("data: {}\n\n", serde_json::to_string(&event).ok()?)
                     }
                     Ok(Err(_)) => return None,
                 };
-                Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), states))
+                let frame = Ok::<_, Infallible>(Frame::data(Bytes::from(text)));
+                Some((frame, (states, incidents)))
             },
         )))
     }
@@ -136,6 +188,19 @@ impl Overlay {
     }
 }
 
+/// Whether `module` has made the page since it failed then.
+fn is_over(at: Timestamp, module: Digest, entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.stamp.module == module && entry.stamp.generated > at)
+}
+
+fn answer(body: Body, kind: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, no_store());
+    response
+}
+
 /// A page with the script is another representation than the one that these describe.
 fn describe(headers: &mut HeaderMap) {
     headers.remove(header::ETAG);
@@ -174,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_over_when_the_same_module_has_made_the_page() {
+        let at = Timestamp::from_millis;
+        let entry = super::super::respond::tests::entry(crate::page::Revalidate::Never, at(7));
+        let module = entry.stamp.module;
+        assert!(is_over(at(6), module, Some(&entry)));
+        assert!(!is_over(at(8), module, Some(&entry)));
+        assert!(!is_over(at(6), Digest::of(b"another"), Some(&entry)));
+        assert!(!is_over(at(6), module, None));
+    }
+
+    #[test]
     fn a_head_without_its_page_tells_no_length() {
         let mut response = Response::new(Body::Empty);
         let headers = response.headers_mut();
@@ -195,7 +271,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn browsers_hear_of_the_state_now_of_changes_and_of_silence() {
         let (sender, states) = watch::channel(DevState::default());
-        let overlay = Overlay::new(states);
+        let incidents = Arc::new(Incidents::default());
+        let overlay = Overlay::new(
+            Dev {
+                states,
+                say: |_| {},
+            },
+            incidents.clone(),
+        );
         let mut body = overlay.serve("/_wisr/dev/events").unwrap().into_body();
         let mut next = async || {
             let frame = body.frame().await.unwrap().unwrap();
@@ -205,5 +288,14 @@ mod tests {
         sender.send_modify(|state| state.release = 7);
         assert!(next().await.starts_with("data: {\"release\":7,"));
         assert!(next().await.starts_with(": "));
+        let now = Timestamp::from_millis(0);
+        incidents.record(
+            now,
+            crate::telemetry::Subject::Server,
+            "host",
+            "it broke",
+            None,
+        );
+        assert!(next().await.ends_with("\"incident\":1}\n\n"));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
@@ -18,8 +19,8 @@ use super::check;
 use super::draft::{self, Desk};
 use super::errors::Problem;
 use super::files::Files;
-use super::locate::{Located, locate};
-use super::overlay::Overlay;
+use super::locate::{Located, locate, pairs};
+use super::overlay::{Dev, Overlay};
 use super::respond::{Face, Reader};
 use super::revalidate::{self, Revalidation};
 use super::shadows::Shadows;
@@ -27,11 +28,13 @@ use super::showing::Showing;
 use super::throttle::Throttle;
 use super::views::{Asked, Views};
 use super::webhook::{Mailroom, Webhook, webhook_of};
+use super::witness::{Interest, TARGET, Witness};
 use super::{Answer, Config, Express, Plain, Service, Settings};
 use crate::isr::{Ask, Isr, Patience, Refused, Served};
-use crate::page::{Content, Entry};
+use crate::page::{Content, Cost, Entry};
 use crate::release::{ApiRouted, Release, Releases, Routed};
 use crate::route::Path;
+use crate::telemetry::Incidents;
 use crate::telemetry::trace::at_route;
 
 /// The built-in revalidate endpoint; an API route of the site takes its place.
@@ -64,6 +67,9 @@ const OWN: &str = "/_wisr/";
 /// The props of pages.
 const DATA: &str = "/_wisr/data/";
 
+/// How a page failed, in development.
+const FAILURE: &str = "/_wisr/dev/failure";
+
 /// Who answers for a path.
 enum Place {
     /// wisr itself, below [`OWN`].
@@ -88,18 +94,20 @@ pub struct Site {
     settings: ArcSwap<Settings>,
     throttle: Throttle,
     dev: bool,
-    overlay: Option<Arc<Overlay>>,
+    overlay: Option<Overlay>,
 }
 
 impl Site {
     /// A site that serves the pages of `releases` through `isr`, and the files of the public
-    /// folder. API routes run on `threads`. `overlay` is what `wisr dev` adds.
+    /// folder. API routes run on `threads`. `dev` is what `wisr dev` adds, which shows
+    /// the `incidents` of pages.
     pub fn new(
         config: Config,
         releases: Arc<Releases>,
         isr: Isr,
         threads: Handle,
-        overlay: Option<Arc<Overlay>>,
+        dev: Option<Dev>,
+        incidents: Arc<Incidents>,
     ) -> Self {
         let files = config.public.map(|public| {
             let mut shadows = Shadows::of(releases.clone());
@@ -120,7 +128,7 @@ impl Site {
             views: Views::default(),
             settings: ArcSwap::from_pointee(config.settings),
             dev: config.dev,
-            overlay,
+            overlay: dev.map(|dev| Overlay::new(dev, incidents)),
         }
     }
 
@@ -216,6 +224,9 @@ impl Site {
         if let Some(response) = overlay.and_then(|overlay| overlay.serve(path.as_str())) {
             return Answer::Now(response);
         }
+        if let (Some(overlay), FAILURE) = (overlay, path.as_str()) {
+            return Answer::Now(self.failure(overlay, request.uri().query().unwrap_or_default()));
+        }
         let page = path
             .as_str()
             .strip_prefix(DATA)
@@ -232,6 +243,24 @@ impl Site {
             .and_then(|page| Path::parse(&page).ok());
         let release = self.releases.load();
         self.page(&release, page.as_ref(), Face::Data, request)
+    }
+
+    /// How the page that `?page=` names failed, for the browser that shows it.
+    fn failure(&self, overlay: &Overlay, query: &str) -> Response<Body> {
+        let named = pairs(query).find(|(name, _)| name == "page");
+        let (_, page) = named.unwrap_or_default();
+        let (path, query) = page.split_once('?').unwrap_or((&page, ""));
+        let release = self.releases.load();
+        let path = Path::parse(path).ok();
+        let located = path.as_ref();
+        match located.and_then(|path| locate(&release, path, Some(query))) {
+            Some(located) => {
+                let ask = located.ask();
+                let kept = self.isr.kept(&ask.key);
+                overlay.failure(&ask, kept.as_ref().map(|kept| &**kept.entry()))
+            }
+            None => Problem::NotFound.json(),
+        }
     }
 
     /// A page, or its props: the cached ones, or to an editor in draft mode those of now.
@@ -360,19 +389,34 @@ impl Site {
             }
             patience => patience,
         };
+        let max_stale = ask.page.policy.max_stale;
+        let served = self.isr.serve(ask, patience).await;
+        let cost = self.overlay.as_ref().and_then(|_| cost(&served));
+        let mut response = match served {
+            Ok(served) => self.show(&served, max_stale, face, parts).await,
+            Err(refused) => self.problem(&refused.into(), face, parts).await,
+        };
+        if let Some(cost) = cost {
+            response.extensions_mut().insert(cost);
+        }
+        response
+    }
+
+    async fn show(
+        &self,
+        served: &Served,
+        max_stale: Duration,
+        face: Face,
+        parts: &Parts,
+    ) -> Response<Body> {
         let reader = Reader {
             headers: &parts.headers,
             method: &parts.method,
         };
-        let max_stale = ask.page.policy.max_stale;
-        let served = match self.isr.serve(ask, patience).await {
-            Ok(served) => served,
-            Err(refused) => return self.problem(&refused.into(), face, parts).await,
-        };
-        if let Served::Shell(shell) = &served {
+        if let Served::Shell(shell) = served {
             return reader.shell(shell);
         }
-        let Some(showing) = Showing::of(&served, self.isr.now(), max_stale) else {
+        let Some(showing) = Showing::of(served, self.isr.now(), max_stale) else {
             return self.problem(&Problem::NotFound, face, parts).await;
         };
         match (face, &showing.entry.content) {
@@ -413,6 +457,43 @@ impl Site {
         }
     }
 
+    /// Answers while somebody watches: an author in the browser and on the terminal, an operator in
+    /// the log.
+    fn watched(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let witness = Witness::of(&request);
+        let injects = self.overlay.is_some() && Overlay::wanted(request.headers());
+        if injects {
+            Overlay::prepare(request.headers_mut());
+        }
+        let answer = self.route(request, peer);
+        let site = self.clone();
+        let finish = move |mut response| {
+            if injects {
+                response = Overlay::inject(response);
+            }
+            site.tell(&witness, &mut response);
+            response
+        };
+        match answer {
+            Answer::Now(response) => Answer::Now(finish(response)),
+            Answer::Later(response) => {
+                Answer::Later(Box::pin(async move { finish(response.await) }))
+            }
+        }
+    }
+
+    fn tell(&self, witness: &Witness, response: &mut Response<Body>) {
+        let (line, interest) = witness.line(response);
+        match (&self.overlay, interest) {
+            (Some(overlay), Interest::Told) => overlay.say(&line),
+            (None, Interest::Told) => tracing::debug!(target: TARGET, "{line}"),
+            (_, Interest::Quiet) => tracing::trace!(target: TARGET, "{line}"),
+        }
+        if self.overlay.is_some() {
+            witness.time(response);
+        }
+    }
+
     fn later<F>(
         self: &Arc<Self>,
         request: Request<Incoming>,
@@ -427,7 +508,7 @@ impl Site {
 
 impl Service for Site {
     fn express(&self, plain: &Plain<'_>) -> Option<Express> {
-        if self.dev {
+        if self.dev || is_watched() {
             return None;
         }
         let path = Path::parse(plain.path).ok()?;
@@ -447,18 +528,28 @@ impl Service for Site {
             .express(&self.asked(&located, Face::Page, reader))
     }
 
-    fn answer(self: &Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        if self.overlay.is_none() || !Overlay::wanted(request.headers()) {
-            return self.route(request, peer);
-        }
-        Overlay::prepare(request.headers_mut());
-        match self.route(request, peer) {
-            Answer::Now(response) => Answer::Now(Overlay::inject(response)),
-            Answer::Later(response) => {
-                Answer::Later(Box::pin(async { Overlay::inject(response.await) }))
-            }
+    fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        match is_watched() || self.overlay.is_some() {
+            true => self.watched(request, peer),
+            false => self.route(request, peer),
         }
     }
+}
+
+/// What the generation took that the reader waited for.
+fn cost(served: &Result<Served, Refused>) -> Option<Cost> {
+    match served {
+        Ok(Served::Rendered { entry, .. }) => Some(entry.cost.clone()),
+        Ok(Served::LastGood { failure, .. }) | Err(Refused::Failed(failure)) => {
+            Some(failure.cost.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Whether somebody wants to read of each look into the cache.
+fn is_watched() -> bool {
+    tracing::enabled!(target: TARGET, tracing::Level::DEBUG)
 }
 
 /// Error pages answer for others; they have no address of their own.

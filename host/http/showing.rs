@@ -151,9 +151,16 @@ fn cache_status(served: &Served, now: Timestamp) -> String {
             };
             write!(text, "; detail=\"{}{waiting}\"", why.as_str())
         }
-        Served::Rendered { collapsed, .. } => {
+        Served::Rendered { why, collapsed, .. } => {
             let collapsed = if *collapsed { "; collapsed" } else { "" };
-            write!(text, "; fwd=uri-miss; stored{collapsed}")
+            match why {
+                None => write!(text, "; fwd=uri-miss; stored{collapsed}"),
+                Some(why) => write!(
+                    text,
+                    "; fwd=stale; stored{collapsed}; detail=\"{}\"",
+                    why.as_str()
+                ),
+            }
         }
         Served::LastGood { failure, .. } => {
             write!(
@@ -219,15 +226,18 @@ mod tests {
 
     #[test]
     fn a_page_that_was_waited_for_says_for_which_generation() {
-        let made = |collapsed| Served::Rendered {
+        let made = |why, collapsed| Served::Rendered {
             entry: sixty(NOW),
+            why,
             collapsed,
         };
-        expect(&made(false), ["MISS", "wisr; fwd=uri-miss; stored", OWN]);
-        expect(
-            &made(true),
-            ["MISS", "wisr; fwd=uri-miss; stored; collapsed", OWN],
-        );
+        let expect = |why, collapsed, status| {
+            expect(&made(why, collapsed), ["MISS", status, OWN]);
+        };
+        expect(None, false, "wisr; fwd=uri-miss; stored");
+        expect(None, true, "wisr; fwd=uri-miss; stored; collapsed");
+        let status = "wisr; fwd=stale; stored; detail=\"module-changed\"";
+        expect(Some(Why::Module), false, status);
     }
 
     #[test]

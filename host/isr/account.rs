@@ -29,6 +29,13 @@ impl Inner {
             self.report(ask, cause, failure);
         }
         let [_, began, ended] = moments;
+        tracing::debug!(
+            target: "wisr::cache",
+            "generated {} ({}): {outcome} in {} ms",
+            ask.key,
+            cause.as_str(),
+            (ended - began).as_millis()
+        );
         let (metrics, seconds) = (&self.parts.metrics, (ended - began).as_secs_f64());
         metrics.generation_seconds.observe(seconds);
         metrics.spent(&ask.page.route, cost);

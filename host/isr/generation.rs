@@ -157,9 +157,13 @@ impl Inner {
         turn: Turn,
     ) -> (Result<Arc<Entry>, Arc<Failure>>, Ending) {
         let started = Instant::now();
-        let made = make::make(ask, cause, sequence, previous, &self.parts.clock).await;
+        let mut made = make::make(ask, cause, sequence, previous, &self.parts.clock).await;
         drop(turn.slot);
         let ended = Instant::now();
+        match &mut made {
+            Ok(entry) => entry.cost.queue = started - turn.queued,
+            Err(failure) => failure.cost.queue = started - turn.queued,
+        }
         let made = made.map(Arc::new).map_err(Arc::new);
         let moments = [turn.queued, started, ended];
         let ending = self.account(ask, cause, &turn.caller, moments, &made);

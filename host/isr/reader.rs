@@ -32,7 +32,7 @@ impl Inner {
         let (priority, cause) = (Priority::Reader, Cause::FirstRequest);
         let (wait, led) = self.launch_after(Before::Nothing, ask.clone(), least, priority, cause);
         let entry = self.landed(wait, self.config.wait).await?;
-        Ok(self.rendered(ask, entry, !led))
+        Ok(self.rendered(ask, entry, None, !led))
     }
 
     /// There is no entry: the reader gets the shell, and a reload finds the page.
@@ -114,7 +114,7 @@ impl Inner {
         let least = self.parts.store.path_mark(&ask.key);
         let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::Stale);
         match self.landed(wait, self.config.wait).await {
-            Ok(made) => self.rendered(ask, made, !led),
+            Ok(made) => self.rendered(ask, made, Some(why), !led),
             Err(Refused::Failed(failure)) => Served::LastGood { entry, failure },
             Err(_) => Served::Stale {
                 entry,
@@ -125,9 +125,19 @@ impl Inner {
     }
 
     /// What was waited for, unless it was invalidated or overtaken by another module meanwhile.
-    fn rendered(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, collapsed: bool) -> Served {
+    fn rendered(
+        self: &Arc<Self>,
+        ask: Ask,
+        entry: Arc<Entry>,
+        why: Option<Why>,
+        collapsed: bool,
+    ) -> Served {
         match self.judge(&ask.page, &entry, self.parts.clock.now()) {
-            Freshness::Fresh(_) => Served::Rendered { entry, collapsed },
+            Freshness::Fresh(_) => Served::Rendered {
+                entry,
+                why,
+                collapsed,
+            },
             Freshness::Stale(why) | Freshness::Expired(why) => self.stale(ask, entry, why),
         }
     }

@@ -88,6 +88,8 @@ pub enum Served {
     Rendered {
         /// The entry.
         entry: Arc<Entry>,
+        /// Why the entry before it could not be shown; none if there was none.
+        why: Option<Why>,
         /// Whether another request's generation was waited for.
         collapsed: bool,
     },

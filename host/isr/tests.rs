@@ -207,10 +207,12 @@ fn told(served: Result<Served, Refused>) -> String {
         Ok(Served::Rendered {
             entry,
             collapsed: false,
+            ..
         }) => format!("miss {}", body(&entry)),
         Ok(Served::Rendered {
             entry,
             collapsed: true,
+            ..
         }) => format!("joined {}", body(&entry)),
         Ok(Served::LastGood { entry, .. }) => format!("last good {}", body(&entry)),
         Ok(Served::Shell(shell)) => String::from_utf8(shell.body.to_vec()).unwrap(),

@@ -16,6 +16,15 @@ pub struct Cost {
     #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "wall_us")]
     pub wall: Duration,
+    /// Wall time before its turn came.
+    #[schemars(with = "u64")]
+    #[serde(
+        with = "micros",
+        rename = "queue_us",
+        default,
+        skip_serializing_if = "Duration::is_zero"
+    )]
+    pub queue: Duration,
     /// Time to make the sandbox and instantiate the module in it.
     #[schemars(with = "u64")]
     #[serde(with = "micros", rename = "instantiate_us")]

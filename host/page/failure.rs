@@ -76,6 +76,9 @@ pub struct Failure {
     pub stderr: String,
     /// Innermost first.
     pub frames: Vec<Frame>,
+    /// The props that `render` failed on, cut where they are long; none before there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub props: Option<String>,
     /// What it had used by then, its fetches included.
     pub cost: Cost,
 }
@@ -93,6 +96,7 @@ impl Failure {
             message: message.into(),
             stderr: String::new(),
             frames: Vec::new(),
+            props: None,
             cost: Cost::default(),
         }
     }

@@ -95,6 +95,21 @@ pub(super) enum Retry {
     Soon,
 }
 
+const PAGE_IN_API: &str = "it is a page (it exports `wisr:page/page`), and `/api` is for API routes \
+                           (which export `wasi:http/incoming-handler`): move it out of `api/`";
+
+const API_OUTSIDE: &str = "it is an API route (it exports `wasi:http/incoming-handler`), and these \
+                           are served below `/api` only: move it into `api/`";
+
+/// Why a module of this role is none for the place of `pattern`, if it is none.
+pub fn misplaced(role: &Role, pattern: &Pattern) -> Option<&'static str> {
+    match (role, pattern.is_api()) {
+        (Role::Page(_), true) => Some(PAGE_IN_API),
+        (Role::Api(_), false) => Some(API_OUTSIDE),
+        (Role::Page(_), false) | (Role::Api(_), true) => None,
+    }
+}
+
 impl Loader {
     /// Reads and loads a file, unless it is what it was `before`.
     pub(super) async fn load(&self, file: &Path, found: Found, before: Before) -> Loaded {
@@ -179,7 +194,7 @@ impl Loader {
     /// Modules for pages and for API routes have places of their own, so that neither can take the
     /// other's and an address tells what answers there.
     fn route(&self, file: &Path, pattern: Pattern, module: Arc<Module>) -> Result<Route, Lost> {
-        Ok(match (module.role().clone(), pattern.is_api()) {
+        Ok(match (*module.role(), pattern.is_api()) {
             (Role::Page(exports), false) => {
                 Route::Page(Arc::new(self.page(file, pattern, module, exports)))
             }
@@ -196,18 +211,8 @@ impl Loader {
                     incidents: Arc::clone(&self.incidents),
                 }))
             }
-            (Role::Page(_), true) => {
-                return Err(Lost::Misplaced(
-                    "it is a page (it exports `wisr:page/page`), and `/api` is for API routes \
-                     (which export `wasi:http/incoming-handler`): move it out of `api/`",
-                ));
-            }
-            (Role::Api(_), false) => {
-                return Err(Lost::Misplaced(
-                    "it is an API route (it exports `wasi:http/incoming-handler`), and these are \
-                     served below `/api` only: move it into `api/`",
-                ));
-            }
+            (Role::Page(_), true) => return Err(Lost::Misplaced(PAGE_IN_API)),
+            (Role::Api(_), false) => return Err(Lost::Misplaced(API_OUTSIDE)),
         })
     }
 

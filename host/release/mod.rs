@@ -46,6 +46,7 @@ mod watch;
 pub use api::{ApiError, ApiRouted};
 pub use history::{Files, History, How, Record};
 pub use listing::{Listing, Place};
+pub use load::misplaced;
 pub use releases::{Change, Config, Gone, Herald, Parts, Releases, ScanReport};
 pub use rollback::RollbackError;
 pub use routed::{Admission, Probation, RouteConfig, RouteRules, Routed};

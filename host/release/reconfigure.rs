@@ -49,7 +49,7 @@ impl Loader {
 
     fn renewed_page(&self, routed: &Routed) -> Option<Arc<Routed>> {
         let config = self.rules(&routed.pattern);
-        let Role::Page(exports) = routed.module.role().clone() else {
+        let Role::Page(exports) = *routed.module.role() else {
             return None;
         };
         if config == routed.config {
@@ -72,7 +72,7 @@ impl Loader {
 
     fn renewed_api(&self, routed: &ApiRouted) -> Option<Arc<ApiRouted>> {
         let config = self.rules(&routed.pattern);
-        let Role::Api(exports) = routed.module.role().clone() else {
+        let Role::Api(exports) = *routed.module.role() else {
             return None;
         };
         if config == routed.config {

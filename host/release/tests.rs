@@ -75,6 +75,7 @@ fn engine() -> Engine {
         compiler: Compiler::InProcess,
         compile: CompileLimits::default(),
         fast_compile: true,
+        quick: u64::MAX,
         compile_threads: 2,
     };
     ENGINE.get_or_init(|| Engine::new(config).unwrap()).clone()

@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::metrics::IncidentKind;
 use crate::page::{Failure, Timestamp};
@@ -75,6 +76,7 @@ pub struct Incidents {
     state: Mutex<State>,
     total: Family<IncidentKind, Counter>,
     count: AtomicU64,
+    latest: watch::Sender<u64>,
     keeper: Option<Box<Keeper>>,
 }
 
@@ -148,6 +150,7 @@ impl Incidents {
             let slot = usize::try_from(id % REMEMBERED as u64).unwrap_or(0);
             keep(slot, &incident.brief());
         }
+        self.latest.send_replace(id);
         id
     }
 
@@ -168,6 +171,20 @@ impl Incidents {
         let state = self.state.lock();
         let found = state.kept.iter().rev().find(|incident| incident.id == id);
         found.cloned()
+    }
+
+    /// The id of the latest one, and of each that follows.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.latest.subscribe()
+    }
+
+    /// The latest failure to make the page with this key by this module, if it is remembered.
+    pub fn of_page(&self, key: &str, by: &str) -> Option<Arc<Incident>> {
+        let is_it = |incident: &&Arc<Incident>| match &incident.subject {
+            Subject::Generation { path, module, .. } => path == key && module == by,
+            _ => false,
+        };
+        self.state.lock().kept.iter().rev().find(is_it).cloned()
     }
 
     /// How many there have been since the start.

@@ -146,6 +146,7 @@ fn compiling(module: &[u8], report: &mut Report) -> Result<()> {
             compiler,
             compile: CompileLimits::default(),
             fast_compile: false,
+            quick: u64::MAX,
             compile_threads: 2,
         })
     };

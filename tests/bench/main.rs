@@ -1,6 +1,6 @@
 //! `versus`: wisr beside nginx, Varnish, a bare hyper loop and a bare wasmtime loop, in one run.
 //!
-//! `cargo bench --bench versus [-- hits|generations|interference|hostile|crowd|small|store]`. Rounds
+//! `cargo bench --bench versus [-- hits|generations|interference|hostile|crowd|small|swap|store]`. Rounds
 //! are interleaved and ratios are of the same round, so that a noisy machine disturbs both sides
 //! alike. What an opponent lacks is told, not failed on; the exit code is 1 only when wisr itself
 //! could not be measured.
@@ -22,6 +22,7 @@ mod servers;
 mod site;
 mod small;
 mod store;
+mod swap;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -39,13 +40,14 @@ use site::Site;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts of a run, in order.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "hits",
     "generations",
     "interference",
     "hostile",
     "crowd",
     "small",
+    "swap",
     "store",
 ];
 
@@ -120,6 +122,7 @@ fn measure(parts: Vec<&str>) -> Result<()> {
             "interference" => interference::run(&module, &site, &cores, &mut report),
             "crowd" => crowd::run(&site, &cores, &mut report),
             "small" => small::run(&site, &cores, &mut report),
+            "swap" => swap::run(&mut report),
             _ => store::run(&module, &cores, &mut report),
         };
         if let Err(error) = ended {

@@ -32,12 +32,13 @@ impl Own {
             compiler: Compiler::InProcess,
             compile: CompileLimits::default(),
             fast_compile: false,
+            quick: u64::MAX,
             compile_threads: 2,
         })?;
         let module = engine.load(module.to_vec()).await?;
         let client = outbound::Client::new(outbound::ClientConfig::default())?;
         let settings = Arc::new(BTreeMap::new());
-        let guest::Role::Page(exports) = module.role().clone() else {
+        let guest::Role::Page(exports) = *module.role() else {
             anyhow::bail!("the module is no page");
         };
         let grants = Grants {

@@ -9,7 +9,7 @@ use clap::Args;
 use super::{BuildReport, Built, Native, Plan, Profile, Progress, Site, build, copy_files};
 use crate::cli::{prerender, terminal};
 use crate::config::{Config, Overrides};
-use crate::guest::Engine;
+use crate::guest::{Engine, EngineConfig};
 
 /// Build a source tree into a site that `wisr serve` serves.
 ///
@@ -63,7 +63,12 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
     // Before anything is written: a server could not start with a configuration that is wrong.
     Config::load(&plan.site.src, &Overrides::of_process())?;
     copy_files(&plan, Profile::Release)?;
-    let engine = Engine::new(Config::load(&plan.site.out, &Overrides::of_process())?.engine)?;
+    let engine = Config::load(&plan.site.out, &Overrides::of_process())?.engine;
+    let engine = Engine::new(EngineConfig {
+        // What is made here is kept, and no reader waits for it.
+        quick: u64::MAX,
+        ..engine
+    })?;
     let report = {
         let progress = Progress::start();
         build(&plan, Profile::Release, None, Some(&engine), &progress).await?

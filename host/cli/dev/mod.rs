@@ -7,7 +7,6 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,7 +19,7 @@ use super::content::{self, Library};
 use super::{serve, terminal};
 use crate::app::App;
 use crate::config::{Config, Overrides, TOKEN_VARIABLE};
-use crate::http::{DevState, Overlay};
+use crate::http::{self, DevState};
 use session::Session;
 use watch::Watch;
 
@@ -93,7 +92,11 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     };
     let watch = Watch::new(&src, content.clone(), &plan.beside)?;
     let (state, seen) = state::channel(DevState::default());
-    let app = App::build(config, Some(Arc::new(Overlay::new(seen)))).await?;
+    let dev = http::Dev {
+        states: seen,
+        say: |line| terminal::say(line),
+    };
+    let app = App::build(config, Some(dev)).await?;
     let (stopping, stopped) = state::channel(());
     let api_address = api
         .as_ref()

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::engine;
 use super::super::limits::MODULE_BYTES;
 use super::super::module::LoadError;
+use super::super::runtime::Tier;
 use super::steps;
 
 /// What a child is told on its command line, as JSON. It never outlives the program that wrote it,
@@ -26,6 +27,8 @@ pub struct CompileOrder {
     pub(super) code: u64,
     /// Compile quickly to slower code.
     pub(super) fast: bool,
+    /// By which compiler.
+    pub(super) tier: Tier,
 }
 
 impl FromStr for CompileOrder {
@@ -60,8 +63,14 @@ impl Verdict {
     ];
 }
 
-/// How much lower than the server's its priority is: the lowest there is.
-const NICE: i32 = 19;
+/// How much lower than the server's its priority is: the lowest there is, but where somebody waits
+/// for a new page, who goes before whoever only gets faster code.
+fn nice(tier: Tier) -> i32 {
+    match tier {
+        Tier::Baseline => 15,
+        Tier::Optimized => 19,
+    }
+}
 
 /// Open files: its three streams, and what its threads look up about the machine.
 const OPEN_FILES: u64 = 32;
@@ -97,7 +106,7 @@ fn confine(order: &CompileOrder) -> io::Result<bool> {
     // The first signal says which limit it was; the second would only say that it was killed.
     bound(Resource::Cpu, order.cpu, order.cpu.saturating_add(1))?;
     // Threads take it from the one that starts them. Without it, compiling merely competes.
-    let _ = rustix::process::setpriority_process(None, NICE);
+    let _ = rustix::process::setpriority_process(None, nice(order.tier));
     Ok(true)
 }
 
@@ -107,7 +116,7 @@ fn compile(order: &CompileOrder) -> Result<Vec<u8>, LoadError> {
         .take(MODULE_BYTES as u64)
         .read_to_end(&mut bytes)
         .map_err(|error| LoadError::Compile(error.to_string()))?;
-    let runtime = engine::for_compiling(order.fast)
+    let runtime = engine::for_compiling(order.tier, order.fast)
         .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
     steps::compile(&runtime, &bytes)
 }

@@ -16,10 +16,13 @@ mod steps;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 pub use child::{CompileOrder, run as run_child};
 
 use super::limits::MODULE_BYTES;
 use super::module::LoadError;
+use super::runtime::Tier;
 use super::trap::{size, span};
 
 /// Where modules are compiled.
@@ -79,10 +82,11 @@ pub enum Overran {
 /// What is to be done, and how.
 pub(super) struct Job {
     /// The module as it was found: a component, or a core module to be made one.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     pub(super) limits: CompileLimits,
     /// Compile quickly to slower code.
     pub(super) fast: bool,
+    pub(super) tier: Tier,
     /// Threads of the child.
     pub(super) threads: usize,
 }

@@ -37,6 +37,7 @@ pub(super) async fn compile(program: &Path, job: Job) -> Result<Vec<u8>, LoadErr
         bytes,
         limits,
         fast,
+        tier,
         threads,
     } = job;
     let order = CompileOrder {
@@ -46,6 +47,7 @@ pub(super) async fn compile(program: &Path, job: Job) -> Result<Vec<u8>, LoadErr
         cpu: limits.cpu.as_secs().max(1),
         code: CODE_BYTES,
         fast,
+        tier,
     };
     let order =
         serde_json::to_string(&order).map_err(|error| LoadError::NoCompiler(error.to_string()))?;

@@ -25,9 +25,14 @@ pub(super) fn compile(runtime: &wasmtime::Engine, bytes: &[u8]) -> Result<Vec<u8
         adapted = adapt(bytes)?;
         &adapted
     };
-    validate(component)?;
-    let compiled = runtime.precompile_component(component);
-    compiled.map_err(|error| LoadError::Compile(story(&error)))
+    runtime.precompile_component(component).map_err(|error| {
+        // The compiler validates too, on all of its threads. What it says of a module that nothing
+        // is wrong with is about itself.
+        match Validator::new().validate_all(component) {
+            Err(invalid) => LoadError::Malformed(story(&invalid)),
+            Ok(_) => LoadError::Compile(story(&error)),
+        }
+    })
 }
 
 /// Whether wit-bindgen left its section: without it, a module encodes to an empty component.
@@ -59,12 +64,5 @@ fn adapt(core: &[u8]) -> Result<Vec<u8>, LoadError> {
             "its `component-type` section contradicts itself ({})",
             words(&*panic)
         ))),
-    }
-}
-
-fn validate(component: &[u8]) -> Result<(), LoadError> {
-    match Validator::new().validate_all(component) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(LoadError::Malformed(story(&error))),
     }
 }

@@ -72,7 +72,11 @@ fn every_file_is_served_or_refused() {
         .unwrap()
         .encode()
         .unwrap();
-    let native = engine.runtime().precompile_component(&component).unwrap();
+    let native = engine
+        .runtime()
+        .engine
+        .precompile_component(&component)
+        .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -133,7 +137,7 @@ fn no_changed_artifact_is_run() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
     let artifacts = Artifacts::open(folder.path().to_owned()).unwrap();
-    let name = Fingerprint::of(engine().runtime(), b"component");
+    let name = Fingerprint::of(&engine().runtime().engine, b"component");
     let code = b"\x7fELF native code".repeat(8);
     let kept = |extension: &str| {
         let mut files = std::fs::read_dir(folder.path())

@@ -219,7 +219,7 @@ async fn an_api_route_of_any_compatible_version_is_one() {
         let bytes = wat::parse_str(handler(version, both, "(param i32 i32)")).unwrap();
         let module = engine.load(bytes).await.unwrap();
         assert_eq!(module.role().exports(), ["incoming-handler"], "{version}");
-        let Role::Api(exports) = module.role().clone() else {
+        let Role::Api(exports) = *module.role() else {
             panic!("not an API route")
         };
         let guest = ApiGuest::new(Arc::clone(&module), exports, grants(&engine, limits()));
@@ -247,7 +247,7 @@ async fn a_request_that_finds_no_place_is_not_kept_waiting_for_ever() {
     let both = "(param \"request\" (own $request)) (param \"response-out\" (own $out))";
     let bytes = wat::parse_str(handler("0.2.0", both, "(param i32 i32)")).unwrap();
     let module = engine.load(bytes).await.unwrap();
-    let Role::Api(exports) = module.role().clone() else {
+    let Role::Api(exports) = *module.role() else {
         panic!("not an API route")
     };
     let guest = ApiGuest::new(module, exports, grants(&engine, limits()));
@@ -279,7 +279,7 @@ async fn an_api_route_that_hangs_leaves_places_for_others() {
     let guest = async |core: &str| {
         let bytes = wat::parse_str(handler("0.2.0", both, core)).unwrap();
         let module = engine.load(bytes).await.unwrap();
-        let Role::Api(exports) = module.role().clone() else {
+        let Role::Api(exports) = *module.role() else {
             panic!("not an API route")
         };
         let long = Limits {
@@ -306,4 +306,70 @@ async fn an_api_route_that_hangs_leaves_places_for_others() {
     let answer = ask(&ends).await;
     assert!(matches!(answer, Err(Unanswered::Failed(_))), "{answer:?}");
     assert_eq!(hanging.len(), 2 * config().instances as usize);
+}
+
+/// Every module counts as large.
+fn hasty() -> Engine {
+    Engine::new(EngineConfig {
+        quick: 0,
+        ..config()
+    })
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_module_runs_on_baseline_code_until_it_has_better() {
+    let engine = hasty();
+    // The turn is taken, so that better code waits.
+    let turn = engine.upgrade_turn().await;
+    let module = engine.load(hostile_bytes(WASIP2)).await.unwrap();
+    assert_eq!(module.tier(), Tier::Baseline);
+    let limits = Limits {
+        cpu: Duration::from_millis(200),
+        ..limits()
+    };
+    let guest = guest_of(&engine, &module, limits);
+    assert!(guest.generate(&context("fine"), None).await.is_ok());
+    let failure = guest.generate(&context("loop"), None).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Cpu);
+    assert!(
+        failure.cost.cpu >= Duration::from_millis(600),
+        "{failure:?}"
+    );
+    assert!(
+        failure.message.contains("600 ms") && failure.message.contains("compiled in haste"),
+        "{failure}"
+    );
+    let failure = guest.generate(&context("panic"), None).await.unwrap_err();
+    assert!(failure.message.contains("no such post: 7"), "{failure}");
+    assert!(!failure.frames.is_empty());
+    drop(turn);
+    let digest = module.digest();
+    let better = async {
+        while module.tier() == Tier::Baseline {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), better)
+        .await
+        .expect("better code");
+    assert_eq!(module.digest(), digest);
+    assert!(guest.generate(&context("fine"), None).await.is_ok());
+    let failure = guest.generate(&context("loop"), None).await.unwrap_err();
+    assert!(failure.message.contains("200 ms"), "{failure}");
+}
+
+#[tokio::test]
+async fn the_baseline_runtime_and_the_work_for_better_code_end_with_the_module() {
+    let engine = hasty();
+    let turn = engine.upgrade_turn().await;
+    let module = engine.load(hostile_bytes(WASIP2)).await.unwrap();
+    let runtime = Arc::downgrade(&module.code().runtime);
+    assert!(runtime.upgrade().is_some());
+    drop(module);
+    assert!(runtime.upgrade().is_none());
+    // The work that waits for its turn is told now, and gone when it would be its turn.
+    tokio::task::yield_now().await;
+    drop(turn);
+    assert!(engine.upgrade_turn().now_or_never().is_some());
 }

@@ -263,7 +263,13 @@ async fn without_a_pool_the_same_limits_hold() {
         ..config()
     })
     .unwrap();
-    assert!(engine.runtime().pooling_allocator_metrics().is_none());
+    assert!(
+        engine
+            .runtime()
+            .engine
+            .pooling_allocator_metrics()
+            .is_none()
+    );
     let module = engine.load(hostile_bytes(WASIP2)).await.unwrap();
     let guest = guest_of(&engine, &module, limits());
     assert!(guest.generate(&context("fine"), None).await.is_ok());

@@ -45,6 +45,7 @@ fn config() -> EngineConfig {
         compiler: Compiler::InProcess,
         compile: CompileLimits::default(),
         fast_compile: false,
+        quick: u64::MAX,
         compile_threads: 2,
     }
 }
@@ -91,7 +92,7 @@ fn nobody() -> Revalidate {
 }
 
 fn guest_of(engine: &Engine, module: &Arc<Module>, limits: Limits) -> Guest {
-    match module.role().clone() {
+    match *module.role() {
         Role::Page(exports) => Guest::new(Arc::clone(module), exports, grants(engine, limits)),
         Role::Api(_) => panic!("not a page"),
     }

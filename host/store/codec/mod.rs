@@ -327,6 +327,8 @@ fn encode_cost(out: &mut Encoder, cost: &Cost) {
 fn decode_cost(input: &mut Decoder<'_>) -> Result<Cost, DecodeError> {
     let mut span = || input.u64().map(Duration::from_micros);
     Ok(Cost {
+        // Not kept: it says more of the moment than of the page.
+        queue: Duration::ZERO,
         cpu: span()?,
         wall: span()?,
         instantiate: span()?,
