@@ -64,7 +64,7 @@ pub(super) fn encode(out: &mut Encoder, content: &Content, bodies: Option<&[u8]>
                 out.bytes(value.as_bytes());
             }
             out.raw(props.as_bytes());
-            out.raw(&checksum(bodies.unwrap_or_default()));
+            out.raw(&checksum(VERSION, bodies.unwrap_or_default()));
             for payload in [body, data] {
                 encode_payload(out, payload);
             }
@@ -156,17 +156,17 @@ fn decode_payload(input: &mut Decoder<'_>) -> Result<Vec<Sketch>, DecodeError> {
 
 impl Document {
     /// The content, once `record` is known to hold the very bodies that belong to it.
-    pub(super) fn with_bodies(self, record: &[u8]) -> Result<Content, DecodeError> {
-        let bodies = super::open(record, BODY)?;
-        if checksum(record) != self.checksum {
+    pub(super) fn with_bodies(self, record: &Bytes) -> Result<Content, DecodeError> {
+        let (version, bodies) = super::open(record, BODY)?;
+        if checksum(version, record) != self.checksum {
             return Err(DecodeError::Checksum);
         }
         let mut input = Decoder::new(bodies);
         let content = Content::Document {
             status: self.status,
             headers: self.headers,
-            body: fill(self.body, &mut input)?,
-            data: fill(self.data, &mut input)?,
+            body: fill(self.body, record, &mut input)?,
+            data: fill(self.data, record, &mut input)?,
             props: self.props,
         };
         input.end()?;
@@ -174,8 +174,12 @@ impl Document {
     }
 }
 
-/// Gives each variant its bytes.
-fn fill(sketches: Vec<Sketch>, input: &mut Decoder<'_>) -> Result<Payload, DecodeError> {
+/// Gives each variant its part of `record`, at which `input` stands.
+fn fill(
+    sketches: Vec<Sketch>,
+    record: &Bytes,
+    input: &mut Decoder<'_>,
+) -> Result<Payload, DecodeError> {
     let wrong = DecodeError::Malformed("variants");
     let derived = sketches.iter().any(|sketch| sketch.coding == Coding::Zstd);
     let mut sketches = sketches.into_iter();
@@ -184,7 +188,7 @@ fn fill(sketches: Vec<Sketch>, input: &mut Decoder<'_>) -> Result<Payload, Decod
         .filter(|first| first.coding == Coding::Identity);
     let first = first.ok_or(wrong)?;
     let fill = |sketch: Sketch, input: &mut Decoder<'_>| {
-        let body = Bytes::copy_from_slice(input.raw(sketch.size)?);
+        let body = record.slice_ref(input.raw(sketch.size)?);
         Ok::<_, DecodeError>(Variant::new(sketch.coding, sketch.etag, body))
     };
     let payload = if derived {

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
 use parking_lot::RwLock;
 
@@ -278,7 +279,12 @@ fn complete(
         None
     };
     meta.distrust_after(sequence);
-    Ok(meta.into_entry(body.as_deref())?)
+    // A small one lies in a block among others, all of which it would keep.
+    let body = body.map(|body| match body.len() {
+        small if small < SEPARATE as usize => Bytes::copy_from_slice(&body),
+        _ => Bytes::from(body),
+    });
+    Ok(meta.into_entry(body.as_ref())?)
 }
 
 pub(super) fn number(bytes: &[u8]) -> Result<u64, ReadError> {
