@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{BODY, CHECKSUM, DecodeError, Decoder, Encoder, Outline, VERSION, Variant, checksum};
+use super::{BODY, CHECKSUM, DecodeError, Decoder, Encoder, FIRST, Outline, VERSION, Variant, checksum};
 use crate::page::{Coding, Content, Digest, Payload};
 
 /// A document whose bodies are yet to be read.
@@ -12,7 +12,8 @@ pub(super) struct Document {
     status: StatusCode,
     headers: HeaderMap,
     props: Digest,
-    checksum: [u8; CHECKSUM],
+    /// That of the record of its bodies, in version 1.
+    checksum: Option<[u8; CHECKSUM]>,
     body: Vec<Sketch>,
     data: Vec<Sketch>,
 }
@@ -31,23 +32,37 @@ const NOT_FOUND: u8 = 1;
 const REDIRECT: u8 = 2;
 const CODINGS: [Coding; 4] = [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd];
 
-/// The body record: what is sent of the page, then of its props.
-pub(super) fn bodies(body: &Payload, data: &Payload) -> Vec<u8> {
-    let mut out = Encoder::new(body.weight() + data.weight());
-    out.raw(&BODY);
-    out.u8(VERSION);
-    for payload in [body, data] {
-        if !payload.has(Coding::Zstd) {
-            out.raw(&payload.identity().body);
-        }
-        for variant in payload.coded() {
-            out.raw(&variant.body);
-        }
+/// The bodies: what is sent of the page, then of its props.
+pub(super) fn bodies(out: &mut Encoder, payloads: [&Payload; 2]) {
+    for body in payloads.into_iter().flat_map(kept) {
+        out.raw(body);
     }
-    out.into_bytes()
 }
 
-pub(super) fn encode(out: &mut Encoder, content: &Content, bodies: Option<&[u8]>) {
+/// The bytes of the bodies.
+pub(super) fn size(content: &Content) -> usize {
+    match content {
+        Content::Document { body, data, .. } => [body, data].into_iter().flat_map(kept).map(Bytes::len).sum(),
+        Content::NotFound | Content::Redirect { .. } => 0,
+    }
+}
+
+fn kept(payload: &Payload) -> impl Iterator<Item = &Bytes> {
+    let identity = (!payload.has(Coding::Zstd)).then(|| &payload.identity().body);
+    let coded = payload.coded().iter().map(|variant| &variant.body);
+    identity.into_iter().chain(coded)
+}
+
+pub(super) fn encode_kind(out: &mut Encoder, content: &Content) {
+    out.u8(match content {
+        Content::Document { .. } => DOCUMENT,
+        Content::NotFound => NOT_FOUND,
+        Content::Redirect { .. } => REDIRECT,
+    });
+}
+
+pub(super) fn encode(out: &mut Encoder, content: &Content) {
+    encode_kind(out, content);
     match content {
         Content::Document {
             status,
@@ -56,7 +71,6 @@ pub(super) fn encode(out: &mut Encoder, content: &Content, bodies: Option<&[u8]>
             data,
             props,
         } => {
-            out.u8(DOCUMENT);
             out.u16(status.as_u16());
             out.length(headers.len());
             for (name, value) in headers {
@@ -64,14 +78,12 @@ pub(super) fn encode(out: &mut Encoder, content: &Content, bodies: Option<&[u8]>
                 out.bytes(value.as_bytes());
             }
             out.raw(props.as_bytes());
-            out.raw(&checksum(VERSION, bodies.unwrap_or_default()));
             for payload in [body, data] {
                 encode_payload(out, payload);
             }
         }
-        Content::NotFound => out.u8(NOT_FOUND),
+        Content::NotFound => {}
         Content::Redirect { location, status } => {
-            out.u8(REDIRECT);
             out.u16(status.as_u16());
             out.bytes(location.as_bytes());
         }
@@ -96,9 +108,11 @@ fn encode_payload(out: &mut Encoder, payload: &Payload) {
     }
 }
 
-pub(super) fn decode(input: &mut Decoder<'_>) -> Result<Outline, DecodeError> {
+/// What a meta record of `version` says.
+pub(super) fn decode(input: &mut Decoder<'_>, version: u8) -> Result<Outline, DecodeError> {
     match input.u8()? {
-        DOCUMENT => decode_document(input).map(Outline::Document),
+        DOCUMENT if version > FIRST => Ok(Outline::Elsewhere),
+        DOCUMENT => decode_document(input, version).map(Outline::Document),
         NOT_FOUND => Ok(Outline::NotFound),
         REDIRECT => Ok(Outline::Redirect {
             status: decode_status(input)?,
@@ -108,12 +122,21 @@ pub(super) fn decode(input: &mut Decoder<'_>) -> Result<Outline, DecodeError> {
     }
 }
 
+/// The document that a body record tells.
+pub(super) fn decode_whole(input: &mut Decoder<'_>) -> Result<Document, DecodeError> {
+    if is_document(input)? {
+        decode_document(input, VERSION)
+    } else {
+        Err(DecodeError::Malformed("kind"))
+    }
+}
+
 /// Whether what follows is a document.
 pub(super) fn is_document(input: &mut Decoder<'_>) -> Result<bool, DecodeError> {
     Ok(input.u8()? == DOCUMENT)
 }
 
-fn decode_document(input: &mut Decoder<'_>) -> Result<Document, DecodeError> {
+fn decode_document(input: &mut Decoder<'_>, version: u8) -> Result<Document, DecodeError> {
     let status = decode_status(input)?;
     let mut headers = HeaderMap::new();
     for _ in 0..input.length()? {
@@ -121,11 +144,13 @@ fn decode_document(input: &mut Decoder<'_>) -> Result<Document, DecodeError> {
             .map_err(|_| DecodeError::Malformed("header name"))?;
         headers.append(name, decode_value(input)?);
     }
+    let props = Digest::from(input.array::<32>()?);
+    let checksum = (version == FIRST).then(|| input.array()).transpose()?;
     Ok(Document {
         status,
         headers,
-        props: Digest::from(input.array::<32>()?),
-        checksum: input.array()?,
+        props,
+        checksum,
         body: decode_payload(input)?,
         data: decode_payload(input)?,
     })
@@ -155,18 +180,23 @@ fn decode_payload(input: &mut Decoder<'_>) -> Result<Vec<Sketch>, DecodeError> {
 }
 
 impl Document {
-    /// The content, once `record` is known to hold the very bodies that belong to it.
-    pub(super) fn with_bodies(self, record: &Bytes) -> Result<Content, DecodeError> {
+    /// The content, once `record` of version 1 is known to hold the very bodies that belong to it.
+    pub(super) fn with_record(self, record: &Bytes) -> Result<Content, DecodeError> {
         let (version, bodies) = super::open(record, BODY)?;
-        if checksum(version, record) != self.checksum {
+        if self.checksum != Some(checksum(version, record)) {
             return Err(DecodeError::Checksum);
         }
+        self.with_bodies(&record.slice_ref(bodies))
+    }
+
+    /// The content, whose parts are parts of `bodies`.
+    pub(super) fn with_bodies(self, bodies: &Bytes) -> Result<Content, DecodeError> {
         let mut input = Decoder::new(bodies);
         let content = Content::Document {
             status: self.status,
             headers: self.headers,
-            body: fill(self.body, record, &mut input)?,
-            data: fill(self.data, record, &mut input)?,
+            body: fill(self.body, bodies, &mut input)?,
+            data: fill(self.data, bodies, &mut input)?,
             props: self.props,
         };
         input.end()?;
@@ -174,10 +204,10 @@ impl Document {
     }
 }
 
-/// Gives each variant its part of `record`, at which `input` stands.
+/// Gives each variant its part of `bodies`, at which `input` stands.
 fn fill(
     sketches: Vec<Sketch>,
-    record: &Bytes,
+    bodies: &Bytes,
     input: &mut Decoder<'_>,
 ) -> Result<Payload, DecodeError> {
     let wrong = DecodeError::Malformed("variants");
@@ -188,7 +218,7 @@ fn fill(
         .filter(|first| first.coding == Coding::Identity);
     let first = first.ok_or(wrong)?;
     let fill = |sketch: Sketch, input: &mut Decoder<'_>| {
-        let body = record.slice_ref(input.raw(sketch.size)?);
+        let body = bodies.slice_ref(input.raw(sketch.size)?);
         Ok::<_, DecodeError>(Variant::new(sketch.coding, sketch.etag, body))
     };
     let payload = if derived {

@@ -1,9 +1,12 @@
 //! `Record`: an entry as the bytes that outlive the process.
 //!
-//! A small meta record says everything but the bodies; a body record holds these. Both begin with
-//! a magic number and a version; the meta record ends with its own checksum and names that of the
-//! body record, so that a flipped bit anywhere is an error and never a wrong page. Times are
-//! absolute: age survives a restart.
+//! A page with bodies is told whole by its body record, so that showing it takes one look-up. A
+//! small meta record says what it is, for who looks through a million; of what has no bodies it
+//! says everything. Both begin with a magic number and a version and end with a checksum, so that
+//! a flipped bit anywhere is an error and never a wrong page. Times are absolute: age survives a
+//! restart.
+//!
+//! In version 1 the body record held nothing but the bodies, and the meta record the rest.
 //!
 //! Coded bodies are kept as they are sent, so that a restart compresses nothing. The identity is
 //! left out where a zstd variant exists, and decoded from that for the first reader who takes no
@@ -37,15 +40,18 @@ const VERSION: u8 = 2;
 /// against accidents.
 const FIRST: u8 = 1;
 
+/// Bytes that records commonly have beside bodies.
+const HEAD: usize = 1 << 10;
+
 /// Bytes of a checksum: XXH3 of 128 bits. It finds accidents; who can write here need not forge.
 const CHECKSUM: usize = 16;
 
 /// An entry in bytes.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// Everything but the bodies.
+    /// What it is.
     pub(super) meta: Vec<u8>,
-    /// The bodies; none for what has none.
+    /// All of it; none for what has no bodies.
     pub(super) body: Option<Vec<u8>>,
 }
 
@@ -58,12 +64,12 @@ pub(super) struct Sketch<'a> {
     /// Its route.
     pub(super) route: &'a str,
     pub(super) stamp: Stamp,
-    /// The bytes of its body record.
+    /// The bytes of its bodies.
     pub(super) body_size: usize,
     pub(super) is_document: bool,
 }
 
-/// A meta record, read and checked.
+/// A record, read and checked.
 #[derive(Debug)]
 pub(super) struct Meta {
     /// The page.
@@ -75,10 +81,15 @@ pub(super) struct Meta {
     outline: Outline,
 }
 
-/// A content without its bodies.
+/// What a record says of a content.
 #[derive(Debug)]
 enum Outline {
+    /// A document whose bodies are in a record of version 1.
     Document(content::Document),
+    /// A document, and its bodies.
+    Whole(content::Document, Bytes),
+    /// A document that another record tells.
+    Elsewhere,
     NotFound,
     Redirect {
         location: HeaderValue,
@@ -108,25 +119,40 @@ pub(super) enum DecodeError {
 
 /// The record of `entry`.
 pub(super) fn encode(entry: &Entry) -> Record {
-    let body = match &entry.content {
-        Content::Document { body, data, .. } => Some(content::bodies(body, data)),
-        Content::NotFound | Content::Redirect { .. } => None,
+    let bodies = content::size(&entry.content);
+    let head = |magic: [u8; 4], capacity| {
+        let mut out = Encoder::new(capacity);
+        out.raw(&magic);
+        out.u8(VERSION);
+        out.bytes(entry.key.as_str().as_bytes());
+        out.bytes(entry.route.as_bytes());
+        encode_stamp(&mut out, &entry.stamp);
+        encode_cost(&mut out, &entry.cost);
+        out.length(bodies);
+        out
     };
-    let mut out = Encoder::new(512);
-    out.raw(&META);
-    out.u8(VERSION);
-    out.bytes(entry.key.as_str().as_bytes());
-    out.bytes(entry.route.as_bytes());
-    encode_stamp(&mut out, &entry.stamp);
-    encode_cost(&mut out, &entry.cost);
-    out.length(body.as_ref().map_or(0, Vec::len));
-    content::encode(&mut out, &entry.content, body.as_deref());
-    let sum = checksum(VERSION, out.as_slice());
-    out.raw(&sum);
+    let mut meta = head(META, HEAD);
+    let Content::Document { body, data, .. } = &entry.content else {
+        content::encode(&mut meta, &entry.content);
+        return Record {
+            meta: sealed(meta),
+            body: None,
+        };
+    };
+    content::encode_kind(&mut meta, &entry.content);
+    let mut whole = head(BODY, HEAD + bodies);
+    content::encode(&mut whole, &entry.content);
+    content::bodies(&mut whole, [body, data]);
     Record {
-        meta: out.into_bytes(),
-        body,
+        meta: sealed(meta),
+        body: Some(sealed(whole)),
     }
+}
+
+fn sealed(mut record: Encoder) -> Vec<u8> {
+    let sum = checksum(VERSION, record.as_slice());
+    record.raw(&sum);
+    record.into_bytes()
 }
 
 /// Reads what a meta record says of its entry. Checks nothing that costs time.
@@ -153,35 +179,50 @@ pub(super) fn sketch(bytes: &[u8]) -> Result<Sketch<'_>, DecodeError> {
 /// # Errors
 /// Whatever is wrong with it.
 pub(super) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
-    let (version, payload) = open(bytes, META)?;
-    let Some((payload, sum)) = payload.split_last_chunk::<CHECKSUM>() else {
-        return Err(DecodeError::Checksum);
-    };
-    if checksum(version, &bytes[..bytes.len() - CHECKSUM]) != *sum {
-        return Err(DecodeError::Checksum);
-    }
+    let (version, payload) = unseal(bytes, META)?;
     let mut input = Decoder::new(payload);
-    let key = PageKey::new(input.text()?, &[]);
-    let route = Arc::from(input.text()?);
-    let stamp = decode_stamp(&mut input)?;
-    let cost = decode_cost(&mut input)?;
+    let meta = decode_head(&mut input)?;
+    let outline = content::decode(&mut input, version)?;
+    input.end()?;
+    Ok(Meta { outline, ..meta })
+}
+
+/// Reads a body record; none of version 1, which does not tell the page.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub(super) fn decode_whole(record: &Bytes) -> Result<Option<Meta>, DecodeError> {
+    if open(record, BODY)?.0 == FIRST {
+        return Ok(None);
+    }
+    let (_, payload) = unseal(record, BODY)?;
+    let mut input = Decoder::new(payload);
+    let meta = decode_head(&mut input)?;
+    let document = content::decode_whole(&mut input)?;
+    let bodies = record.slice_ref(input.rest());
+    Ok(Some(Meta {
+        outline: Outline::Whole(document, bodies),
+        ..meta
+    }))
+}
+
+fn decode_head(input: &mut Decoder<'_>) -> Result<Meta, DecodeError> {
+    let meta = Meta {
+        key: PageKey::new(input.text()?, &[]),
+        route: Arc::from(input.text()?),
+        stamp: decode_stamp(input)?,
+        cost: decode_cost(input)?,
+        outline: Outline::Elsewhere,
+    };
     // The size of the bodies: the record that holds them knows it too.
     input.length()?;
-    let outline = content::decode(&mut input)?;
-    input.end()?;
-    Ok(Meta {
-        key,
-        route,
-        stamp,
-        cost,
-        outline,
-    })
+    Ok(meta)
 }
 
 impl Meta {
     /// Whether there is a body record to be read.
     pub(super) fn has_body(&self) -> bool {
-        matches!(self.outline, Outline::Document(_))
+        matches!(self.outline, Outline::Document(_) | Outline::Elsewhere)
     }
 
     /// An entry from a number that this site has not reached was made by a store that has been
@@ -192,14 +233,22 @@ impl Meta {
         }
     }
 
-    /// The entry, from this record and that of its bodies, which it shares.
+    /// The entry, from this record and its body record, whose bytes it shares.
     ///
     /// # Errors
     /// When the bodies are missing or changed.
     pub(super) fn into_entry(self, body: Option<&Bytes>) -> Result<Entry, DecodeError> {
         let content = match self.outline {
             Outline::Document(document) => {
-                document.with_bodies(body.ok_or(DecodeError::BodyMissing)?)?
+                document.with_record(body.ok_or(DecodeError::BodyMissing)?)?
+            }
+            Outline::Whole(document, bodies) => document.with_bodies(&bodies)?,
+            Outline::Elsewhere => {
+                let whole = decode_whole(body.ok_or(DecodeError::BodyMissing)?)?;
+                let whole = whole.filter(|whole| whole.key == self.key);
+                let mut entry = whole.ok_or(DecodeError::Malformed("key"))?.into_entry(None)?;
+                entry.stamp = self.stamp;
+                return Ok(entry);
             }
             Outline::NotFound => Content::NotFound,
             Outline::Redirect { location, status } => Content::Redirect { location, status },
@@ -223,6 +272,17 @@ fn open(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
             _ => Err(DecodeError::Foreign),
         },
         _ => Err(DecodeError::Foreign),
+    }
+}
+
+/// The version, and what lies between it and the checksum.
+fn unseal(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
+    let (version, payload) = open(bytes, magic)?;
+    match payload.split_last_chunk::<CHECKSUM>() {
+        Some((payload, sum)) if checksum(version, &bytes[..bytes.len() - CHECKSUM]) == *sum => {
+            Ok((version, payload))
+        }
+        _ => Err(DecodeError::Checksum),
     }
 }
 

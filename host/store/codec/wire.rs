@@ -106,6 +106,11 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| DecodeError::Malformed("text"))
     }
 
+    /// All that is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// Nothing may be left over.
     pub(super) fn end(&self) -> Result<(), DecodeError> {
         if self.0.is_empty() {

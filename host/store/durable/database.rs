@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
+use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Slice, Snapshot};
 use parking_lot::RwLock;
 
 use super::commits::Commits;
@@ -183,7 +183,19 @@ impl Drop for Database {
 impl Database {
     /// The entry of a page. `sequence` is the latest number that the site has given.
     pub(super) fn get(&self, key: &PageKey, sequence: u64) -> Result<Option<Entry>, ReadError> {
-        // A snapshot: meta and bodies of one and the same entry.
+        let whole = self.opened(|opened| {
+            let body = opened.keyspace.get(text_key(BODY, key.as_str()))?;
+            let whole = body.map(|body| codec::decode_whole(&own(body)));
+            Ok(whole.transpose()?.flatten())
+        })?;
+        if let Some(mut whole) = whole {
+            if whole.key != *key {
+                return Err(DecodeError::Malformed("key").into());
+            }
+            whole.distrust_after(sequence);
+            return Ok(Some(whole.into_entry(None)?));
+        }
+        // A snapshot: both records of one and the same entry.
         self.snapshot(|snapshot, keyspace| {
             let Some(meta) = snapshot.get(keyspace, text_key(META, key.as_str()))? else {
                 return Ok(None);
@@ -261,9 +273,14 @@ impl Database {
         &self,
         read: impl FnOnce(&Snapshot, &fjall::Keyspace) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
-        let opened = self.opened.read();
-        let opened = opened.as_ref().ok_or(ReadError::Closed)?;
-        read(&opened.database.snapshot(), &opened.keyspace)
+        self.opened(|opened| read(&opened.database.snapshot(), &opened.keyspace))
+    }
+
+    fn opened<T>(
+        &self,
+        read: impl FnOnce(&Opened) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        read(self.opened.read().as_ref().ok_or(ReadError::Closed)?)
     }
 }
 
@@ -279,12 +296,15 @@ fn complete(
         None
     };
     meta.distrust_after(sequence);
-    // A small one lies in a block among others, all of which it would keep.
-    let body = body.map(|body| match body.len() {
-        small if small < SEPARATE as usize => Bytes::copy_from_slice(&body),
-        _ => Bytes::from(body),
-    });
-    Ok(meta.into_entry(body.as_ref())?)
+    Ok(meta.into_entry(body.map(own).as_ref())?)
+}
+
+/// A record that keeps nothing but itself in memory: a small one lies in a block among others.
+fn own(record: Slice) -> Bytes {
+    match record.len() {
+        small if small < SEPARATE as usize => Bytes::copy_from_slice(&record),
+        _ => Bytes::from(record),
+    }
 }
 
 pub(super) fn number(bytes: &[u8]) -> Result<u64, ReadError> {

@@ -9,13 +9,13 @@ use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::marks::{Mark, Marks};
@@ -58,11 +58,15 @@ pub struct Tiers {
     marks: Marks,
     /// Pages being read from disk. Who changes a page takes it off, so that what was read is not
     /// brought into memory.
-    reading: Mutex<HashMap<PageKey, Reading>>,
+    reading: Mutex<HashMap<PageKey, Arc<Reading>>>,
 }
 
-/// Tells those who wait what came of a read.
-type Reading = watch::Receiver<Option<Read>>;
+/// A read from disk; those who wait are told what came of it.
+#[derive(Debug, Default)]
+struct Reading {
+    read: OnceLock<Read>,
+    told: Notify,
+}
 
 #[derive(Debug, Clone)]
 enum Read {
@@ -70,6 +74,25 @@ enum Read {
     Done(Option<Arc<Entry>>),
     /// The page was changed meanwhile: look again.
     Overtaken,
+}
+
+impl Reading {
+    async fn wait(&self) -> Read {
+        loop {
+            // Made before the look, so that it hears of whatever comes after that.
+            let told = self.told.notified();
+            if let Some(read) = self.read.get() {
+                return read.clone();
+            }
+            told.await;
+        }
+    }
+
+    fn tell(&self, read: Read) {
+        // It is told once.
+        let _ = self.read.set(read);
+        self.told.notify_waiters();
+    }
 }
 
 impl Tiers {
@@ -158,12 +181,10 @@ impl Tiers {
             if durable.hangs() {
                 return None;
             }
-            let mut reading = self.read(durable, key);
-            let read = tokio::time::timeout(READ_PATIENCE, reading.wait_for(Option::is_some)).await;
-            match read.map(|read| read.ok().and_then(|read| read.clone())) {
-                Ok(Some(Read::Done(found))) => return found,
-                Ok(Some(Read::Overtaken)) => {}
-                Ok(None) => return None,
+            let reading = self.read(durable, key);
+            match tokio::time::timeout(READ_PATIENCE, reading.wait()).await {
+                Ok(Read::Done(found)) => return found,
+                Ok(Read::Overtaken) => {}
                 Err(_) => {
                     durable.too_slow(key, READ_PATIENCE);
                     return None;
@@ -185,36 +206,30 @@ impl Tiers {
     }
 
     /// Joins or starts the read of a page.
-    fn read(self: &Arc<Self>, durable: &Arc<Durable>, key: &PageKey) -> Reading {
+    fn read(self: &Arc<Self>, durable: &Arc<Durable>, key: &PageKey) -> Arc<Reading> {
         let mut readings = self.reading.lock();
         if let Some(reading) = readings.get(key) {
             return reading.clone();
         }
-        let durable = durable.clone();
-        let (tell, reading) = watch::channel(None);
+        let reading = Arc::new(Reading::default());
         readings.insert(key.clone(), reading.clone());
-        let (tiers, key) = (self.clone(), key.clone());
+        let (tiers, durable, key, begun) =
+            (self.clone(), durable.clone(), key.clone(), reading.clone());
         self.readers.spawn(move || {
             let read = catch_unwind(AssertUnwindSafe(|| durable.get(&key)));
             let found = read.unwrap_or_else(|_| {
                 tracing::error!(path = %key, "the database panicked (please report it)");
                 None
             });
-            tell.send_replace(Some(tiers.arrived(&key, found, &tell)));
+            begun.tell(tiers.arrived(&key, found, &begun));
         });
         reading
     }
 
     /// Takes what was read into memory, unless the page was changed meanwhile.
-    fn arrived(
-        &self,
-        key: &PageKey,
-        found: Option<Arc<Entry>>,
-        tell: &watch::Sender<Option<Read>>,
-    ) -> Read {
+    fn arrived(&self, key: &PageKey, found: Option<Arc<Entry>>, reading: &Arc<Reading>) -> Read {
         let mut readings = self.reading.lock();
-        let is_this = |reading: &Reading| reading.same_channel(&tell.subscribe());
-        if !readings.get(key).is_some_and(is_this) {
+        if !readings.get(key).is_some_and(|its| Arc::ptr_eq(its, reading)) {
             return Read::Overtaken;
         }
         readings.remove(key);
