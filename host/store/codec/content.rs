@@ -116,7 +116,7 @@ pub(super) fn decode(input: &mut Decoder<'_>, version: u8) -> Result<Outline, De
         NOT_FOUND => Ok(Outline::NotFound),
         REDIRECT => Ok(Outline::Redirect {
             status: decode_status(input)?,
-            location: decode_value(input)?,
+            location: input.value()?,
         }),
         _ => Err(DecodeError::Malformed("kind")),
     }
@@ -142,7 +142,7 @@ fn decode_document(input: &mut Decoder<'_>, version: u8) -> Result<Document, Dec
     for _ in 0..input.length()? {
         let name = HeaderName::from_bytes(input.bytes()?)
             .map_err(|_| DecodeError::Malformed("header name"))?;
-        headers.append(name, decode_value(input)?);
+        headers.append(name, input.value()?);
     }
     let props = Digest::from(input.array::<32>()?);
     let checksum = (version == FIRST).then(|| input.array()).transpose()?;
@@ -160,10 +160,6 @@ fn decode_status(input: &mut Decoder<'_>) -> Result<StatusCode, DecodeError> {
     StatusCode::from_u16(input.u16()?).map_err(|_| DecodeError::Malformed("status"))
 }
 
-fn decode_value(input: &mut Decoder<'_>) -> Result<HeaderValue, DecodeError> {
-    HeaderValue::from_bytes(input.bytes()?).map_err(|_| DecodeError::Malformed("header value"))
-}
-
 fn decode_payload(input: &mut Decoder<'_>) -> Result<Vec<Sketch>, DecodeError> {
     let mut sketches = Vec::new();
     for _ in 0..input.length()? {
@@ -173,7 +169,7 @@ fn decode_payload(input: &mut Decoder<'_>) -> Result<Vec<Sketch>, DecodeError> {
         sketches.push(Sketch {
             coding: *coding,
             size: input.length()?,
-            etag: decode_value(input)?,
+            etag: input.value()?,
         });
     }
     Ok(sketches)

@@ -196,7 +196,7 @@ pub(super) fn decode_whole(record: &Bytes) -> Result<Option<Meta>, DecodeError> 
         return Ok(None);
     }
     let (_, payload) = unseal(record, BODY)?;
-    let mut input = Decoder::new(payload);
+    let mut input = Decoder::sharing(record, payload);
     let meta = decode_head(&mut input)?;
     let document = content::decode_whole(&mut input)?;
     let bodies = record.slice_ref(input.rest());

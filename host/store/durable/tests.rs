@@ -134,21 +134,29 @@ async fn invalidations_come_back_and_forgotten_ones_do_not() {
 async fn a_record_that_changed_is_a_miss_and_heals() {
     let folder = tempfile::tempdir().unwrap();
     let (durable, _) = open(folder.path());
+    let made = Arc::new(page(1));
+    let unreadable = || durable.metrics.store_unreadable.get();
     for kind in [b'm', b'b'] {
-        let made = Arc::new(page(1));
         durable.put(made.clone()).unwrap();
         durable.put(Arc::new(page(2))).unwrap();
         durable.committed().await.unwrap();
-        assert!(durable.get(&made.key).is_some());
-        let before = durable.metrics.store_unreadable.get();
+        assert_eq!(durable.list("", 9).len(), 2);
+        let before = unreadable();
         durable.database.tamper(kind, &made.key, |bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 4;
         });
-        assert!(durable.get(&made.key).is_none());
-        assert_eq!(durable.metrics.store_unreadable.get(), before + 1);
-        let listed = durable.list("", 9);
-        assert_eq!(listed.len(), 1, "the other page is listed");
+        // The body record tells the page whole.
+        let shown = told(durable.get(&made.key));
+        let expected = if kind == b'm' {
+            told(Some(made.clone()))
+        } else {
+            told(None)
+        };
+        assert_eq!(shown, expected);
+        assert_eq!(unreadable(), before + u64::from(kind == b'b'));
+        assert_eq!(durable.list("", 9).len(), 1, "the other page is listed");
+        assert!(unreadable() > before);
     }
     durable.put(Arc::new(page(1))).unwrap();
     durable.committed().await.unwrap();
