@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{BODY, CHECKSUM, DecodeError, Decoder, Encoder, FIRST, Outline, VERSION, Variant, checksum};
+use super::{
+    BODY, CHECKSUM, DecodeError, Decoder, Encoder, FIRST, Outline, VERSION, Variant, checksum,
+};
 use crate::page::{Coding, Content, Digest, Payload};
 
 /// A document whose bodies are yet to be read.
@@ -42,7 +44,11 @@ pub(super) fn bodies(out: &mut Encoder, payloads: [&Payload; 2]) {
 /// The bytes of the bodies.
 pub(super) fn size(content: &Content) -> usize {
     match content {
-        Content::Document { body, data, .. } => [body, data].into_iter().flat_map(kept).map(Bytes::len).sum(),
+        Content::Document { body, data, .. } => [body, data]
+            .into_iter()
+            .flat_map(kept)
+            .map(Bytes::len)
+            .sum(),
         Content::NotFound | Content::Redirect { .. } => 0,
     }
 }

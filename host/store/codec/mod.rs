@@ -246,7 +246,9 @@ impl Meta {
             Outline::Elsewhere => {
                 let whole = decode_whole(body.ok_or(DecodeError::BodyMissing)?)?;
                 let whole = whole.filter(|whole| whole.key == self.key);
-                let mut entry = whole.ok_or(DecodeError::Malformed("key"))?.into_entry(None)?;
+                let mut entry = whole
+                    .ok_or(DecodeError::Malformed("key"))?
+                    .into_entry(None)?;
                 entry.stamp = self.stamp;
                 return Ok(entry);
             }

@@ -9,6 +9,7 @@ mod behind;
 mod commits;
 mod database;
 mod health;
+mod journal;
 mod keys;
 mod lock;
 mod open;
@@ -95,7 +96,7 @@ impl Durable {
         disk: Option<u64>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Saved), OpenError> {
-        let (database, saved) = Database::open(folder, memory)?;
+        let (database, saved, lost) = Database::open(folder, memory)?;
         let database = Arc::new(database);
         let worth = Arc::new(Worth::default());
         let keeper = Keeper {
@@ -115,6 +116,7 @@ impl Durable {
             worth,
             metrics,
         };
+        durable.troubles.tell_of_start(&lost);
         Ok((durable, saved))
     }
 

@@ -229,7 +229,10 @@ impl Tiers {
     /// Takes what was read into memory, unless the page was changed meanwhile.
     fn arrived(&self, key: &PageKey, found: Option<Arc<Entry>>, reading: &Arc<Reading>) -> Read {
         let mut readings = self.reading.lock();
-        if !readings.get(key).is_some_and(|its| Arc::ptr_eq(its, reading)) {
+        if !readings
+            .get(key)
+            .is_some_and(|its| Arc::ptr_eq(its, reading))
+        {
             return Read::Overtaken;
         }
         readings.remove(key);
