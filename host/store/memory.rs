@@ -122,6 +122,14 @@ impl Memory {
         self.budget / SHARDS * PROTECTED_PERCENT / 100
     }
 
+    /// The entry of a page, for who does not read it: it counts as used no more than before.
+    pub(super) fn peek(&self, key: &PageKey) -> Option<Arc<Entry>> {
+        let shard = self.shard(key).lock();
+        let kept = shard.protected.peek(key);
+        let kept = kept.or_else(|| shard.probation.peek(key))?;
+        Some(kept.entry.clone())
+    }
+
     /// What the tier has of a page.
     pub(super) fn kept(&self, key: &PageKey) -> Option<Arc<Kept>> {
         self.shard(key).lock().get(key, self.protected_budget())
@@ -320,6 +328,18 @@ mod tests {
             assert!(memory.bytes.load(Ordering::Relaxed) <= memory.budget);
         }
         assert_eq!(memory.list("/", usize::MAX).len(), 100);
+    }
+
+    #[test]
+    fn who_looks_and_does_not_read_keeps_no_page() {
+        let memory = memory(2);
+        for path in ["/00001", "/00002"] {
+            memory.put(entry(path)).unwrap();
+        }
+        let oldest = PageKey::new("/00001", &[]);
+        assert!(memory.peek(&oldest).is_some());
+        memory.put(entry("/00003")).unwrap();
+        assert!(memory.peek(&oldest).is_none());
     }
 
     #[test]

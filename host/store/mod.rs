@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use crate::page::{Entry, PageKey};
 
-pub use durable::{Degraded, OpenError, StoreHealth};
+pub use durable::{Degraded, Lock, OpenError, StoreHealth};
 pub use marks::Mark;
 pub use memory::Kept;
 pub use notes::{Note, Notes};

@@ -190,18 +190,23 @@ async fn a_page_that_was_deleted_is_removed_even_where_there_is_no_room_for_the_
     let (durable, _) = open(folder.path());
     durable.put(Arc::new(page(1))).unwrap();
     durable.put(Arc::new(page(2))).unwrap();
+    durable.put(Arc::new(page(3))).unwrap();
     durable.synced().await.unwrap();
     let hung = durable.hang();
+    durable.gave_up(&page(3).key);
     let missing = |path: &str| Arc::new(entry(path, 2, Content::NotFound));
     let full = (0..).find(|n| durable.put(missing(&format!("/{n}"))).is_err());
     assert!(full.is_some());
     assert!(durable.replace(missing("/posts/0001")).is_err());
+    // Nobody knows whether there was one.
+    assert!(durable.put(missing("/posts/0003")).is_err());
     assert!(durable.replace(Arc::new(page(2))).is_err());
     drop(hung);
     durable.synced().await.unwrap();
     drop(durable);
     let (durable, _) = open(folder.path());
     assert!(durable.get(&page(1).key).is_none());
+    assert!(durable.get(&page(3).key).is_none());
     assert!(
         durable.get(&page(2).key).is_some(),
         "an older page, but one"

@@ -4,11 +4,12 @@
 //! memory, unless the page was changed meanwhile: a slow reader never brings back what has been
 //! replaced or removed.
 
+mod aside;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -107,12 +108,19 @@ impl Tiers {
                 let Some(folder) = &config.folder else {
                     return Err(damaged);
                 };
-                let aside = set_aside(folder).map_err(|error| OpenError::io(folder, error))?;
-                let aside = aside.display();
-                tracing::error!("{damaged}. It was moved to {aside}; the store starts empty");
+                let aside = aside::set(folder).map_err(|error| OpenError::io(folder, error))?;
+                let (aside, days) = (aside.display(), aside::DAYS);
+                tracing::error!(
+                    "{damaged}. It was moved to {aside} for {days} days; the store starts empty"
+                );
                 Self::open_as_is(&config, &metrics)
             }
-            opened => opened,
+            opened => {
+                if let (Ok(tiers), Some(folder)) = (&opened, config.folder) {
+                    tiers.readers.spawn(move || aside::clear(&folder));
+                }
+                opened
+            }
         }
     }
 
@@ -179,6 +187,7 @@ impl Tiers {
             }
             let durable = self.durable.as_ref()?;
             if durable.hangs() {
+                durable.gave_up(key);
                 return None;
             }
             let reading = self.read(durable, key);
@@ -196,13 +205,17 @@ impl Tiers {
     /// The routes and stamps of pages' entries, in the order of `keys`: for who looks at many pages
     /// and shows none. What is on disk only stays there.
     pub async fn stamps(self: &Arc<Self>, keys: Vec<PageKey>) -> Vec<Option<Stamped>> {
-        let tiers = self.clone();
+        let (tiers, asked) = (self.clone(), keys.clone());
         let read = self.blocking(move |durable| {
-            let hot = |key| tiers.get_hot(key).map(|entry| entry.stamped());
+            let hot = |key| tiers.memory.peek(key).map(|entry| entry.stamped());
             let stamp = |key| hot(key).or_else(|| durable?.stamp(key));
             keys.iter().map(stamp).collect()
         });
-        read.await.unwrap_or_default()
+        read.await.unwrap_or_else(|| {
+            let durable = self.durable.iter();
+            durable.for_each(|durable| asked.iter().for_each(|key| durable.gave_up(key)));
+            Vec::new()
+        })
     }
 
     /// Joins or starts the read of a page.
@@ -289,20 +302,25 @@ impl Tiers {
         is_gone: impl Fn(&str) -> bool + Send + 'static,
     ) -> usize {
         let tiers = self.clone();
-        let removed = self.blocking(move |durable| {
-            let on_disk = durable.map_or(0, |durable| durable.remove_routes(&is_gone));
+        let in_memory = move |is_gone: &dyn Fn(&str) -> bool| {
             let mut readings = tiers.reading.lock();
             readings.clear();
-            tiers.memory.remove_routes(&is_gone).max(on_disk)
+            tiers.memory.remove_routes(is_gone)
+        };
+        // First, for a disk may take long; and again, for a read may have brought some back.
+        let at_once = in_memory(&is_gone);
+        let removed = self.blocking(move |durable| {
+            let on_disk = durable.map_or(0, |durable| durable.remove_routes(&is_gone));
+            (at_once + in_memory(&is_gone)).max(on_disk)
         });
-        let removed = removed.await.unwrap_or(0);
+        let removed = removed.await.unwrap_or(at_once);
         let _ = self.synced().await;
         removed
     }
 
     /// Up to `limit` entries whose keys begin with `prefix`, in the order of their keys.
     pub async fn list(self: &Arc<Self>, prefix: &str, limit: usize) -> Vec<Arc<Entry>> {
-        let (tiers, prefix) = (self.clone(), prefix.to_owned());
+        let (tiers, prefix, hot) = (self.clone(), prefix.to_owned(), prefix.to_owned());
         let listed = self.blocking(move |durable| {
             let on_disk = durable.map_or(Vec::new(), |durable| durable.list(&prefix, limit));
             // What is in memory is as new as what is on disk, or newer.
@@ -311,7 +329,8 @@ impl Tiers {
                 all.map(|entry| (entry.key.clone(), entry)).collect();
             all.into_values().take(limit).collect()
         });
-        listed.await.unwrap_or_default()
+        let in_memory = || self.memory.list(&hot, limit);
+        listed.await.unwrap_or_else(in_memory)
     }
 
     /// Up to `limit` pages with any of these tags. Looks at every page there is, but at no more of
@@ -338,15 +357,23 @@ impl Tiers {
         found.await.unwrap_or_default()
     }
 
+    /// Does work that reads the disk; none where that takes longer than anybody waits: then it goes
+    /// on by itself.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(Option<&Durable>) -> T + Send + 'static,
     ) -> Option<T> {
         let durable = self.durable.clone();
         let done = tokio::task::spawn_blocking(move || work(durable.as_deref()));
-        done.await
-            .inspect_err(|error| tracing::error!("the store failed: {error}"))
-            .ok()
+        match tokio::time::timeout(PATIENCE, done).await {
+            Ok(done) => done
+                .inspect_err(|error| tracing::error!("the store failed: {error}"))
+                .ok(),
+            Err(_) => {
+                tracing::warn!("a look at all pages goes on behind who asked: the disk takes long");
+                None
+            }
+        }
     }
 
     // === invalidations ===
@@ -446,16 +473,6 @@ impl Tiers {
     pub(crate) fn hang(&self) -> impl Drop + '_ {
         self.durable.as_ref().unwrap().hang()
     }
-}
-
-/// Moves the folder out of the way, over what was set aside before.
-fn set_aside(folder: &Path) -> io::Result<PathBuf> {
-    let aside = folder.with_extension("damaged");
-    match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => std::fs::rename(folder, &aside)?,
-    }
-    Ok(aside)
 }
 
 async fn patiently(settled: impl Future<Output = Result<(), Degraded>>) -> Result<(), Degraded> {
