@@ -209,19 +209,7 @@ async fn a_disk_that_hangs_is_a_miss_for_all_after_the_first_has_waited() {
         assert!(tiers.find(&key("/b")).await.is_none());
     }
     assert!(start.elapsed() < READ_PATIENCE * 2, "{:?}", start.elapsed());
-    // Who looks at all pages goes on with what memory has.
     tiers.put(made(&tiers, "/c", 1));
-    let patience = || tokio::time::advance(PATIENCE);
-    let (listed, ()) = tokio::join!(tiers.list("/", 9), patience());
-    assert_eq!(listed.len(), 1);
-    let (stamps, ()) = tokio::join!(tiers.stamps(vec![key("/a")]), patience());
-    assert!(stamps.is_empty());
-    let gone = |route: &str| route == "/gone";
-    let (removed, ()) = tokio::join!(tiers.remove_routes(gone), async {
-        patience().await;
-        patience().await;
-    });
-    assert_eq!(removed, 0);
     assert!(tiers.find(&key("/c")).await.is_some());
     drop(hung);
     for path in ["/a", "/b"] {
