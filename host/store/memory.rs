@@ -331,15 +331,13 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_and_does_not_read_keeps_no_page() {
+    fn who_looks_and_does_not_read_protects_no_page() {
         let memory = memory(2);
-        for path in ["/00001", "/00002"] {
-            memory.put(entry(path)).unwrap();
-        }
-        let oldest = PageKey::new("/00001", &[]);
-        assert!(memory.peek(&oldest).is_some());
-        memory.put(entry("/00003")).unwrap();
-        assert!(memory.peek(&oldest).is_none());
+        memory.put(entry("/00001")).unwrap();
+        let key = PageKey::new("/00001", &[]);
+        let is_protected = || memory.shard(&key).lock().protected.contains(&key);
+        assert!(memory.peek(&key).is_some() && !is_protected());
+        assert!(memory.get(&key).is_some() && is_protected());
     }
 
     #[test]
