@@ -10,7 +10,7 @@ use crate::guest::Engine;
 use crate::guest::outbound::{Client, ClientConfig};
 use crate::isr::{Isr, Parts};
 use crate::release::{self, Change, Gone, Herald, Releases};
-use crate::store::{Degraded, Note, Notes, Tiers};
+use crate::store::{Degraded, Lock, Note, Notes, Tiers};
 use crate::telemetry::Incidents;
 use crate::telemetry::metrics::Metrics;
 
@@ -22,6 +22,8 @@ pub(super) struct Workshop {
     pub(super) incidents: Arc<Incidents>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) generations: GenerationThreads,
+    /// Where no pages are kept: the modules and releases on disk are this process's all the same.
+    _lock: Option<Lock>,
 }
 
 impl Workshop {
@@ -37,6 +39,10 @@ impl Workshop {
     ) -> anyhow::Result<Self> {
         let clock = config.clock;
         let generations = GenerationThreads::start(config.generation_threads)?;
+        let beside = config.release.state.as_ref();
+        let beside = beside.filter(|_| config.store.folder.is_none());
+        let lock = beside.map(|state| Lock::beside(&state.join("store")));
+        let lock = lock.transpose()?.flatten();
         let store = Tiers::open(config.store, metrics.clone())?;
         // Before the first look at the folder, so that what it finds wrong is kept as well.
         let incidents = Arc::new(recall(&store, &metrics).await);
@@ -74,6 +80,7 @@ impl Workshop {
             incidents,
             metrics,
             generations,
+            _lock: lock,
         })
     }
 

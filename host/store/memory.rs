@@ -349,6 +349,16 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_and_does_not_read_protects_no_page() {
+        let memory = memory(2);
+        memory.put(entry("/00001")).unwrap();
+        let key = PageKey::new("/00001", &[]);
+        let is_protected = || memory.shard(&key).lock().protected.contains(&key);
+        assert!(memory.peek(&key).is_some() && !is_protected());
+        assert!(memory.get(&key).is_some() && is_protected());
+    }
+
+    #[test]
     fn a_crawler_does_not_flush_the_hot_pages() {
         let memory = memory(1_000);
         let hot: Vec<PageKey> = (0..200)

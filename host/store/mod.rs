@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use crate::page::{Entry, PageKey, Summary};
 
-pub use durable::{Degraded, OpenError, StoreHealth};
+pub use durable::{Degraded, Lock, OpenError, StoreHealth};
 pub use hits::Tally;
 pub use marks::Mark;
 pub use memory::Kept;

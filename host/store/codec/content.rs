@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{BODY, CHECKSUM, DecodeError, Decoder, Encoder, Outline, VERSION, Variant, checksum};
+use super::{
+    BODY, CHECKSUM, DecodeError, Decoder, Encoder, FIRST, Outline, Sizes, VERSION, Variant,
+    checksum,
+};
 use crate::page::{Coding, Content, Digest, Payload};
 
 /// A document whose bodies are yet to be read.
@@ -12,7 +15,8 @@ pub(super) struct Document {
     status: StatusCode,
     headers: HeaderMap,
     props: Digest,
-    checksum: [u8; CHECKSUM],
+    /// That of the record of its bodies, in version 1.
+    checksum: Option<[u8; CHECKSUM]>,
     body: Vec<Sketch>,
     data: Vec<Sketch>,
 }
@@ -31,23 +35,41 @@ const NOT_FOUND: u8 = 1;
 const REDIRECT: u8 = 2;
 const CODINGS: [Coding; 4] = [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd];
 
-/// The body record: what is sent of the page, then of its props.
-pub(super) fn bodies(body: &Payload, data: &Payload) -> Vec<u8> {
-    let mut out = Encoder::new(body.weight() + data.weight());
-    out.raw(&BODY);
-    out.u8(VERSION);
-    for payload in [body, data] {
-        if !payload.has(Coding::Zstd) {
-            out.raw(&payload.identity().body);
-        }
-        for variant in payload.coded() {
-            out.raw(&variant.body);
-        }
+/// The bodies: what is sent of the page, then of its props.
+pub(super) fn bodies(out: &mut Encoder, payloads: [&Payload; 2]) {
+    for body in payloads.into_iter().flat_map(kept) {
+        out.raw(body);
     }
-    out.into_bytes()
 }
 
-pub(super) fn encode(out: &mut Encoder, content: &Content, bodies: Option<&[u8]>) {
+/// The bytes of the bodies.
+pub(super) fn size(content: &Content) -> usize {
+    match content {
+        Content::Document { body, data, .. } => [body, data]
+            .into_iter()
+            .flat_map(kept)
+            .map(Bytes::len)
+            .sum(),
+        Content::NotFound | Content::Redirect { .. } => 0,
+    }
+}
+
+fn kept(payload: &Payload) -> impl Iterator<Item = &Bytes> {
+    let identity = (!payload.has(Coding::Zstd)).then(|| &payload.identity().body);
+    let coded = payload.coded().iter().map(|variant| &variant.body);
+    identity.into_iter().chain(coded)
+}
+
+pub(super) fn encode_kind(out: &mut Encoder, content: &Content) {
+    out.u8(match content {
+        Content::Document { .. } => DOCUMENT,
+        Content::NotFound => NOT_FOUND,
+        Content::Redirect { .. } => REDIRECT,
+    });
+}
+
+pub(super) fn encode(out: &mut Encoder, content: &Content) {
+    encode_kind(out, content);
     match content {
         Content::Document {
             status,
@@ -56,7 +78,6 @@ pub(super) fn encode(out: &mut Encoder, content: &Content, bodies: Option<&[u8]>
             data,
             props,
         } => {
-            out.u8(DOCUMENT);
             out.u16(status.as_u16());
             out.length(headers.len());
             for (name, value) in headers {
@@ -64,14 +85,12 @@ pub(super) fn encode(out: &mut Encoder, content: &Content, bodies: Option<&[u8]>
                 out.bytes(value.as_bytes());
             }
             out.raw(props.as_bytes());
-            out.raw(&checksum(bodies.unwrap_or_default()));
             for payload in [body, data] {
                 encode_payload(out, payload);
             }
         }
-        Content::NotFound => out.u8(NOT_FOUND),
+        Content::NotFound => {}
         Content::Redirect { location, status } => {
-            out.u8(REDIRECT);
             out.u16(status.as_u16());
             out.bytes(location.as_bytes());
         }
@@ -96,15 +115,29 @@ fn encode_payload(out: &mut Encoder, payload: &Payload) {
     }
 }
 
-pub(super) fn decode(input: &mut Decoder<'_>) -> Result<Outline, DecodeError> {
+/// What a meta record of `version` says.
+pub(super) fn decode(input: &mut Decoder<'_>, version: u8) -> Result<Outline, DecodeError> {
     match input.u8()? {
-        DOCUMENT => decode_document(input).map(Outline::Document),
+        DOCUMENT if version > FIRST => Ok(Outline::Elsewhere(Sizes {
+            page: input.length()?,
+            all: input.length()?,
+        })),
+        DOCUMENT => decode_document(input, version).map(Outline::Document),
         NOT_FOUND => Ok(Outline::NotFound),
         REDIRECT => Ok(Outline::Redirect {
             status: decode_status(input)?,
-            location: decode_value(input)?,
+            location: input.value()?,
         }),
         _ => Err(DecodeError::Malformed("kind")),
+    }
+}
+
+/// The document that a body record tells.
+pub(super) fn decode_whole(input: &mut Decoder<'_>) -> Result<Document, DecodeError> {
+    if is_document(input)? {
+        decode_document(input, VERSION)
+    } else {
+        Err(DecodeError::Malformed("kind"))
     }
 }
 
@@ -113,19 +146,21 @@ pub(super) fn is_document(input: &mut Decoder<'_>) -> Result<bool, DecodeError> 
     Ok(input.u8()? == DOCUMENT)
 }
 
-fn decode_document(input: &mut Decoder<'_>) -> Result<Document, DecodeError> {
+fn decode_document(input: &mut Decoder<'_>, version: u8) -> Result<Document, DecodeError> {
     let status = decode_status(input)?;
     let mut headers = HeaderMap::new();
     for _ in 0..input.length()? {
         let name = HeaderName::from_bytes(input.bytes()?)
             .map_err(|_| DecodeError::Malformed("header name"))?;
-        headers.append(name, decode_value(input)?);
+        headers.append(name, input.value()?);
     }
+    let props = Digest::from(input.array::<32>()?);
+    let checksum = (version == FIRST).then(|| input.array()).transpose()?;
     Ok(Document {
         status,
         headers,
-        props: Digest::from(input.array::<32>()?),
-        checksum: input.array()?,
+        props,
+        checksum,
         body: decode_payload(input)?,
         data: decode_payload(input)?,
     })
@@ -133,10 +168,6 @@ fn decode_document(input: &mut Decoder<'_>) -> Result<Document, DecodeError> {
 
 fn decode_status(input: &mut Decoder<'_>) -> Result<StatusCode, DecodeError> {
     StatusCode::from_u16(input.u16()?).map_err(|_| DecodeError::Malformed("status"))
-}
-
-fn decode_value(input: &mut Decoder<'_>) -> Result<HeaderValue, DecodeError> {
-    HeaderValue::from_bytes(input.bytes()?).map_err(|_| DecodeError::Malformed("header value"))
 }
 
 fn decode_payload(input: &mut Decoder<'_>) -> Result<Vec<Sketch>, DecodeError> {
@@ -148,36 +179,39 @@ fn decode_payload(input: &mut Decoder<'_>) -> Result<Vec<Sketch>, DecodeError> {
         sketches.push(Sketch {
             coding: *coding,
             size: input.length()?,
-            etag: decode_value(input)?,
+            etag: input.value()?,
         });
     }
     Ok(sketches)
 }
 
 impl Document {
-    /// Bytes of the page as it was rendered: the identity comes first.
-    pub(super) fn size(&self) -> usize {
-        self.body.first().map_or(0, |identity| identity.size)
-    }
-
-    /// Bytes of the page and its props in all codings.
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn sizes(&self) -> Sizes {
         let all = self.body.iter().chain(&self.data);
-        all.map(|sketch| sketch.size).sum()
+        Sizes {
+            // The identity comes first.
+            page: self.body.first().map_or(0, |identity| identity.size),
+            all: all.map(|sketch| sketch.size).sum(),
+        }
     }
 
-    /// The content, once `record` is known to hold the very bodies that belong to it.
-    pub(super) fn with_bodies(self, record: &[u8]) -> Result<Content, DecodeError> {
-        let (_, bodies) = super::open(record, BODY)?;
-        if checksum(record) != self.checksum {
+    /// The content, once `record` of version 1 is known to hold the very bodies that belong to it.
+    pub(super) fn with_record(self, record: &Bytes) -> Result<Content, DecodeError> {
+        let (version, bodies) = super::open(record, BODY)?;
+        if self.checksum != Some(checksum(version, record)) {
             return Err(DecodeError::Checksum);
         }
+        self.with_bodies(&record.slice_ref(bodies))
+    }
+
+    /// The content, whose parts are parts of `bodies`.
+    pub(super) fn with_bodies(self, bodies: &Bytes) -> Result<Content, DecodeError> {
         let mut input = Decoder::new(bodies);
         let content = Content::Document {
             status: self.status,
             headers: self.headers,
-            body: fill(self.body, &mut input)?,
-            data: fill(self.data, &mut input)?,
+            body: fill(self.body, bodies, &mut input)?,
+            data: fill(self.data, bodies, &mut input)?,
             props: self.props,
         };
         input.end()?;
@@ -185,8 +219,12 @@ impl Document {
     }
 }
 
-/// Gives each variant its bytes.
-fn fill(sketches: Vec<Sketch>, input: &mut Decoder<'_>) -> Result<Payload, DecodeError> {
+/// Gives each variant its part of `bodies`, at which `input` stands.
+fn fill(
+    sketches: Vec<Sketch>,
+    bodies: &Bytes,
+    input: &mut Decoder<'_>,
+) -> Result<Payload, DecodeError> {
     let wrong = DecodeError::Malformed("variants");
     let derived = sketches.iter().any(|sketch| sketch.coding == Coding::Zstd);
     let mut sketches = sketches.into_iter();
@@ -195,7 +233,7 @@ fn fill(sketches: Vec<Sketch>, input: &mut Decoder<'_>) -> Result<Payload, Decod
         .filter(|first| first.coding == Coding::Identity);
     let first = first.ok_or(wrong)?;
     let fill = |sketch: Sketch, input: &mut Decoder<'_>| {
-        let body = Bytes::copy_from_slice(input.raw(sketch.size)?);
+        let body = bodies.slice_ref(input.raw(sketch.size)?);
         Ok::<_, DecodeError>(Variant::new(sketch.coding, sketch.etag, body))
     };
     let payload = if derived {

@@ -67,7 +67,7 @@ fn what_can_be_read_can_be_written() {
     );
     fuzz::run("sealed record", &inputs, |(content, body)| {
         let mut meta = [&META[..], &[VERSION], &content].concat();
-        meta.extend(checksum(&meta));
+        meta.extend(checksum(VERSION, &meta));
         if let Ok(entry) = decode(&meta, body.as_deref()) {
             let record = encode(&entry);
             let again = decode(&record.meta, record.body.as_deref());

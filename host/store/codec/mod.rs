@@ -1,9 +1,13 @@
 //! `Record`: an entry as the bytes that outlive the process.
 //!
-//! A small meta record says everything but the bodies; a body record holds these. Both begin with
-//! a magic number and a version; the meta record ends with its own checksum and names that of the
-//! body record, so that a flipped bit anywhere is an error and never a wrong page. Times are
-//! absolute: age survives a restart.
+//! A page with bodies is told whole by its body record, so that showing it takes one look-up. A
+//! small meta record says what it is, for who looks through a million; of what has no bodies it
+//! says everything. Both begin with a magic number and a version and end with a checksum, so that
+//! a flipped bit anywhere is an error and never a wrong page. Times are absolute: age survives a
+//! restart.
+//!
+//! In version 1 the body record held nothing but the bodies, and the meta record the rest; neither
+//! said why the page was made.
 //!
 //! Coded bodies are kept as they are sent, so that a restart compresses nothing. The identity is
 //! left out where a zstd variant exists, and decoded from that for the first reader who takes no
@@ -17,7 +21,9 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::page::{
     Cause, Content, Cost, Digest, Entry, PageKey, Revalidate, Stamp, Summary, Tag, Timestamp,
@@ -29,21 +35,25 @@ use wire::{Decoder, Encoder};
 const META: [u8; 4] = *b"WISm";
 const BODY: [u8; 4] = *b"WISb";
 
-/// The version of both records. Version 2 says why an entry was made.
+/// The version of both records. Readers of a later one keep reading this one.
 const VERSION: u8 = 2;
 
-/// The oldest version that is read.
-const OLDEST: u8 = 1;
+/// The first version, whose checksums are halves of BLAKE3 hashes: ten times the work, and as good
+/// against accidents.
+const FIRST: u8 = 1;
 
-/// Bytes of a checksum: half a BLAKE3 hash finds any accident.
+/// Bytes that records commonly have beside bodies.
+const HEAD: usize = 1 << 10;
+
+/// Bytes of a checksum: XXH3 of 128 bits. It finds accidents; who can write here need not forge.
 const CHECKSUM: usize = 16;
 
 /// An entry in bytes.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// Everything but the bodies.
+    /// What it is.
     pub(super) meta: Vec<u8>,
-    /// The bodies; none for what has none.
+    /// All of it; none for what has no bodies.
     pub(super) body: Option<Vec<u8>>,
 }
 
@@ -56,12 +66,12 @@ pub(super) struct Sketch<'a> {
     /// Its route.
     pub(super) route: &'a str,
     pub(super) stamp: Stamp,
-    /// The bytes of its body record.
+    /// The bytes of its bodies.
     pub(super) body_size: usize,
     pub(super) is_document: bool,
 }
 
-/// A meta record, read and checked.
+/// A record, read and checked.
 #[derive(Debug)]
 pub(super) struct Meta {
     /// The page.
@@ -69,20 +79,34 @@ pub(super) struct Meta {
     /// Its route.
     pub(super) route: Arc<str>,
     pub(super) stamp: Stamp,
-    cause: Option<Cause>,
     cost: Cost,
+    cause: Option<Cause>,
     outline: Outline,
 }
 
-/// A content without its bodies.
+/// What a record says of a content.
 #[derive(Debug)]
 enum Outline {
+    /// A document whose bodies are in a record of version 1.
     Document(content::Document),
+    /// A document, and its bodies.
+    Whole(content::Document, Bytes),
+    /// A document that another record tells.
+    Elsewhere(Sizes),
     NotFound,
     Redirect {
         location: HeaderValue,
         status: http::StatusCode,
     },
+}
+
+/// How large a document is, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// As it was rendered.
+    page: usize,
+    /// The page and its props in all codings.
+    all: usize,
 }
 
 /// Why bytes are not a record.
@@ -107,26 +131,44 @@ pub(super) enum DecodeError {
 
 /// The record of `entry`.
 pub(super) fn encode(entry: &Entry) -> Record {
-    let body = match &entry.content {
-        Content::Document { body, data, .. } => Some(content::bodies(body, data)),
-        Content::NotFound | Content::Redirect { .. } => None,
+    let bodies = content::size(&entry.content);
+    let head = |magic: [u8; 4], capacity| {
+        let mut out = Encoder::new(capacity);
+        out.raw(&magic);
+        out.u8(VERSION);
+        out.bytes(entry.key.as_str().as_bytes());
+        out.bytes(entry.route.as_bytes());
+        encode_stamp(&mut out, &entry.stamp);
+        encode_cost(&mut out, &entry.cost);
+        out.u8(entry.cause.map_or(0, code));
+        out.length(bodies);
+        out
     };
-    let mut out = Encoder::new(512);
-    out.raw(&META);
-    out.u8(VERSION);
-    out.bytes(entry.key.as_str().as_bytes());
-    out.bytes(entry.route.as_bytes());
-    encode_stamp(&mut out, &entry.stamp);
-    encode_cost(&mut out, &entry.cost);
-    out.u8(entry.cause.map_or(0, code));
-    out.length(body.as_ref().map_or(0, Vec::len));
-    content::encode(&mut out, &entry.content, body.as_deref());
-    let sum = checksum(out.as_slice());
-    out.raw(&sum);
+    let mut meta = head(META, HEAD);
+    let Content::Document { body, data, .. } = &entry.content else {
+        content::encode(&mut meta, &entry.content);
+        return Record {
+            meta: sealed(meta),
+            body: None,
+        };
+    };
+    content::encode_kind(&mut meta, &entry.content);
+    let Summary { size, bytes, .. } = entry.summary();
+    meta.length(size);
+    meta.length(bytes);
+    let mut whole = head(BODY, HEAD + bodies);
+    content::encode(&mut whole, &entry.content);
+    content::bodies(&mut whole, [body, data]);
     Record {
-        meta: out.into_bytes(),
-        body,
+        meta: sealed(meta),
+        body: Some(sealed(whole)),
     }
+}
+
+fn sealed(mut record: Encoder) -> Vec<u8> {
+    let sum = checksum(VERSION, record.as_slice());
+    record.raw(&sum);
+    record.into_bytes()
 }
 
 /// Reads what a meta record says of its entry. Checks nothing that costs time.
@@ -154,37 +196,69 @@ pub(super) fn sketch(bytes: &[u8]) -> Result<Sketch<'_>, DecodeError> {
 /// # Errors
 /// Whatever is wrong with it.
 pub(super) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
-    let (version, payload) = open(bytes, META)?;
-    let Some((payload, sum)) = payload.split_last_chunk::<CHECKSUM>() else {
-        return Err(DecodeError::Checksum);
-    };
-    if checksum(&bytes[..bytes.len() - CHECKSUM]) != *sum {
-        return Err(DecodeError::Checksum);
-    }
+    let (version, payload) = unseal(bytes, META)?;
     let mut input = Decoder::new(payload);
-    let key = PageKey::new(input.text()?, &[]);
-    let route = Arc::from(input.text()?);
-    let stamp = decode_stamp(&mut input)?;
-    let cost = decode_cost(&mut input)?;
-    let cause = decode_cause(&mut input, version)?;
+    let head = decode_head(&mut input, version)?;
+    let outline = content::decode(&mut input, version)?;
+    input.end()?;
+    Ok(head.with(outline))
+}
+
+/// Reads a body record; none of version 1, which does not tell the page.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub(super) fn decode_whole(record: &Bytes) -> Result<Option<Meta>, DecodeError> {
+    if open(record, BODY)?.0 == FIRST {
+        return Ok(None);
+    }
+    let (version, payload) = unseal(record, BODY)?;
+    let mut input = Decoder::sharing(record, payload);
+    let head = decode_head(&mut input, version)?;
+    let document = content::decode_whole(&mut input)?;
+    let bodies = record.slice_ref(input.rest());
+    Ok(Some(head.with(Outline::Whole(document, bodies))))
+}
+
+/// What both records begin with.
+struct Head {
+    key: PageKey,
+    route: Arc<str>,
+    stamp: Stamp,
+    cost: Cost,
+    cause: Option<Cause>,
+}
+
+fn decode_head(input: &mut Decoder<'_>, version: u8) -> Result<Head, DecodeError> {
+    let head = Head {
+        key: PageKey::new(input.text()?, &[]),
+        route: Arc::from(input.text()?),
+        stamp: decode_stamp(input)?,
+        cost: decode_cost(input)?,
+        cause: decode_cause(input, version)?,
+    };
     // The size of the bodies: the record that holds them knows it too.
     input.length()?;
-    let outline = content::decode(&mut input)?;
-    input.end()?;
-    Ok(Meta {
-        key,
-        route,
-        stamp,
-        cause,
-        cost,
-        outline,
-    })
+    Ok(head)
+}
+
+impl Head {
+    fn with(self, outline: Outline) -> Meta {
+        Meta {
+            key: self.key,
+            route: self.route,
+            stamp: self.stamp,
+            cost: self.cost,
+            cause: self.cause,
+            outline,
+        }
+    }
 }
 
 impl Meta {
     /// Whether there is a body record to be read.
     pub(super) fn has_body(&self) -> bool {
-        matches!(self.outline, Outline::Document(_))
+        matches!(self.outline, Outline::Document(_) | Outline::Elsewhere(_))
     }
 
     /// An entry from a number that this site has not reached was made by a store that has been
@@ -197,10 +271,13 @@ impl Meta {
 
     /// What lists tell of the entry.
     pub(super) fn summary(self) -> Summary {
-        let (content, size, bytes) = match &self.outline {
-            Outline::Document(document) => ("document", document.size(), document.bytes()),
-            Outline::NotFound => (Content::NotFound.as_str(), 0, 0),
-            Outline::Redirect { .. } => ("redirect", 0, 0),
+        let (content, sizes) = match &self.outline {
+            Outline::Document(document) | Outline::Whole(document, _) => {
+                ("document", document.sizes())
+            }
+            Outline::Elsewhere(sizes) => ("document", *sizes),
+            Outline::NotFound => (Content::NotFound.as_str(), Sizes { page: 0, all: 0 }),
+            Outline::Redirect { .. } => ("redirect", Sizes { page: 0, all: 0 }),
         };
         Summary {
             key: self.key,
@@ -209,19 +286,29 @@ impl Meta {
             content,
             cause: self.cause,
             cost: self.cost,
-            size,
-            bytes,
+            size: sizes.page,
+            bytes: sizes.all,
         }
     }
 
-    /// The entry, from this record and that of its bodies.
+    /// The entry, from this record and its body record, whose bytes it shares.
     ///
     /// # Errors
     /// When the bodies are missing or changed.
-    pub(super) fn into_entry(self, body: Option<&[u8]>) -> Result<Entry, DecodeError> {
+    pub(super) fn into_entry(self, body: Option<&Bytes>) -> Result<Entry, DecodeError> {
         let content = match self.outline {
             Outline::Document(document) => {
-                document.with_bodies(body.ok_or(DecodeError::BodyMissing)?)?
+                document.with_record(body.ok_or(DecodeError::BodyMissing)?)?
+            }
+            Outline::Whole(document, bodies) => document.with_bodies(&bodies)?,
+            Outline::Elsewhere(_) => {
+                let whole = decode_whole(body.ok_or(DecodeError::BodyMissing)?)?;
+                let whole = whole.filter(|whole| whole.key == self.key);
+                let mut entry = whole
+                    .ok_or(DecodeError::Malformed("key"))?
+                    .into_entry(None)?;
+                entry.stamp = self.stamp;
+                return Ok(entry);
             }
             Outline::NotFound => Content::NotFound,
             Outline::Redirect { location, status } => Content::Redirect { location, status },
@@ -237,11 +324,11 @@ impl Meta {
     }
 }
 
-/// The version, and what follows it.
+/// The version, and what follows it and the magic number.
 fn open(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
     match bytes.split_first_chunk::<4>() {
         Some((found, [version, payload @ ..])) if *found == magic => match *version {
-            OLDEST..=VERSION => Ok((*version, payload)),
+            FIRST..=VERSION => Ok((*version, payload)),
             newer if newer > VERSION => Err(DecodeError::Newer(newer)),
             _ => Err(DecodeError::Foreign),
         },
@@ -249,7 +336,21 @@ fn open(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
     }
 }
 
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
+/// The version, and what lies between it and the checksum.
+fn unseal(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
+    let (version, payload) = open(bytes, magic)?;
+    match payload.split_last_chunk::<CHECKSUM>() {
+        Some((payload, sum)) if checksum(version, &bytes[..bytes.len() - CHECKSUM]) == *sum => {
+            Ok((version, payload))
+        }
+        _ => Err(DecodeError::Checksum),
+    }
+}
+
+fn checksum(version: u8, bytes: &[u8]) -> [u8; CHECKSUM] {
+    if version > FIRST {
+        return xxh3_128(bytes).to_le_bytes();
+    }
     let hash = blake3::hash(bytes);
     *hash
         .as_bytes()
@@ -327,8 +428,6 @@ fn encode_cost(out: &mut Encoder, cost: &Cost) {
 fn decode_cost(input: &mut Decoder<'_>) -> Result<Cost, DecodeError> {
     let mut span = || input.u64().map(Duration::from_micros);
     Ok(Cost {
-        // Not kept: it says more of the moment than of the page.
-        queue: Duration::ZERO,
         cpu: span()?,
         wall: span()?,
         instantiate: span()?,
@@ -336,7 +435,7 @@ fn decode_cost(input: &mut Decoder<'_>) -> Result<Cost, DecodeError> {
         render: span()?,
         encode: span()?,
         memory: input.u64()?,
-        fetches: Vec::new(),
+        ..Cost::default()
     })
 }
 
@@ -360,7 +459,7 @@ fn code(cause: Cause) -> u8 {
 }
 
 fn decode_cause(input: &mut Decoder<'_>, version: u8) -> Result<Option<Cause>, DecodeError> {
-    if version < 2 {
+    if version == FIRST {
         return Ok(None);
     }
     let Some(place) = usize::from(input.u8()?).checked_sub(1) else {

@@ -3,13 +3,20 @@
 //! Integers are little-endian; texts and byte strings carry their length before them. Written by
 //! hand so that the bytes on disk are exactly what this file says, whatever a library does next.
 
+use bytes::Bytes;
+use http::HeaderValue;
+
 use super::DecodeError;
 
 /// Builds the bytes of a record.
 pub(super) struct Encoder(Vec<u8>);
 
 /// Takes a record apart; never reads past its end.
-pub(super) struct Decoder<'a>(&'a [u8]);
+pub(super) struct Decoder<'a> {
+    left: &'a [u8],
+    /// What it is a part of, for values that share it.
+    shared: Option<&'a Bytes>,
+}
 
 impl Encoder {
     pub(super) fn new(capacity: usize) -> Self {
@@ -57,15 +64,26 @@ impl Encoder {
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self {
+            left: bytes,
+            shared: None,
+        }
+    }
+
+    /// As [`Decoder::new`]; what is taken out as a value shares `record`, of which `bytes` is a part.
+    pub(super) fn sharing(record: &'a Bytes, bytes: &'a [u8]) -> Self {
+        Self {
+            left: bytes,
+            shared: Some(record),
+        }
     }
 
     pub(super) fn raw(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self
-            .0
+            .left
             .split_at_checked(length)
             .ok_or(DecodeError::Malformed("length"))?;
-        self.0 = rest;
+        self.left = rest;
         Ok(taken)
     }
 
@@ -106,9 +124,24 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| DecodeError::Malformed("text"))
     }
 
+    /// The value of a header.
+    pub(super) fn value(&mut self) -> Result<HeaderValue, DecodeError> {
+        let bytes = self.bytes()?;
+        let value = match self.shared {
+            Some(record) => HeaderValue::from_maybe_shared(record.slice_ref(bytes)),
+            None => HeaderValue::from_bytes(bytes),
+        };
+        value.map_err(|_| DecodeError::Malformed("header value"))
+    }
+
+    /// All that is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.left
+    }
+
     /// Nothing may be left over.
     pub(super) fn end(&self) -> Result<(), DecodeError> {
-        if self.0.is_empty() {
+        if self.left.is_empty() {
             Ok(())
         } else {
             Err(DecodeError::Malformed("trailing bytes"))

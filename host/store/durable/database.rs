@@ -2,15 +2,20 @@
 //!
 //! One keyspace: an idle one would pin the journal for ever.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::ops::Bound;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
+use bytes::Bytes;
+use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Slice, Snapshot};
 use parking_lot::RwLock;
 
 use super::commits::Commits;
+use super::journal::{self, MendError};
 use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
 use super::open::{OpenError, prepare};
@@ -60,6 +65,15 @@ pub(super) struct Opened {
     pub(super) keyspace: fjall::Keyspace,
 }
 
+/// What a disk that changed bytes has cost.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    /// Pages that are to be made anew.
+    pub(super) pages: BTreeSet<String>,
+    /// Whether invalidations may be lost: then all pages count as stale.
+    pub(super) invalidations: bool,
+}
+
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
@@ -81,12 +95,17 @@ pub(super) enum ReadError {
 
 impl Database {
     /// Opens the database in `folder`, made if it is not there, for a process whose pages in
-    /// memory may take `memory` bytes; and the invalidations it holds.
+    /// memory may take `memory` bytes; the invalidations it holds, and what was lost of it.
     ///
     /// # Errors
     /// When the folder is in use, of another format, unreadable, or not writable.
-    pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved), OpenError> {
+    pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved, Lost), OpenError> {
         let (pages, lock) = prepare(folder)?;
+        let distrust = folder.join("distrust");
+        let mended = journal::mend(&pages, &distrust).map_err(|error| match error {
+            MendError::Io(source) => OpenError::io(folder, source),
+            lost @ MendError::Lost { .. } => OpenError::unreadable(folder, lost.to_string()),
+        })?;
         let cache = (memory / CACHE_PART).clamp(MIN_CACHE, MAX_CACHE);
         let cache = u64::try_from(cache).unwrap_or(0);
         let opened = open_fjall(&pages, cache).map_err(|error| match error {
@@ -100,10 +119,45 @@ impl Database {
             cache,
             _lock: lock,
         };
-        let saved = database
-            .saved()
-            .map_err(|error| OpenError::unreadable(folder, error.to_string()))?;
-        Ok((database, saved))
+        let failed = |reason: String| OpenError::unreadable(folder, reason);
+        let (mut saved, is_whole) = database.saved().map_err(|e| failed(e.to_string()))?;
+        let lost = Lost {
+            pages: mended.pages,
+            invalidations: !is_whole || mended.unsure || distrust.exists(),
+        };
+        if lost.invalidations {
+            saved.site = database.distrust_all(saved.site).map_err(failed)?;
+            match std::fs::remove_file(&distrust) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(OpenError::io(folder, error));
+                }
+                _ => {}
+            }
+        }
+        Ok((database, saved, lost))
+    }
+
+    /// Makes all that there is count as made before an invalidation, and what was given a number
+    /// that the site no longer knows of, too.
+    fn distrust_all(&self, site: Site) -> Result<Site, String> {
+        let mut sequence = site.sequence;
+        let surveyed = self.survey().rest(|brief, _| {
+            sequence = sequence.max(brief.stamp.sequence);
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = surveyed {
+            tracing::warn!("not all pages on disk can be looked at: {error}");
+        }
+        let sequence = sequence.saturating_add(1);
+        let site = Site {
+            sequence,
+            floor: sequence,
+        };
+        self.commit(&Round {
+            site: Some(site),
+            ..Round::default()
+        })?;
+        self.sync().map(|()| site)
     }
 
     /// Closes and opens the database again: after a failed write it takes no other.
@@ -184,7 +238,19 @@ impl Drop for Database {
 impl Database {
     /// The entry of a page. `sequence` is the latest number that the site has given.
     pub(super) fn get(&self, key: &PageKey, sequence: u64) -> Result<Option<Entry>, ReadError> {
-        // A snapshot: meta and bodies of one and the same entry.
+        let whole = self.opened(|opened| {
+            let body = opened.keyspace.get(text_key(BODY, key.as_str()))?;
+            let whole = body.map(|body| codec::decode_whole(&own(body)));
+            Ok(whole.transpose()?.flatten())
+        })?;
+        if let Some(mut whole) = whole {
+            if whole.key != *key {
+                return Err(DecodeError::Malformed("key").into());
+            }
+            whole.distrust_after(sequence);
+            return Ok(Some(whole.into_entry(None)?));
+        }
+        // A snapshot: both records of one and the same entry.
         self.snapshot(|snapshot, keyspace| {
             let Some(meta) = snapshot.get(keyspace, text_key(META, key.as_str()))? else {
                 return Ok(None);
@@ -245,24 +311,34 @@ impl Database {
         })
     }
 
-    fn saved(&self) -> Result<Saved, ReadError> {
+    /// The invalidations, as far as they can be read; whether that is all of them.
+    fn saved(&self) -> Result<(Saved, bool), ReadError> {
         self.snapshot(|snapshot, keyspace| {
             let mut saved = Saved::default();
-            if let Some(bytes) = snapshot.get(keyspace, SITE)? {
-                let (sequence, floor) = bytes.split_at_checked(8).unwrap_or_default();
-                saved.site = Site {
-                    sequence: number(sequence)?,
-                    floor: number(floor)?,
-                };
-            }
+            let site = snapshot.get(keyspace, SITE).map_err(ReadError::from);
+            let site = site.and_then(|site| site.as_deref().map(decode_site).transpose());
+            let mut is_whole = site.is_ok();
+            saved.site = site.ok().flatten().unwrap_or_default();
             for kind in [PATH, PURGE, TAG] {
-                for guard in snapshot.prefix(keyspace, [kind]) {
+                let marks = snapshot.prefix(keyspace, [kind]).map(|guard| {
                     let (key, value) = guard.into_inner()?;
-                    let sequence = number(&value)?;
-                    saved.marks.push((decode_mark(kind, &key[1..])?, sequence));
+                    Ok::<_, ReadError>((decode_mark(kind, &key[1..])?, number(&value)?))
+                });
+                for mark in marks {
+                    let Ok((mark, sequence)) = mark else {
+                        // What is behind a block that cannot be read cannot be found either.
+                        is_whole = false;
+                        break;
+                    };
+                    is_whole &= sequence <= saved.site.sequence;
+                    saved.marks.push((mark, sequence));
                 }
             }
-            Ok(saved)
+            if !is_whole {
+                // The floor stands for them, and one that changed may be a number yet to come.
+                saved.marks.clear();
+            }
+            Ok((saved, is_whole))
         })
     }
 
@@ -270,9 +346,14 @@ impl Database {
         &self,
         read: impl FnOnce(&Snapshot, &fjall::Keyspace) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
-        let opened = self.opened.read();
-        let opened = opened.as_ref().ok_or(ReadError::Closed)?;
-        read(&opened.database.snapshot(), &opened.keyspace)
+        self.opened(|opened| read(&opened.database.snapshot(), &opened.keyspace))
+    }
+
+    fn opened<T>(
+        &self,
+        read: impl FnOnce(&Opened) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        read(self.opened.read().as_ref().ok_or(ReadError::Closed)?)
     }
 }
 
@@ -288,7 +369,23 @@ fn complete(
         None
     };
     meta.distrust_after(sequence);
-    Ok(meta.into_entry(body.as_deref())?)
+    Ok(meta.into_entry(body.map(own).as_ref())?)
+}
+
+/// A record that keeps nothing but itself in memory: a small one lies in a block among others.
+fn own(record: Slice) -> Bytes {
+    match record.len() {
+        small if small < SEPARATE as usize => Bytes::copy_from_slice(&record),
+        _ => Bytes::from(record),
+    }
+}
+
+fn decode_site(bytes: &[u8]) -> Result<Site, ReadError> {
+    let (sequence, floor) = bytes.split_at_checked(8).unwrap_or_default();
+    Ok(Site {
+        sequence: number(sequence)?,
+        floor: number(floor)?,
+    })
 }
 
 pub(super) fn number(bytes: &[u8]) -> Result<u64, ReadError> {

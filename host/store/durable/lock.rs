@@ -11,11 +11,27 @@ use super::OpenError;
 
 /// The right to write to a folder, until dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
 impl Lock {
+    /// Takes the lock of the folder where pages would be kept, for a site that keeps none: its
+    /// modules and releases are beside that. None where nothing can be written, so that nothing
+    /// can be spoilt.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] when another holds it.
+    pub fn beside(folder: &Path) -> Result<Option<Self>, OpenError> {
+        // What cannot be made cannot be locked either.
+        let _ = std::fs::create_dir_all(folder);
+        match Self::acquire(folder) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(OpenError::Io { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes the lock of `folder`.
     ///
     /// # Errors

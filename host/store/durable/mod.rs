@@ -9,6 +9,7 @@ mod behind;
 mod commits;
 mod database;
 mod health;
+mod journal;
 mod keys;
 mod lock;
 mod open;
@@ -32,6 +33,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use health::{Degraded, StoreHealth};
+pub use lock::Lock;
 pub use open::OpenError;
 
 use super::marks::{Raised, Saved};
@@ -57,6 +59,9 @@ const LIMITS: Limits = Limits {
     ..Limits::DEFAULT
 };
 
+/// Pages that are remembered for nobody knows what the disk has of them, a megabyte.
+const UNKNOWN: usize = 10_000;
+
 /// How long a look through all pages waits for a disk that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -71,6 +76,8 @@ pub(super) struct Durable {
     hung_until: Mutex<Option<Instant>>,
     /// Held while pages of routes that are gone are looked for.
     removing: Mutex<()>,
+    /// Pages that were asked for and could not be read.
+    unknown: Mutex<HashSet<PageKey>>,
     troubles: Troubles,
     worth: Arc<Worth>,
     metrics: Arc<Metrics>,
@@ -95,7 +102,7 @@ impl Durable {
         disk: Option<u64>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Saved), OpenError> {
-        let (database, saved) = Database::open(folder, memory)?;
+        let (database, saved, lost) = Database::open(folder, memory)?;
         let database = Arc::new(database);
         let worth = Arc::new(Worth::default());
         let keeper = Keeper {
@@ -111,10 +118,12 @@ impl Durable {
             sequence: AtomicU64::new(saved.site.sequence),
             hung_until: Mutex::default(),
             removing: Mutex::default(),
+            unknown: Mutex::default(),
             troubles: Troubles::default(),
             worth,
             metrics,
         };
+        durable.troubles.tell_of_start(&lost);
         Ok((durable, saved))
     }
 
@@ -239,8 +248,18 @@ impl Durable {
         *self.hung_until.lock() = None;
         said.unwrap_or_else(|error| {
             self.unreadable(key.as_str(), &error);
+            self.gave_up(key);
             None
         })
+    }
+
+    /// Says that a page counts as missing though it may be there: what says that there is none
+    /// comes in place of one.
+    pub(super) fn gave_up(&self, key: &PageKey) {
+        let mut unknown = self.unknown.lock();
+        if unknown.len() < UNKNOWN {
+            unknown.insert(key.clone());
+        }
     }
 
     /// Whether a read took longer than its reader of late, and the disk has answered none since:
@@ -253,6 +272,7 @@ impl Durable {
     /// Says that nobody could wait for a page any longer; the next to wait does so after a `pause`.
     pub(super) fn too_slow(&self, key: &PageKey, pause: Duration) {
         *self.hung_until.lock() = Some(Instant::now() + pause);
+        self.gave_up(key);
         self.unreadable(key.as_str(), &ReadError::Slow);
     }
 
@@ -286,6 +306,9 @@ impl Store for Durable {
     }
 
     fn put(&self, entry: Arc<Entry>) -> Result<(), Unkept> {
+        if self.unknown.lock().remove(&entry.key) {
+            return self.replace(entry);
+        }
         self.keep(entry, false)
     }
 

@@ -46,7 +46,7 @@ impl Survey<'_> {
             for guard in snapshot.range(keyspace, range).take(PIECE) {
                 let (key, record) = guard.into_inner()?;
                 if let Ok(sketch) = codec::sketch(&record) {
-                    let size = key.len() * 2 + record.len() + sketch.body_size;
+                    let size = (key.len() + record.len()) * 2 + sketch.body_size;
                     let brief = Brief {
                         key: sketch.key,
                         route: sketch.route,

@@ -7,17 +7,22 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::database::ReadError;
+use super::database::{Lost, ReadError};
 use crate::telemetry::{Clock, Incidents, Subject};
 
 /// Incidents in one span. A broken disk breaks pages by the thousand, for one and the same reason.
 const AT_MOST: usize = 10;
 const SPAN: Duration = Duration::from_secs(60);
 
+/// Pages that are told by name of those that a start has cost.
+const NAMED: usize = 5;
+
 /// Where troubles are told.
 #[derive(Default)]
 pub(super) struct Troubles {
     door: OnceLock<(Arc<Incidents>, Clock)>,
+    /// What was found at the start, until there is a door.
+    found: Mutex<Option<String>>,
     told: Mutex<Told>,
 }
 
@@ -32,8 +37,34 @@ struct Told {
 impl Troubles {
     /// Tells incidents from here on; until then, the log.
     pub(super) fn report_to(&self, incidents: Arc<Incidents>, clock: Clock) {
+        if let Some(message) = self.found.lock().take() {
+            incidents.record(clock.now(), Subject::Server, "store", message, None);
+        }
         // A second door would hear only the half of it.
         let _ = self.door.set((incidents, clock));
+    }
+
+    /// Tells what a disk that changed bytes has cost, if it has.
+    pub(super) fn tell_of_start(&self, lost: &Lost) {
+        let mut costs = Vec::new();
+        if !lost.pages.is_empty() {
+            let mut names: Vec<&str> = lost.pages.iter().map(String::as_str).collect();
+            names.truncate(NAMED);
+            let (count, names) = (lost.pages.len(), names.join(", "));
+            costs.push(format!(
+                "{count} pages count as missing and are made anew ({names})"
+            ));
+        }
+        if lost.invalidations {
+            costs.push("invalidations may be lost, so that all pages count as stale".to_owned());
+        }
+        if !costs.is_empty() {
+            let costs = costs.join("; ");
+            let message =
+                format!("the disk or the file system changed bytes of the store: {costs}");
+            tracing::error!("{message}");
+            *self.found.lock() = Some(message);
+        }
     }
 
     /// Tells that a page on disk counts as missing, unless enough was told.

@@ -4,18 +4,19 @@
 //! memory, unless the page was changed meanwhile: a slow reader never brings back what has been
 //! replaced or removed.
 
+mod aside;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::marks::{Mark, Marks};
@@ -58,11 +59,15 @@ pub struct Tiers {
     marks: Marks,
     /// Pages being read from disk. Who changes a page takes it off, so that what was read is not
     /// brought into memory.
-    reading: Mutex<HashMap<PageKey, Reading>>,
+    reading: Mutex<HashMap<PageKey, Arc<Reading>>>,
 }
 
-/// Tells those who wait what came of a read.
-type Reading = watch::Receiver<Option<Read>>;
+/// A read from disk; those who wait are told what came of it.
+#[derive(Debug, Default)]
+struct Reading {
+    read: OnceLock<Read>,
+    told: Notify,
+}
 
 #[derive(Debug, Clone)]
 enum Read {
@@ -70,6 +75,25 @@ enum Read {
     Done(Option<Arc<Entry>>),
     /// The page was changed meanwhile: look again.
     Overtaken,
+}
+
+impl Reading {
+    async fn wait(&self) -> Read {
+        loop {
+            // Made before the look, so that it hears of whatever comes after that.
+            let told = self.told.notified();
+            if let Some(read) = self.read.get() {
+                return read.clone();
+            }
+            told.await;
+        }
+    }
+
+    fn tell(&self, read: Read) {
+        // It is told once.
+        let _ = self.read.set(read);
+        self.told.notify_waiters();
+    }
 }
 
 impl Tiers {
@@ -84,12 +108,19 @@ impl Tiers {
                 let Some(folder) = &config.folder else {
                     return Err(damaged);
                 };
-                let aside = set_aside(folder).map_err(|error| OpenError::io(folder, error))?;
-                let aside = aside.display();
-                tracing::error!("{damaged}. It was moved to {aside}; the store starts empty");
+                let aside = aside::set(folder).map_err(|error| OpenError::io(folder, error))?;
+                let (aside, days) = (aside.display(), aside::DAYS);
+                tracing::error!(
+                    "{damaged}. It was moved to {aside} for {days} days; the store starts empty"
+                );
                 Self::open_as_is(&config, &metrics)
             }
-            opened => opened,
+            opened => {
+                if let (Ok(tiers), Some(folder)) = (&opened, config.folder) {
+                    tiers.readers.spawn(move || aside::clear(&folder));
+                }
+                opened
+            }
         }
     }
 
@@ -161,14 +192,13 @@ impl Tiers {
             }
             let durable = self.durable.as_ref()?;
             if durable.hangs() {
+                durable.gave_up(key);
                 return None;
             }
-            let mut reading = self.read(durable, key);
-            let read = tokio::time::timeout(READ_PATIENCE, reading.wait_for(Option::is_some)).await;
-            match read.map(|read| read.ok().and_then(|read| read.clone())) {
-                Ok(Some(Read::Done(found))) => return found,
-                Ok(Some(Read::Overtaken)) => {}
-                Ok(None) => return None,
+            let reading = self.read(durable, key);
+            match tokio::time::timeout(READ_PATIENCE, reading.wait()).await {
+                Ok(Read::Done(found)) => return found,
+                Ok(Read::Overtaken) => {}
                 Err(_) => {
                     durable.too_slow(key, READ_PATIENCE);
                     return None;
@@ -180,46 +210,47 @@ impl Tiers {
     /// The routes and stamps of pages' entries, in the order of `keys`: for who looks at many pages
     /// and shows none. What is on disk only stays there.
     pub async fn stamps(self: &Arc<Self>, keys: Vec<PageKey>) -> Vec<Option<Stamped>> {
-        let tiers = self.clone();
+        let (tiers, asked) = (self.clone(), keys.clone());
         let read = self.blocking(move |durable| {
-            let hot = |key| tiers.get_hot(key).map(|entry| entry.stamped());
+            let hot = |key| tiers.memory.peek(key).map(|kept| kept.entry().stamped());
             let stamp = |key| hot(key).or_else(|| durable?.stamp(key));
             keys.iter().map(stamp).collect()
         });
-        read.await.unwrap_or_default()
+        read.await.unwrap_or_else(|| {
+            let durable = self.durable.iter();
+            durable.for_each(|durable| asked.iter().for_each(|key| durable.gave_up(key)));
+            Vec::new()
+        })
     }
 
     /// Joins or starts the read of a page.
-    fn read(self: &Arc<Self>, durable: &Arc<Durable>, key: &PageKey) -> Reading {
+    fn read(self: &Arc<Self>, durable: &Arc<Durable>, key: &PageKey) -> Arc<Reading> {
         let mut readings = self.reading.lock();
         if let Some(reading) = readings.get(key) {
             return reading.clone();
         }
-        let durable = durable.clone();
-        let (tell, reading) = watch::channel(None);
+        let reading = Arc::new(Reading::default());
         readings.insert(key.clone(), reading.clone());
-        let (tiers, key) = (self.clone(), key.clone());
+        let (tiers, durable, key, begun) =
+            (self.clone(), durable.clone(), key.clone(), reading.clone());
         self.readers.spawn(move || {
             let read = catch_unwind(AssertUnwindSafe(|| durable.get(&key)));
             let found = read.unwrap_or_else(|_| {
                 tracing::error!(path = %key, "the database panicked (please report it)");
                 None
             });
-            tell.send_replace(Some(tiers.arrived(&key, found, &tell)));
+            begun.tell(tiers.arrived(&key, found, &begun));
         });
         reading
     }
 
     /// Takes what was read into memory, unless the page was changed meanwhile.
-    fn arrived(
-        &self,
-        key: &PageKey,
-        found: Option<Arc<Entry>>,
-        tell: &watch::Sender<Option<Read>>,
-    ) -> Read {
+    fn arrived(&self, key: &PageKey, found: Option<Arc<Entry>>, reading: &Arc<Reading>) -> Read {
         let mut readings = self.reading.lock();
-        let is_this = |reading: &Reading| reading.same_channel(&tell.subscribe());
-        if !readings.get(key).is_some_and(is_this) {
+        if !readings
+            .get(key)
+            .is_some_and(|its| Arc::ptr_eq(its, reading))
+        {
             return Read::Overtaken;
         }
         readings.remove(key);
@@ -276,20 +307,25 @@ impl Tiers {
         is_gone: impl Fn(&str) -> bool + Send + 'static,
     ) -> usize {
         let tiers = self.clone();
-        let removed = self.blocking(move |durable| {
-            let on_disk = durable.map_or(0, |durable| durable.remove_routes(&is_gone));
+        let in_memory = move |is_gone: &dyn Fn(&str) -> bool| {
             let mut readings = tiers.reading.lock();
             readings.clear();
-            tiers.memory.remove_routes(&is_gone).max(on_disk)
+            tiers.memory.remove_routes(is_gone)
+        };
+        // First, for a disk may take long; and again, for a read may have brought some back.
+        let at_once = in_memory(&is_gone);
+        let removed = self.blocking(move |durable| {
+            let on_disk = durable.map_or(0, |durable| durable.remove_routes(&is_gone));
+            (at_once + in_memory(&is_gone)).max(on_disk)
         });
-        let removed = removed.await.unwrap_or(0);
+        let removed = removed.await.unwrap_or(at_once);
         let _ = self.synced().await;
         removed
     }
 
     /// What the window shows, in the order of the keys.
     pub async fn list(self: &Arc<Self>, window: Window) -> Vec<Summary> {
-        let tiers = self.clone();
+        let (tiers, hot) = (self.clone(), window.clone());
         let listed = self.blocking(move |durable| {
             let on_disk = durable.map_or(Vec::new(), |durable| durable.list(&window));
             // What is in memory is as new as what is on disk, or newer.
@@ -298,7 +334,8 @@ impl Tiers {
                 all.map(|entry| (entry.key.clone(), entry)).collect();
             all.into_values().take(window.limit).collect()
         });
-        listed.await.unwrap_or_default()
+        let in_memory = || self.memory.list(&hot);
+        listed.await.unwrap_or_else(in_memory)
     }
 
     /// Up to `limit` pages with any of these tags. Looks at every page there is, but at no more of
@@ -325,15 +362,23 @@ impl Tiers {
         found.await.unwrap_or_default()
     }
 
+    /// Does work that reads the disk; none where that takes longer than anybody waits: then it goes
+    /// on by itself.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(Option<&Durable>) -> T + Send + 'static,
     ) -> Option<T> {
         let durable = self.durable.clone();
         let done = tokio::task::spawn_blocking(move || work(durable.as_deref()));
-        done.await
-            .inspect_err(|error| tracing::error!("the store failed: {error}"))
-            .ok()
+        match tokio::time::timeout(PATIENCE, done).await {
+            Ok(done) => done
+                .inspect_err(|error| tracing::error!("the store failed: {error}"))
+                .ok(),
+            Err(_) => {
+                tracing::warn!("a look at all pages goes on behind who asked: the disk takes long");
+                None
+            }
+        }
     }
 
     // === invalidations ===
@@ -433,16 +478,6 @@ impl Tiers {
     pub(crate) fn hang(&self) -> impl Drop + '_ {
         self.durable.as_ref().unwrap().hang()
     }
-}
-
-/// Moves the folder out of the way, over what was set aside before.
-fn set_aside(folder: &Path) -> io::Result<PathBuf> {
-    let aside = folder.with_extension("damaged");
-    match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => std::fs::rename(folder, &aside)?,
-    }
-    Ok(aside)
 }
 
 async fn patiently(settled: impl Future<Output = Result<(), Degraded>>) -> Result<(), Degraded> {

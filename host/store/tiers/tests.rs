@@ -71,24 +71,24 @@ async fn a_slow_read_never_brings_back_what_was_changed_meanwhile() {
     let tiers = open(folder.path(), 1 << 20);
     let old = made(&tiers, "/a", 1);
     let begin = || {
-        let (tell, reading) = watch::channel(None);
-        tiers.reading.lock().insert(key("/a"), reading);
-        tell
+        let reading = Arc::new(Reading::default());
+        tiers.reading.lock().insert(key("/a"), reading.clone());
+        reading
     };
-    let tell = begin();
+    let begun = begin();
     tiers.put(made(&tiers, "/a", 2));
-    let read = tiers.arrived(&key("/a"), Some(old.clone()), &tell);
+    let read = tiers.arrived(&key("/a"), Some(old.clone()), &begun);
     assert!(matches!(read, Read::Overtaken));
     let hot = tiers.get_hot(&key("/a")).unwrap();
     assert_eq!(hot.stamp.generated.as_millis(), 2);
-    let tell = begin();
+    let begun = begin();
     tiers.remove(&key("/a"));
-    tiers.arrived(&key("/a"), Some(old.clone()), &tell);
+    tiers.arrived(&key("/a"), Some(old.clone()), &begun);
     assert!(tiers.get_hot(&key("/a")).is_none());
     assert!(tiers.find(&key("/a")).await.is_none());
-    let tell = begin();
+    let begun = begin();
     tiers.remove_routes(|route| route == "/posts/[id]").await;
-    tiers.arrived(&key("/a"), Some(old), &tell);
+    tiers.arrived(&key("/a"), Some(old), &begun);
     assert!(tiers.find(&key("/a")).await.is_none());
 }
 

@@ -410,6 +410,8 @@ impl<S: Sink> Writer<S> {
         loop {
             self.failures = self.failures.saturating_add(1);
             self.shared.turn(|progress| progress.failing = Some(reason));
+            // Who has just looked and seen no failure waits by now: it holds the queue until then.
+            drop(self.shared.state.lock());
             self.shared.room.notify_all();
             let Limits {
                 retry, retry_most, ..
