@@ -15,6 +15,7 @@ mod client;
 mod modules;
 mod origin;
 mod site;
+mod tools;
 
 // The promises.
 mod after_restart;
@@ -38,6 +39,7 @@ mod reloading;
 mod routing;
 mod sandbox;
 mod serving;
+mod shared;
 mod slow;
 mod stopping;
 mod swap;

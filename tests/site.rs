@@ -44,6 +44,7 @@ pub(crate) struct Site {
     config: toml::Table,
     under: Vec<String>,
     log: &'static str,
+    environment: Vec<(String, String)>,
 }
 
 /// A running site. Dropping it kills the server and removes the folder.
@@ -52,6 +53,7 @@ pub(crate) struct Running {
     folder: TempDir,
     under: Vec<String>,
     log: &'static str,
+    environment: Vec<(String, String)>,
     pub(crate) origin: Origin,
 }
 
@@ -70,7 +72,14 @@ impl Site {
             config: toml::Table::new(),
             under: Vec::new(),
             log: LOG,
+            environment: Vec::new(),
         }
+    }
+
+    /// A variable of the server's environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// What the server logs, as `WISR_LOG` says it.
@@ -142,11 +151,15 @@ impl Site {
         self.start_on(origin).await
     }
 
-    async fn start_on(self, origin: Origin) -> Running {
+    /// Starts the server on an origin that others may read from as well, and waits only until it
+    /// listens.
+    pub(crate) async fn start_on(self, origin: Origin) -> Running {
         let (under, log) = (self.under.clone(), self.log);
+        let environment = self.environment.clone();
         let mut running = Running::idle(self.lay_out(&origin), origin);
         running.under = under;
         running.log = log;
+        running.environment = environment;
         running.launch().await;
         running
     }
@@ -236,8 +249,8 @@ pub(crate) async fn wisr(folder: &Path, arguments: &[&str]) -> Finished {
 }
 
 impl Server {
-    async fn start(folder: &Path, under: &[String], log: &str) -> Self {
-        let mut process = command(folder, under)
+    async fn start(folder: &Path, mut command: Command, log: &str) -> Self {
+        let mut process = command
             .arg("serve")
             .arg(folder)
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
@@ -313,12 +326,16 @@ impl Running {
             folder,
             under: Vec::new(),
             log: LOG,
+            environment: Vec::new(),
             origin,
         }
     }
 
     async fn launch(&mut self) {
-        let server = Server::start(self.folder.path(), &self.under, self.log).await;
+        let mut command = command(self.folder.path(), &self.under);
+        let environment = self.environment.iter();
+        command.envs(environment.map(|(name, value)| (name, value)));
+        let server = Server::start(self.folder.path(), command, self.log).await;
         self.server = Some(server);
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::isr::Isr;
 use crate::page::{Entry, Freshness, Page};
 use crate::release::{ApiRouted, Release, Routed};
+use crate::store::SharedHealth;
 
 /// All routes of a release, API routes apart, and what of the folder is not served.
 pub(super) fn routes(release: &Release) -> Value {
@@ -25,6 +26,11 @@ pub(super) fn routes(release: &Release) -> Value {
         "error": release.error.as_deref().map(route),
         "refused": release.refused,
     })
+}
+
+/// The state of the breaker before the shared tier, and why it is not closed.
+pub(super) fn shared(health: &SharedHealth) -> Value {
+    json!({"breaker": health.as_str(), "reason": health.reason()})
 }
 
 fn route(routed: &Routed) -> Value {

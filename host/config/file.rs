@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
+use super::shared::Urls;
 use super::units::{Lifetime, Size, Span, secret, secrets};
 
 /// The whole file.
@@ -59,6 +60,12 @@ pub(super) struct Store {
     pub(super) memory: Option<Size>,
     pub(super) disk: Option<Size>,
     pub(super) durable: Option<bool>,
+    pub(super) url: Option<Urls>,
+    pub(super) site: Option<String>,
+    pub(super) timeout: Option<Span>,
+    pub(super) lease: Option<Span>,
+    pub(super) keep: Option<Span>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// `[generations]`

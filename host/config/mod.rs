@@ -9,6 +9,7 @@ mod file;
 mod fuzz;
 mod live;
 mod reload;
+mod shared;
 mod units;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,6 +44,8 @@ pub struct Config {
     pub isr: isr::Config,
     /// Where entries live.
     pub store: store::Config,
+    /// Where hosts share them, if they do.
+    pub shared: Option<store::SharedConfig>,
     /// The sandbox.
     pub engine: EngineConfig,
     /// Outgoing HTTP.
@@ -143,6 +146,7 @@ impl Config {
             admin,
             isr: generations(fixed, concurrency, overrides),
             store: store(fixed, &site.join(".wisr"), overrides)?,
+            shared: shared::resolve(&fixed.store, root)?,
             engine,
             release: release::Config {
                 pages: site.join("pages"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::flight::{Claim, Landing, Permit, Wait};
 use super::queue::Priority;
+use super::share::Claimed;
 use super::{Ask, Inner, Refused, make};
 use crate::page::{Cause, Entry, Failure, Revalidate};
 use crate::telemetry::Subject;
@@ -76,6 +77,11 @@ impl Inner {
     /// One generation, from its turn to its landing.
     async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause, before: Before) {
         permit.turn().await;
+        let lease = match self.claim_of_all(&permit, &ask, before).await {
+            Claimed::Lead(lease) => Some(lease),
+            Claimed::Alone => None,
+            Claimed::Made(entry) => return self.land_made(permit, &ask, entry),
+        };
         let places = ask.page.policy.concurrency;
         let entered = self
             .queue
@@ -106,7 +112,7 @@ impl Inner {
             .metrics
             .generation_seconds
             .observe(started.elapsed().as_secs_f64());
-        let made = made.map(Arc::new).map_err(Arc::new);
+        let made = self.shared(&ask, lease, made).await.map_err(Arc::new);
         let outcome = made
             .as_ref()
             .map_or_else(|f| f.kind.as_str(), |e| e.content.as_str());
@@ -118,31 +124,28 @@ impl Inner {
             self.report(&ask, cause, failure);
         }
         let lifetime = previous.map(|entry| entry.stamp.revalidate);
-        permit.land(|| self.settle(&ask, (sequence, forgotten), lifetime, made));
+        permit.land(|| self.settle(&ask, forgotten, lifetime, made));
         // Last: who sees the count also sees what came of the generation.
         self.parts.metrics.generations.get_or_create(&ending).inc();
     }
 
     /// Stores what came out. Nobody can claim or purge the page meanwhile. `began` is what was
-    /// invalidated and forgotten before; `lifetime` is that of the last good page.
+    /// forgotten before; `lifetime` is that of the last good page.
     fn settle(
         &self,
         ask: &Ask,
-        began: (u64, u64),
+        began: u64,
         lifetime: Option<Revalidate>,
         made: Result<Arc<Entry>, Arc<Failure>>,
     ) -> Landing {
         match made {
             Ok(entry) => {
                 self.backoffs.forget(&ask.key);
-                self.routes.unless_forgotten(&ask.page.route, began.1, || {
-                    if !self.parts.store.purged_since(&ask.key, began.0) {
-                        match lifetime {
-                            Some(_) => self.parts.store.replace(entry.clone()),
-                            None => self.parts.store.put(entry.clone()),
-                        }
-                    }
-                });
+                self.routes
+                    .unless_forgotten(&ask.page.route, began, || match lifetime {
+                        Some(_) => self.parts.store.replace(entry.clone()),
+                        None => self.parts.store.put(entry.clone()),
+                    });
                 Landing::Stored(entry)
             }
             Err(failure) => {

@@ -24,24 +24,38 @@ mod codec;
 #[cfg(test)]
 mod conformance;
 mod durable;
+mod ledger;
 mod marks;
 mod memory;
 mod notes;
+mod shared;
 mod tiers;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::page::{Entry, PageKey};
+use crate::page::{Digest, Entry, PageKey};
 
 pub use durable::{Degraded, OpenError, StoreHealth};
 pub use marks::Mark;
 pub use memory::Kept;
 pub use notes::{Note, Notes};
+pub use shared::{
+    Claim, Committed, Config as SharedConfig, ConfigError, Lease, SharedHealth, Trouble, Wanted,
+};
 pub use tiers::{Config, Tiers};
 
 use brief::Brief;
 use memory::Memory;
+
+/// By what a page is made. Hosts that share pages show only those that their own modules make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maker {
+    /// The route.
+    pub route: Arc<str>,
+    /// The module.
+    pub module: Digest,
+}
 
 /// A tier that keeps entries. Each sees its own changes at once.
 ///

@@ -52,6 +52,37 @@ pub struct Ending {
     pub outcome: &'static str,
 }
 
+/// A state of the breaker before the shared tier.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BreakerState {
+    /// `closed`, `half-open` or `open`.
+    pub state: &'static str,
+}
+
+/// What the shared tier was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Operation {
+    /// `get`, `acquire`, `renew`, `commit`, `release`, `raise` or `discard`.
+    pub operation: &'static str,
+}
+
+/// What is counted of the tier that hosts share. All of it stays zero without one.
+#[derive(Debug, Default)]
+pub struct SharedMetrics {
+    /// 1 for the state that the breaker is in.
+    pub breaker: Family<BreakerState, Gauge>,
+    /// Commands.
+    pub operations: Family<Operation, Counter>,
+    /// Commands that failed or took too long.
+    pub failures: Counter,
+    /// Pages had from other hosts.
+    pub hits: Counter,
+    /// Pages made in vain: another host had made them since.
+    pub fenced: Counter,
+    /// Times that Redis came back with less than this host had seen.
+    pub repairs: Counter,
+}
+
 /// All metrics. Label values come from enums, so that their number is bounded.
 #[derive(Debug)]
 pub struct Metrics {
@@ -84,6 +115,8 @@ pub struct Metrics {
     pub store_unreadable: Counter,
     /// Entries given up to stay within the disk budget.
     pub store_evictions: Counter,
+    /// The tier that hosts share.
+    pub shared: SharedMetrics,
     /// Open connections of the public listener.
     pub connections: Gauge,
     /// Connections closed at once, because their address had too many.
@@ -117,6 +150,7 @@ impl Metrics {
             store_notes_dropped: Counter::default(),
             store_unreadable: Counter::default(),
             store_evictions: Counter::default(),
+            shared: SharedMetrics::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             releases: Counter::default(),
@@ -124,6 +158,7 @@ impl Metrics {
         };
         metrics.register();
         metrics.register_store();
+        metrics.shared.register(&mut metrics.registry);
         metrics
     }
 
@@ -222,6 +257,41 @@ impl Metrics {
         // Writing to a `String` cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl SharedMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "shared_breaker",
+            "1 for the state of the breaker before the shared tier",
+            self.breaker.clone(),
+        );
+        registry.register(
+            "shared_operations",
+            "Commands to the shared tier",
+            self.operations.clone(),
+        );
+        registry.register(
+            "shared_failures",
+            "Commands to the shared tier that failed or took too long",
+            self.failures.clone(),
+        );
+        registry.register(
+            "shared_hits",
+            "Pages had from other hosts",
+            self.hits.clone(),
+        );
+        registry.register(
+            "shared_fenced",
+            "Pages made in vain because another host had made them since",
+            self.fenced.clone(),
+        );
+        registry.register(
+            "shared_repairs",
+            "Times that the shared tier came back with less than it had",
+            self.repairs.clone(),
+        );
     }
 }
 

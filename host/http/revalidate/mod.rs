@@ -23,7 +23,7 @@ use crate::isr::{Ask, Isr, Refused};
 use crate::page::Tag;
 use crate::release::{Release, Releases};
 use crate::route::Path;
-use crate::store::Degraded;
+use crate::store::{Degraded, SharedHealth, Trouble};
 use call::{Call, Mode, Target, authorised};
 
 /// Bytes of a body: a thousand long paths.
@@ -147,11 +147,19 @@ impl Endpoint<'_> {
             }
         }
         // Once for all: a disk that hangs holds a call up once, not for every page.
-        let kept = match mode {
-            Mode::Regenerate if call.tags.is_empty() => self.isr.persisted().await,
-            _ => self.isr.synced().await,
+        let kept = async {
+            match mode {
+                Mode::Regenerate if call.tags.is_empty() => self.isr.persisted().await,
+                _ => self.isr.synced().await,
+            }
         };
-        summary(&outcomes, results, kept.err())
+        let (kept, told) = tokio::join!(kept, self.isr.told());
+        let missing = Missing {
+            stored: kept.err(),
+            told: told.err(),
+            is_shared: self.isr.shared_health() != SharedHealth::Off,
+        };
+        summary(&outcomes, results, &missing)
     }
 
     async fn apply(&self, ask: Ask, mode: Mode, only_generated: bool) -> Done {
@@ -161,7 +169,7 @@ impl Endpoint<'_> {
                 self.isr.invalidate_paths([key.clone()]);
                 Done::Stale
             }
-            Mode::Purge if self.isr.purge(key).await => Done::Purged,
+            Mode::Purge if self.isr.purge(&ask).await => Done::Purged,
             Mode::Purge => Done::Absent,
             Mode::Regenerate => match self.isr.revalidate(ask, only_generated).await {
                 Ok(_) => Done::Regenerated,
@@ -193,9 +201,42 @@ impl Endpoint<'_> {
     }
 }
 
-/// A failure outweighs an unknown route, and both outweigh what went well. What holds but is not on
-/// disk is told: it ends with the process, unless the disk recovers before.
-fn summary(outcomes: &[Done], results: Vec<Value>, unkept: Option<Degraded>) -> Response<Body> {
+/// What a call has not reached, though it holds on this host.
+#[derive(Default)]
+struct Missing {
+    /// It is not on disk: it ends with the process, unless the disk recovers before.
+    stored: Option<Degraded>,
+    /// The other hosts were not told: they are once Redis is back.
+    told: Option<Trouble>,
+    is_shared: bool,
+}
+
+impl Missing {
+    fn tell(&self, told: &mut Value) {
+        let mut warnings = Vec::new();
+        if let Some(why) = &self.stored {
+            told["stored"] = false.into();
+            warnings.push(format!(
+                "{why}: this holds until wisr ends, and is stored once the disk recovers"
+            ));
+        }
+        if self.is_shared {
+            told["propagated"] = self.told.is_none().into();
+        }
+        if let Some(why) = &self.told {
+            warnings.push(format!(
+                "{why}: this holds on this host, and the others are told once Redis recovers"
+            ));
+        }
+        if !warnings.is_empty() {
+            told["warning"] = warnings.join("; ").into();
+        }
+    }
+}
+
+/// A failure outweighs an unknown route, and both outweigh what went well. What went well here but
+/// is not known to the other hosts is only accepted.
+fn summary(outcomes: &[Done], results: Vec<Value>, missing: &Missing) -> Response<Body> {
     let any = |kind: fn(&Done) -> bool| outcomes.iter().any(kind);
     let (status, trouble) = if any(|done| matches!(done, Done::Refused(Refused::Failed(_)))) {
         (StatusCode::INTERNAL_SERVER_ERROR, "Error revalidating")
@@ -206,19 +247,16 @@ fn summary(outcomes: &[Done], results: Vec<Value>, unkept: Option<Degraded>) -> 
         )
     } else if any(|done| matches!(done, Done::UnknownRoute)) {
         (StatusCode::NOT_FOUND, "No route has this path")
+    } else if missing.told.is_some() {
+        (StatusCode::ACCEPTED, "")
     } else {
         (StatusCode::OK, "")
     };
-    let mut told = json!({"revalidated": status == StatusCode::OK, "results": results});
-    if status != StatusCode::OK {
+    let mut told = json!({"revalidated": status.is_success(), "results": results});
+    if !status.is_success() {
         told["message"] = trouble.into();
     }
-    if let Some(why) = unkept {
-        let warning =
-            format!("{why}: this holds until wisr ends, and is stored once the disk recovers");
-        told["stored"] = false.into();
-        told["warning"] = warning.into();
-    }
+    missing.tell(&mut told);
     respond(status, &told)
 }
 
@@ -277,7 +315,9 @@ mod tests {
             (vec![Done::UnknownRoute, failed(), overloaded()], 500),
         ] {
             assert_eq!(
-                summary(&outcomes, Vec::new(), None).status().as_u16(),
+                summary(&outcomes, Vec::new(), &Missing::default())
+                    .status()
+                    .as_u16(),
                 status
             );
         }
@@ -285,8 +325,12 @@ mod tests {
 
     #[test]
     fn what_is_done_but_not_on_disk_is_told() {
-        let told = |unkept| {
-            let response = summary(&[Done::Purged], Vec::new(), unkept);
+        let told = |stored| {
+            let missing = Missing {
+                stored,
+                ..Missing::default()
+            };
+            let response = summary(&[Done::Purged], Vec::new(), &missing);
             assert_eq!(response.status(), StatusCode::OK);
             let Body::Full(body) = response.into_body() else {
                 panic!("no body");
@@ -307,7 +351,7 @@ mod tests {
     fn a_failure_is_told_as_next_tells_it_and_with_its_reason() {
         let done = failed();
         let results = vec![done.told("path", "/posts/1")];
-        let response = summary(&[done], results, None);
+        let response = summary(&[done], results, &Missing::default());
         assert_eq!(
             response.headers()[header::CACHE_CONTROL],
             "private, no-store"

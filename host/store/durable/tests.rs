@@ -114,8 +114,9 @@ async fn invalidations_come_back_and_forgotten_ones_do_not() {
                 sequence,
                 floor: sequence - 1,
             },
-            marks: vec![mark.clone()],
+            marks: vec![(mark.clone(), sequence)],
             folded: folded.into_iter().collect(),
+            urgent: true,
         });
         durable.synced().await.unwrap();
     }

@@ -1,0 +1,81 @@
+//! What a generation has to do with other hosts that make the same pages.
+//!
+//! Before it, they are asked whether one of them has made the page or is making it; after it, they
+//! are given what came out. All of it happens in the generation's own task: a hit asks nobody.
+
+use std::sync::Arc;
+
+use super::flight::{Landing, Permit};
+use super::generation::Before;
+use super::{Ask, Inner};
+use crate::page::{Entry, Failure};
+pub(super) use crate::store::Claim as Claimed;
+use crate::store::{Committed, Lease, Maker, Wanted};
+
+impl Ask {
+    /// By what its page is made.
+    pub(super) fn maker(&self) -> Maker {
+        Maker {
+            route: self.page.route.clone(),
+            module: self.page.renderer.module(),
+        }
+    }
+}
+
+impl Inner {
+    /// Asks all hosts who makes the page. From here on nobody joins the flight who needs newer data.
+    pub(super) async fn claim_of_all(&self, permit: &Permit, ask: &Ask, before: Before) -> Claimed {
+        let store = &self.parts.store;
+        if !store.is_shared() {
+            return Claimed::Alone;
+        }
+        permit.close(|| store.sequence());
+        let have = match before {
+            Before::Unknown => store.find(&ask.key).await,
+            Before::Nothing => store.get_hot(&ask.key),
+        };
+        let maker = ask.maker();
+        let have = have.filter(|entry| entry.route == maker.route);
+        let have = have.filter(|entry| entry.stamp.module == maker.module);
+        let wanted = Wanted {
+            key: &ask.key,
+            maker: &maker,
+            have: have.map(|entry| entry.stamp.clone()),
+            least: store.path_mark(&ask.key),
+        };
+        let is_wanted = |entry: &Entry| self.is_fresh(&ask.page, entry);
+        let elsewhere = |sequence| {
+            permit.begin(|| sequence);
+        };
+        store.claim(wanted, is_wanted, elsewhere).await
+    }
+
+    /// Shows what another host has made.
+    pub(super) fn land_made(&self, permit: Permit, ask: &Ask, entry: Arc<Entry>) {
+        permit.land(|| {
+            self.backoffs.forget(&ask.key);
+            Landing::Stored(self.parts.store.adopt(entry))
+        });
+    }
+
+    /// Gives the other hosts what was made; what is shown here: theirs, where this host took so
+    /// long that another has made the page since.
+    pub(super) async fn shared(
+        &self,
+        ask: &Ask,
+        lease: Option<Lease>,
+        made: Result<Entry, Failure>,
+    ) -> Result<Arc<Entry>, Failure> {
+        let made = Arc::new(made?);
+        let Some(lease) = lease else {
+            return Ok(made);
+        };
+        match lease.commit(&made).await {
+            Committed::Shared | Committed::Alone => Ok(made),
+            Committed::Fenced => {
+                let theirs = self.parts.store.fetch(&ask.key, &ask.maker()).await;
+                Ok(theirs.unwrap_or(made))
+            }
+        }
+    }
+}

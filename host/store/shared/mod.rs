@@ -1,0 +1,400 @@
+//! `Shared`: the tier that several hosts have in common, in Redis or Valkey, alone or as a Cluster.
+//!
+//! Pages that one host has made are pages of all; each is made by one host at a time, which has a
+//! lease on it; invalidations are counted and told to all through a log, of which each host keeps
+//! a copy, so that a hit never asks Redis. Nothing of a page's readers waits for Redis longer than
+//! `store.timeout`, and while it fails nobody asks it: each host goes on alone, remembers what it has
+//! to tell, and tells it when Redis is back.
+
+mod breaker;
+mod lease;
+mod link;
+mod log;
+mod names;
+mod record;
+mod script;
+mod session;
+mod sync;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::{FromRedisValue, RedisError};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::Maker;
+use super::ledger::Ledger;
+use crate::page::{Entry, PageKey};
+use crate::telemetry::Clock;
+use crate::telemetry::metrics::{Metrics, Operation};
+use breaker::Breaker;
+pub use breaker::SharedHealth;
+pub use lease::{Claim, Committed, Lease, Wanted};
+use link::{Call, Link, Server};
+use names::Names;
+
+/// Marks in one event of the log: Redis does nothing else while it takes them.
+const TOLD_AT_ONCE: usize = 500;
+
+/// Marks that Redis keeps, as each host does: beyond it the oldest fold into the floor.
+const MAX_MARKS: usize = super::marks::MAX_MARKS;
+
+/// Events that the log keeps: hosts that were away for more of them read the marks instead.
+const LOG: usize = 10_000;
+
+/// Which Redis, and how it is used.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it is: one server, or some nodes of a Cluster.
+    pub urls: Vec<String>,
+    /// The ACL user, over that of the URLs.
+    pub user: Option<String>,
+    /// The password, over that of the URLs.
+    pub password: Option<String>,
+    /// Root certificates in PEM, in place of those of the system.
+    pub roots: Option<Vec<u8>>,
+    /// The site whose pages these are: several may use one Redis.
+    pub site: String,
+    /// How long whoever waits for a page waits for Redis.
+    pub timeout: Duration,
+    /// After how long a host that makes a page and is not heard of is taken for dead.
+    pub lease: Duration,
+    /// How long Redis keeps a page that is not made anew.
+    pub keep: Duration,
+}
+
+/// Without what opens Redis.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("site", &self.site)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No URL of a Redis.
+    #[error("store.url = {0:?}: {1}; write \"redis://host:6379\" or \"rediss://host:6379\"")]
+    Url(String, String),
+    /// There is no thread for it.
+    #[error("cannot start the thread that talks to Redis: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Why Redis was not asked or did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// It failed of late.
+    #[error("Redis failed of late, and is not asked")]
+    Open,
+    /// It did not answer in time.
+    #[error("Redis did not answer in time (`store.timeout`)")]
+    Slow,
+    /// There is no way to it.
+    #[error("Redis cannot be reached in time")]
+    Unreachable,
+    /// Its invalidations are others than those that this host has seen.
+    #[error("Redis came back with other invalidations than before")]
+    History,
+    /// It said no.
+    #[error("{0}")]
+    Redis(String),
+}
+
+/// The shared tier. Dropping it ends its thread.
+pub(super) struct Shared {
+    core: Arc<Core>,
+    fetching: Mutex<HashMap<String, Fetching>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Fetching = watch::Receiver<Option<Option<Arc<Entry>>>>;
+
+struct Core {
+    config: Config,
+    server: Server,
+    names: Names,
+    /// This process, among all that use the site.
+    origin: String,
+    ledger: Arc<Ledger>,
+    clock: Clock,
+    breaker: Breaker,
+    /// The count of the latest invalidation that this host has entered.
+    applied: watch::Sender<u64>,
+    /// Who tells the others: one at a time, for all that wait.
+    telling: tokio::sync::Mutex<()>,
+    purged: Box<dyn Fn(&PageKey) + Send + Sync>,
+    handle: Handle,
+    metrics: Arc<Metrics>,
+}
+
+/// Which connection a command takes.
+#[derive(Clone, Copy)]
+enum Lane {
+    Control,
+    Pages,
+}
+
+impl From<RedisError> for Trouble {
+    fn from(error: RedisError) -> Self {
+        if error.is_timeout() {
+            return Trouble::Slow;
+        }
+        let hint = match error.code() {
+            Some("MOVED") => ": this is a Cluster: name several of its nodes in store.url",
+            Some("NOPERM") => ": the ACL user needs +@all on the keys wisr:1:*",
+            Some("WRONGPASS" | "NOAUTH") => {
+                ": set WISR_STORE_USER and WISR_STORE_PASSWORD to those of Redis"
+            }
+            Some("OOM") => ": raise its maxmemory, or set maxmemory-policy to volatile-lfu",
+            _ => "",
+        };
+        Trouble::Redis(format!("Redis says: {error}{hint}"))
+    }
+}
+
+impl Shared {
+    /// Starts to share. Redis need not be there. `purged` is told of pages that some host has purged.
+    ///
+    /// # Errors
+    /// When the settings are wrong, or there is no thread for it.
+    pub(super) fn start(
+        config: Config,
+        ledger: Arc<Ledger>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        purged: Box<dyn Fn(&PageKey) + Send + Sync>,
+    ) -> Result<Self, ConfigError> {
+        let server = Server::new(&config)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        ledger.share();
+        let core = Arc::new(Core {
+            server,
+            names: Names::new(&config.site),
+            origin: format!("{:016x}", fastrand::u64(..)),
+            ledger,
+            clock,
+            breaker: Breaker::new(metrics.clone()),
+            applied: watch::channel(0).0,
+            telling: tokio::sync::Mutex::default(),
+            purged,
+            handle: runtime.handle().clone(),
+            metrics,
+            config,
+        });
+        let (stop, stopped) = oneshot::channel();
+        let keeping = core.clone().keep();
+        let thread = std::thread::Builder::new()
+            .name("wisr-shared".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = keeping => {}
+                        _ = stopped => {}
+                    }
+                });
+                runtime.shutdown_background();
+            })?;
+        Ok(Self {
+            core,
+            fetching: Mutex::default(),
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// What other hosts have made of a page. Those who ask for one at once share one answer.
+    pub(super) async fn fetch(&self, key: &PageKey, maker: &Maker) -> Option<Arc<Entry>> {
+        self.core.breaker.links().ok()?;
+        let name = self.core.names.page(key, maker).page;
+        let mut fetching = {
+            let mut all = self.fetching.lock();
+            match all.get(&name) {
+                Some(fetching) if fetching.borrow().is_none() => fetching.clone(),
+                _ => {
+                    let (tell, fetching) = watch::channel(None);
+                    all.insert(name.clone(), fetching.clone());
+                    let (core, key, maker) = (self.core.clone(), key.clone(), maker.clone());
+                    self.core.handle.spawn(async move {
+                        tell.send_replace(Some(core.get(&key, &maker).await));
+                    });
+                    fetching
+                }
+            }
+        };
+        let fetched = fetching.wait_for(Option::is_some).await;
+        let fetched = fetched.ok().and_then(|fetched| fetched.clone()).flatten();
+        let mut all = self.fetching.lock();
+        if all
+            .get(&name)
+            .is_some_and(|known| known.same_channel(&fetching))
+        {
+            all.remove(&name);
+        }
+        fetched
+    }
+
+    /// Who makes a page: see [`Core::claim`].
+    pub(super) async fn claim(
+        &self,
+        wanted: Wanted<'_>,
+        is_wanted: impl Fn(&Entry) -> bool,
+        elsewhere: impl Fn(u64),
+    ) -> Claim {
+        self.core.claim(wanted, is_wanted, elsewhere).await
+    }
+
+    /// Tells the other hosts all that they have not been told.
+    ///
+    /// # Errors
+    /// When they cannot be told now; they are told later.
+    pub(super) async fn publish(&self) -> Result<(), Trouble> {
+        let told = self.core.handle.spawn(self.core.clone().publish());
+        told.await.unwrap_or(Err(Trouble::Open))
+    }
+
+    /// Removes what Redis has of a page. Nobody would show it any more: this only frees memory.
+    pub(super) fn discard(&self, key: &PageKey, maker: &Maker) {
+        let (core, names) = (self.core.clone(), self.core.names.page(key, maker));
+        self.core.handle.spawn(async move {
+            let call = Call::of(&script::DISCARD, &[&names.page]);
+            let discarded = core.call("discard", Lane::Control, call, core.config.timeout);
+            let _: Result<u8, Trouble> = discarded.await;
+        });
+    }
+
+    /// How it is.
+    pub(super) fn health(&self) -> SharedHealth {
+        self.core.breaker.health()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was logged where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Core {
+    /// Runs a script within `patience`.
+    async fn call<T: FromRedisValue + Send + 'static>(
+        &self,
+        operation: &'static str,
+        lane: Lane,
+        call: Call,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let links = self.breaker.links()?;
+        let operations = &self.metrics.shared.operations;
+        operations.get_or_create(&Operation { operation }).inc();
+        let mut link: Link = match lane {
+            Lane::Control => links.control.clone(),
+            Lane::Pages => links.pages.clone(),
+        };
+        // On the tier's own thread: those that make pages may be busy for longer than this may take.
+        let asked = self
+            .handle
+            .spawn(async move { timeout(patience, link.run(&call)).await });
+        let answer = match asked.await {
+            Ok(Ok(answer)) => answer.map_err(Trouble::from),
+            Ok(Err(_)) => Err(Trouble::Slow),
+            Err(_) => Err(Trouble::Open),
+        };
+        match &answer {
+            Ok(_) => self.breaker.succeeded(),
+            Err(why) => self.breaker.failed(why),
+        }
+        answer
+    }
+
+    /// What Redis has of a page, if it may be shown.
+    async fn get(&self, key: &PageKey, maker: &Maker) -> Option<Arc<Entry>> {
+        let names = self.names.page(key, maker);
+        let call = Call::of(&script::GET, &[&names.page]);
+        let got = self.call("get", Lane::Pages, call, self.config.timeout);
+        let (meta, body): (Option<Vec<u8>>, Option<Vec<u8>>) = got.await.ok()?;
+        let links = self.breaker.links().ok()?;
+        let mut entry = match record::unpack(&meta?, body.as_deref(), &links) {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.metrics.store_unreadable.inc();
+                tracing::warn!(path = %key, "a page in Redis counts as missing: {error}");
+                return None;
+            }
+        };
+        let is_it =
+            entry.key == *key && entry.route == maker.route && entry.stamp.module == maker.module;
+        // What was invalidated after it, this host may have to say yet.
+        entry.stamp.sequence = entry.stamp.sequence.min(self.ledger.sequence());
+        if !is_it || self.ledger.purged_since(key, entry.stamp.sequence) {
+            return None;
+        }
+        self.metrics.shared.hits.inc();
+        Some(Arc::new(entry))
+    }
+
+    /// Tells the others, and waits until this host has heard itself.
+    async fn publish(self: Arc<Self>) -> Result<(), Trouble> {
+        let telling = async {
+            let _turn = self.telling.lock().await;
+            let links = self.breaker.links()?;
+            let mut last = None;
+            let mut control = links.control.clone();
+            while let Some(told) = self.tell(&mut control).await? {
+                let mut applied = self.applied.subscribe();
+                let heard = applied.wait_for(|applied| *applied >= told).await;
+                heard.map_err(|_| Trouble::Open)?;
+                last = Some(told);
+            }
+            Ok(last)
+        };
+        let patience = self.config.timeout * 2;
+        let told = timeout(patience, telling)
+            .await
+            .unwrap_or(Err(Trouble::Slow));
+        match told {
+            Ok(_) => Ok(()),
+            Err(why) => {
+                self.breaker.failed(&why);
+                Err(why)
+            }
+        }
+    }
+
+    /// Tells the others some of what they have not been told; the count that it got.
+    async fn tell(&self, link: &mut Link) -> Result<Option<u64>, Trouble> {
+        let Some(untold) = self.ledger.untold(TOLD_AT_ONCE) else {
+            return Ok(None);
+        };
+        let operation = "raise";
+        let operations = &self.metrics.shared.operations;
+        operations.get_or_create(&Operation { operation }).inc();
+        let mut call = Call::of(&script::RAISE, &self.names.control())
+            .text(&self.ledger.history().unwrap_or_default())
+            .text(&self.origin)
+            .number(untold.latest)
+            .number(u64::from(untold.all))
+            .number(MAX_MARKS as u64)
+            .number(LOG as u64);
+        for mark in &untold.marks {
+            call = call.bytes(names::encode(mark));
+        }
+        let told: i64 = link.run(&call).await?;
+        u64::try_from(told).map(Some).map_err(|_| Trouble::History)
+    }
+}
