@@ -606,6 +606,15 @@ impl Running {
         line.trim().parse().unwrap()
     }
 
+    /// The value of a metric, with its labels; 0 while there is none.
+    pub(crate) async fn metric_or_zero(&self, name: &str) -> f64 {
+        let text = self.admin("/metrics").await.text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |line| line.trim().parse().unwrap())
+    }
+
     /// Waits until a metric has this value.
     pub(crate) async fn until_metric(&self, name: &str, wanted: f64) {
         wait_for(&format!("{name} {wanted}"), async || {

@@ -68,6 +68,7 @@ impl Inner {
     ) -> Result<Arc<Entry>, Failure> {
         let made = Arc::new(made?);
         let Some(lease) = lease else {
+            self.parts.store.owe(&made);
             return Ok(made);
         };
         match lease.commit(&made).await {

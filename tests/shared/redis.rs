@@ -89,6 +89,14 @@ impl Redis {
         ask(self.address, words).await
     }
 
+    /// The keys that are as `pattern` says.
+    pub(crate) async fn keys(&self, pattern: &str) -> Vec<String> {
+        let answer = self.ask(&["KEYS", pattern]).await;
+        let words = answer.lines().skip(1);
+        let keys = words.filter(|word| !word.starts_with('$'));
+        keys.map(str::to_owned).collect()
+    }
+
     /// A number of `INFO`.
     pub(crate) async fn info(&self, name: &str) -> u64 {
         let info = self.ask(&["INFO", "all"]).await;

@@ -72,9 +72,13 @@ pub enum Committed {
     Alone,
 }
 
-enum Answer {
+/// What Redis says to who asks to make a page.
+pub(super) enum Answer {
+    /// There is a newer one.
     Made,
+    /// Another host makes it.
     Busy { left: Duration, began: u64 },
+    /// Make it.
     Lead { token: u64 },
 }
 
@@ -88,11 +92,14 @@ impl Core {
         elsewhere: impl Fn(u64),
     ) -> Claim {
         let names = self.names.page(wanted.key, wanted.maker);
-        let owner = format!("{}:{:x}", self.origin, fastrand::u64(..));
+        let owner = self.owner();
         let (mut have, mut pause, started) = (wanted.have, SOON, Instant::now());
         let mut looks = 0;
         while started.elapsed() < PATIENCE {
-            match self.acquire(&names, &owner, &have, wanted.least).await {
+            match self
+                .acquire(&names, &owner, have.as_ref(), wanted.least)
+                .await
+            {
                 Err(_) => return Claim::Alone,
                 Ok(Answer::Lead { token }) => return Claim::Lead(self.lease(names, owner, token)),
                 Ok(Answer::Made) if looks >= LOOKS => return Claim::Alone,
@@ -115,15 +122,19 @@ impl Core {
         Claim::Alone
     }
 
-    async fn acquire(
+    /// A name for who asks to make one page, once.
+    pub(super) fn owner(&self) -> String {
+        format!("{}:{:x}", self.origin, fastrand::u64(..))
+    }
+
+    pub(super) async fn acquire(
         self: &Arc<Self>,
         names: &PageNames,
         owner: &str,
-        have: &Option<Stamp>,
+        have: Option<&Stamp>,
         least: u64,
     ) -> Result<Answer, Trouble> {
         let links = self.breaker.links()?;
-        let have = have.as_ref();
         let made = have.map_or(0, |stamp| links.there(stamp.generated).as_millis());
         // What only this host knows, no other host's page can have been made after.
         let least = count(least) + u64::from(is_own(least));
@@ -173,6 +184,33 @@ impl Core {
         }
     }
 
+    /// Gives Redis a page; false when another host has made it since.
+    pub(super) async fn commit(
+        &self,
+        names: &PageNames,
+        owner: &str,
+        token: u64,
+        entry: &Entry,
+    ) -> Result<bool, Trouble> {
+        let links = self.breaker.links()?;
+        let packed = Packed::new(entry, &links);
+        let size = packed.meta.len() + packed.body.as_ref().map_or(0, Vec::len);
+        let patience = Duration::from_millis(size as u64 / PACE) + self.config.timeout;
+        let until = packed.until.map(|until| until.as_millis().to_string());
+        let keep = u64::try_from(self.config.keep.as_millis()).unwrap_or(u64::MAX);
+        let call = Call::of(&script::COMMIT, &[&names.page, &names.lease])
+            .text(owner)
+            .number(token)
+            .number(keep)
+            .number(packed.count)
+            .number(packed.made.as_millis())
+            .text(&until.unwrap_or_default())
+            .bytes(packed.meta)
+            .bytes(packed.body.unwrap_or_default());
+        let stored: u8 = self.call("commit", Lane::Pages, call, patience).await?;
+        Ok(stored == 1)
+    }
+
     fn lease_ms(&self) -> u64 {
         u64::try_from(self.config.lease.as_millis()).unwrap_or(u64::MAX)
     }
@@ -180,35 +218,22 @@ impl Core {
 
 impl Lease {
     /// Shares what was made.
-    pub async fn commit(mut self, entry: &Entry) -> Committed {
+    pub async fn commit(mut self, entry: &Arc<Entry>) -> Committed {
         let core = self.core.clone();
-        let Ok(links) = core.breaker.links() else {
-            return Committed::Alone;
-        };
-        let packed = Packed::new(entry, &links);
-        let size = packed.meta.len() + packed.body.as_ref().map_or(0, Vec::len);
-        let patience = Duration::from_millis(size as u64 / PACE) + core.config.timeout;
-        let until = packed.until.map(|until| until.as_millis().to_string());
-        let keep = u64::try_from(core.config.keep.as_millis()).unwrap_or(u64::MAX);
-        let call = Call::of(&script::COMMIT, &[&self.names.page, &self.names.lease])
-            .text(&self.owner)
-            .number(self.token)
-            .number(keep)
-            .number(packed.count)
-            .number(packed.made.as_millis())
-            .text(&until.unwrap_or_default())
-            .bytes(packed.meta)
-            .bytes(packed.body.unwrap_or_default());
-        match core.call("commit", Lane::Pages, call, patience).await {
-            Ok(1u8) => {
+        let committed = core.commit(&self.names, &self.owner, self.token, entry);
+        match committed.await {
+            Ok(true) => {
                 self.is_over = true;
                 Committed::Shared
             }
-            Ok(_) => {
+            Ok(false) => {
                 core.metrics.shared.fenced.inc();
                 Committed::Fenced
             }
-            Err(_) => Committed::Alone,
+            Err(_) => {
+                core.owe(entry, Some((self.owner.clone(), self.token)));
+                Committed::Alone
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod lease;
 mod link;
 mod log;
 mod names;
+mod owed;
 mod record;
 mod script;
 mod session;
@@ -18,7 +19,7 @@ mod sync;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::Maker;
 use super::ledger::Ledger;
+use super::{Maker, Tiers};
 use crate::page::{Entry, PageKey};
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::{Metrics, Operation};
@@ -38,6 +39,7 @@ pub use breaker::SharedHealth;
 pub use lease::{Claim, Committed, Lease, Wanted};
 use link::{Call, Link, Server};
 use names::Names;
+use owed::Owed;
 
 /// Marks in one event of the log: Redis does nothing else while it takes them.
 const TOLD_AT_ONCE: usize = 500;
@@ -132,7 +134,10 @@ struct Core {
     applied: watch::Sender<u64>,
     /// Who tells the others: one at a time, for all that wait.
     telling: tokio::sync::Mutex<()>,
-    purged: Box<dyn Fn(&PageKey) + Send + Sync>,
+    /// Pages that could not be shared.
+    owed: Mutex<Owed>,
+    /// What this host has.
+    tiers: Weak<Tiers>,
     handle: Handle,
     metrics: Arc<Metrics>,
 }
@@ -163,7 +168,7 @@ impl From<RedisError> for Trouble {
 }
 
 impl Shared {
-    /// Starts to share. Redis need not be there. `purged` is told of pages that some host has purged.
+    /// Starts to share what is in `tiers`. Redis need not be there.
     ///
     /// # Errors
     /// When the settings are wrong, or there is no thread for it.
@@ -172,7 +177,7 @@ impl Shared {
         ledger: Arc<Ledger>,
         clock: Clock,
         metrics: Arc<Metrics>,
-        purged: Box<dyn Fn(&PageKey) + Send + Sync>,
+        tiers: Weak<Tiers>,
     ) -> Result<Self, ConfigError> {
         let server = Server::new(&config)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -188,7 +193,8 @@ impl Shared {
             breaker: Breaker::new(metrics.clone()),
             applied: watch::channel(0).0,
             telling: tokio::sync::Mutex::default(),
-            purged,
+            owed: Mutex::default(),
+            tiers,
             handle: runtime.handle().clone(),
             metrics,
             config,
@@ -253,6 +259,11 @@ impl Shared {
         elsewhere: impl Fn(u64),
     ) -> Claim {
         self.core.claim(wanted, is_wanted, elsewhere).await
+    }
+
+    /// Remembers a page that was made without a lease, to offer it when Redis is back.
+    pub(super) fn owe(&self, entry: &Arc<Entry>) {
+        self.core.owe(entry, None);
     }
 
     /// Tells the other hosts all that they have not been told.

@@ -84,6 +84,7 @@ impl Core {
         });
         self.is_fast(&links).await?;
         self.breaker.close(links.clone());
+        self.handle.spawn(self.clone().settle());
         self.follow(&links, &mut follower, at).await
     }
 
@@ -98,7 +99,7 @@ impl Core {
             at = self.advance(follower, at).await?;
             if self.ledger.untold(1).is_some() {
                 // Not here: the log must be read on for it to be done.
-                tokio::spawn(self.clone().publish());
+                self.handle.spawn(self.clone().publish());
             }
             if measured.elapsed() > CLOCK {
                 measured = Instant::now();
@@ -130,7 +131,9 @@ impl Core {
     pub(super) fn purge(&self, marks: &[Mark]) {
         for mark in marks {
             if let Mark::Purge(key) = mark {
-                (self.purged)(key);
+                if let Some(tiers) = self.tiers.upgrade() {
+                    tiers.remove(key);
+                }
             }
         }
     }

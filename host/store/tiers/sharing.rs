@@ -1,6 +1,6 @@
 //! What `Tiers` do where several hosts share pages.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::super::durable::Durable;
 use super::super::marks::count;
@@ -22,14 +22,8 @@ impl Tiers {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<(), ConfigError> {
-        let tiers = Arc::downgrade(self);
-        let purged = Box::new(move |key: &PageKey| {
-            // They are being closed otherwise.
-            if let Some(tiers) = Weak::upgrade(&tiers) {
-                tiers.remove(key);
-            }
-        });
-        let shared = Shared::start(config, self.ledger.clone(), clock, metrics, purged)?;
+        let ledger = self.ledger.clone();
+        let shared = Shared::start(config, ledger, clock, metrics, Arc::downgrade(self))?;
         // Called once: a second tier ends here.
         let _ = self.shared.set(shared);
         Ok(())
@@ -71,6 +65,23 @@ impl Tiers {
         }
         self.keep_in(&mut readings, entry.clone(), Durable::replace);
         entry
+    }
+
+    /// Keeps `theirs` in place of `ours`, if that is what there is.
+    pub(in crate::store) fn exchange(&self, ours: &Arc<Entry>, theirs: Arc<Entry>) {
+        let mut readings = self.reading.lock();
+        let have = self.memory.get(&ours.key);
+        if have.is_none_or(|have| Arc::ptr_eq(&have, ours)) {
+            self.keep_in(&mut readings, theirs, Durable::replace);
+        }
+    }
+
+    /// Remembers a page that was made while nobody could be asked: it is offered to the others
+    /// later.
+    pub fn owe(&self, entry: &Arc<Entry>) {
+        if let Some(shared) = self.shared.get() {
+            shared.owe(entry);
+        }
     }
 
     /// Tells the other hosts what was invalidated; true when they know, or there are none.

@@ -1,0 +1,205 @@
+//! Pages that hosts have in common.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::hosts::{host, site, until_breaker};
+use super::redis::Redis;
+use crate::modules;
+use crate::origin::Origin;
+
+#[tokio::test]
+async fn a_page_that_one_host_made_is_a_hit_on_another_with_its_true_age() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let (a, b) = (
+        host(&redis.url(), &origin).await,
+        host(&redis.url(), &origin).await,
+    );
+    let made = a.get("/posts/1").await;
+    assert_eq!(made.verdict(), "MISS");
+    a.until("/posts/1", |page| page.header("age") != "0").await;
+    let there = b.get("/posts/1").await;
+    assert_eq!((there.verdict(), there.n()), ("HIT", 1));
+    assert!(there.header("age").parse::<u64>().unwrap() >= 1);
+    for header in ["etag", "last-modified", "content-type"] {
+        assert_eq!(there.header(header), made.header(header), "{header}");
+    }
+    assert_eq!(there.body, made.body);
+    assert_eq!(origin.count("/posts/1"), 1);
+    assert_eq!(b.metric("wisr_shared_hits_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn what_is_no_document_is_shared_as_well() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    origin.script("/posts/gone", json!({"outcome": "not-found"}));
+    let moved = json!({"outcome": "redirect", "location": "/new", "redirect_status": 308});
+    origin.script("/posts/moved", moved);
+    let (a, b) = (
+        host(&redis.url(), &origin).await,
+        host(&redis.url(), &origin).await,
+    );
+    for (path, status) in [("/posts/gone", 404), ("/posts/moved", 308)] {
+        for host in [&a, &b] {
+            assert_eq!(host.get(path).await.status, status, "{path}");
+        }
+        assert_eq!(origin.count(path), 1, "{path}");
+    }
+}
+
+/// A page expires at the same time everywhere, and is made anew once.
+#[tokio::test]
+async fn an_expired_page_is_made_anew_by_one_host_and_shown_by_all() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    origin.script("/posts/1", json!({"revalidate": 1}));
+    let mut hosts = Vec::new();
+    for _ in 0..3 {
+        hosts.push(host(&redis.url(), &origin).await);
+    }
+    hosts[0].get("/posts/1").await;
+    let mut seen = [0; 3];
+    while origin.count("/posts/1") < 5 {
+        for (host, seen) in hosts.iter().zip(&mut seen) {
+            let n = host.get("/posts/1").await.n();
+            assert!(n >= *seen, "{n} after {seen}");
+            *seen = n;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Four expiries of a second each: made by each host, the calls would come in threes.
+    let calls = origin.calls("/posts/1");
+    for pair in calls.windows(2) {
+        let apart = pair[1].at - pair[0].at;
+        assert!(apart >= Duration::from_millis(950), "{apart:?}");
+    }
+}
+
+/// During a rolling deployment readers of each host see what that host's own modules make.
+#[tokio::test]
+async fn hosts_with_different_modules_neither_show_each_others_pages_nor_fight() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let old = host(&redis.url(), &origin).await;
+    let new = site(&redis.url())
+        .module("posts/[id]", &modules::puppet_version(2))
+        .start_on(origin.clone())
+        .await;
+    until_breaker(&new, "closed").await;
+    for _ in 0..20 {
+        assert_eq!(old.get("/posts/1").await.whole()["version"], "0000");
+        assert_eq!(new.get("/posts/1").await.whole()["version"], "0002");
+    }
+    assert_eq!(origin.count("/posts/1"), 2);
+    // Both hear of an invalidation, and each makes its own page anew.
+    old.renew("/posts/1").await;
+    new.until("/posts/1", |page| page.verdict() == "HIT" && page.n() >= 3)
+        .await;
+    assert_eq!(new.get("/posts/1").await.whole()["version"], "0002");
+    assert_eq!(old.get("/posts/1").await.whole()["version"], "0000");
+    assert_eq!(origin.count("/posts/1"), 4);
+    // The deployment goes on: the host that comes to the new module finds its page.
+    old.swap("posts/[id]", &modules::puppet_version(2));
+    old.until("/posts/1", |page| page.whole()["version"] == "0002")
+        .await;
+    assert_eq!(origin.count("/posts/1"), 4);
+}
+
+#[tokio::test]
+async fn a_host_that_comes_anew_finds_what_others_have_made() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    let paths: Vec<String> = (0..50).map(|n| format!("/posts/{n}")).collect();
+    for path in &paths {
+        a.get(path).await;
+    }
+    drop(a);
+    let b = host(&redis.url(), &origin).await;
+    for path in &paths {
+        assert_eq!(b.get(path).await.verdict(), "HIT", "{path}");
+        assert_eq!(origin.count(path), 1, "{path}");
+    }
+}
+
+/// Whatever is wrong with a page in Redis costs one generation.
+#[tokio::test]
+async fn what_cannot_be_read_counts_as_missing() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    a.get("/posts/1").await;
+    let pages = redis.keys("wisr:1:default:p:*").await;
+    let page = &pages.last().unwrap()[..];
+    for (field, value) in [("body", "garbage"), ("meta", "WISm\u{7f}later")] {
+        redis.ask(&["HSET", page, field, value]).await;
+        let before = origin.count("/posts/1");
+        let b = host(&redis.url(), &origin).await;
+        let shown = b.get("/posts/1").await;
+        assert_eq!((shown.verdict(), shown.status), ("MISS", 200), "{field}");
+        assert_eq!(origin.count("/posts/1"), before + 1, "{field}");
+        assert_eq!(b.metric("wisr_store_unreadable_total").await, 2.0);
+    }
+}
+
+/// Nothing in Redis outlives the pages that it belongs to, but for what is bounded.
+#[tokio::test]
+async fn the_memory_of_redis_comes_back_when_pages_expire() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let brief = site(&redis.url()).config("[store]\nkeep = \"1s\"");
+    let a = brief.start_on(origin.clone()).await;
+    until_breaker(&a, "closed").await;
+    a.revalidate(json!({"tags": ["news"]})).await;
+    let before = redis.info("used_memory_dataset").await;
+    for n in 0..200 {
+        let script = json!({"revalidate": 1, "tags": [format!("tag-{n}")]});
+        origin.script(&format!("/posts/{n}"), script);
+        assert_eq!(a.get(&format!("/posts/{n}")).await.status, 200);
+    }
+    crate::site::wait_for("the pages to expire", async || {
+        let pages = redis.keys("wisr:1:default:p:*").await;
+        if pages.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{} pages", pages.len()))
+        }
+    })
+    .await;
+    // Leases stay for an hour, as the memory of paused leaders.
+    for lease in redis.keys("wisr:1:default:l:*").await {
+        let left: i64 = redis.ask(&["PTTL", &lease]).await[1..]
+            .trim()
+            .parse()
+            .unwrap();
+        assert!((1..=3_600_000).contains(&left), "{lease}: {left}");
+        redis.ask(&["DEL", &lease]).await;
+    }
+    let control = [
+        "wisr:1:{default}:log",
+        "wisr:1:{default}:marks",
+        "wisr:1:{default}:site",
+    ];
+    let mut left = redis.keys("*").await;
+    left.sort();
+    assert_eq!(left, control);
+    let after = redis.info("used_memory_dataset").await;
+    assert!(after < before + (64 << 10), "{before} bytes, then {after}");
+}
