@@ -112,7 +112,7 @@ impl Inner {
             .metrics
             .generation_seconds
             .observe(started.elapsed().as_secs_f64());
-        let made = self.shared(&ask, lease, made).await.map_err(Arc::new);
+        let made = self.shared(lease, made).await.map_err(Arc::new);
         let outcome = made
             .as_ref()
             .map_or_else(|f| f.kind.as_str(), |e| e.content.as_str());

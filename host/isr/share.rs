@@ -62,7 +62,6 @@ impl Inner {
     /// long that another has made the page since.
     pub(super) async fn shared(
         &self,
-        ask: &Ask,
         lease: Option<Lease>,
         made: Result<Entry, Failure>,
     ) -> Result<Arc<Entry>, Failure> {
@@ -71,12 +70,9 @@ impl Inner {
             self.parts.store.owe(&made);
             return Ok(made);
         };
-        match lease.commit(&made).await {
-            Committed::Shared | Committed::Alone => Ok(made),
-            Committed::Fenced => {
-                let theirs = self.parts.store.fetch(&ask.key, &ask.maker()).await;
-                Ok(theirs.unwrap_or(made))
-            }
-        }
+        Ok(match lease.commit(&made).await {
+            Committed::Shared | Committed::Alone => made,
+            Committed::Fenced(theirs) => theirs,
+        })
     }
 }

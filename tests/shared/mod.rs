@@ -1,5 +1,6 @@
 //! Several hosts, one cache: real servers, a real Redis, a bad network.
 
+mod cluster;
 mod hosts;
 mod invalidations;
 mod leases;

@@ -8,6 +8,7 @@ use super::hosts::{host, site, until_breaker};
 use super::redis::Redis;
 use crate::modules;
 use crate::origin::Origin;
+use crate::site::{Running, wait_for};
 
 #[tokio::test]
 async fn a_page_that_one_host_made_is_a_hit_on_another_with_its_true_age() {
@@ -30,7 +31,8 @@ async fn a_page_that_one_host_made_is_a_hit_on_another_with_its_true_age() {
     }
     assert_eq!(there.body, made.body);
     assert_eq!(origin.count("/posts/1"), 1);
-    assert_eq!(b.metric("wisr_shared_hits_total").await, 1.0);
+    // This page, and the one that is made ahead.
+    assert_eq!(b.metric("wisr_shared_hits_total").await, 2.0);
 }
 
 #[tokio::test]
@@ -145,15 +147,21 @@ async fn what_cannot_be_read_counts_as_missing() {
     let a = host(&redis.url(), &origin).await;
     a.get("/posts/1").await;
     let pages = redis.keys("wisr:1:default:p:*").await;
-    let page = &pages.last().unwrap()[..];
+    // That of `/posts/1`, and that of `/`, which is made ahead.
+    assert_eq!(pages.len(), 2);
     for (field, value) in [("body", "garbage"), ("meta", "WISm\u{7f}later")] {
-        redis.ask(&["HSET", page, field, value]).await;
+        for page in &pages {
+            redis.ask(&["HSET", page, field, value]).await;
+        }
         let before = origin.count("/posts/1");
         let b = host(&redis.url(), &origin).await;
         let shown = b.get("/posts/1").await;
         assert_eq!((shown.verdict(), shown.status), ("MISS", 200), "{field}");
         assert_eq!(origin.count("/posts/1"), before + 1, "{field}");
-        assert_eq!(b.metric("wisr_store_unreadable_total").await, 2.0);
+        assert!(b.metric("wisr_store_unreadable_total").await >= 1.0);
+        // It was made anew for all.
+        let c = host(&redis.url(), &origin).await;
+        assert_eq!(c.get("/posts/1").await.n(), shown.n(), "{field}");
     }
 }
 
@@ -164,34 +172,17 @@ async fn the_memory_of_redis_comes_back_when_pages_expire() {
         return;
     };
     let origin = Origin::start().await;
-    let brief = site(&redis.url()).config("[store]\nkeep = \"1s\"");
+    let brief = site(&redis.url()).config("[store]\nkeep = \"3s\"");
     let a = brief.start_on(origin.clone()).await;
     until_breaker(&a, "closed").await;
     a.revalidate(json!({"tags": ["news"]})).await;
-    let before = redis.info("used_memory_dataset").await;
-    for n in 0..200 {
-        let script = json!({"revalidate": 1, "tags": [format!("tag-{n}")]});
-        origin.script(&format!("/posts/{n}"), script);
-        assert_eq!(a.get(&format!("/posts/{n}")).await.status, 200);
-    }
-    crate::site::wait_for("the pages to expire", async || {
-        let pages = redis.keys("wisr:1:default:p:*").await;
-        if pages.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{} pages", pages.len()))
-        }
-    })
-    .await;
-    // Leases stay for an hour, as the memory of paused leaders.
-    for lease in redis.keys("wisr:1:default:l:*").await {
-        let left: i64 = redis.ask(&["PTTL", &lease]).await[1..]
-            .trim()
-            .parse()
-            .unwrap();
-        assert!((1..=3_600_000).contains(&left), "{lease}: {left}");
-        redis.ask(&["DEL", &lease]).await;
-    }
+    let (_, first) = round(&a, &redis).await;
+    let (most, second) = round(&a, &redis).await;
+    // What Redis takes for itself comes and goes, too.
+    assert!(
+        second < first + most.saturating_sub(first) / 4,
+        "{first} bytes, then {most}, then {second}"
+    );
     let control = [
         "wisr:1:{default}:log",
         "wisr:1:{default}:marks",
@@ -200,6 +191,32 @@ async fn the_memory_of_redis_comes_back_when_pages_expire() {
     let mut left = redis.keys("*").await;
     left.sort();
     assert_eq!(left, control);
-    let after = redis.info("used_memory_dataset").await;
-    assert!(after < before + (64 << 10), "{before} bytes, then {after}");
+}
+
+/// Makes pages and waits until they are gone; the memory that Redis had for them, and then.
+async fn round(host: &Running, redis: &Redis) -> (u64, u64) {
+    for n in 0..500 {
+        let path = format!("/posts/{n}");
+        let script = json!({"revalidate": 1, "tags": [format!("tag-{n}")]});
+        host.origin.script(&path, script);
+        assert_eq!(host.get(&path).await.status, 200);
+    }
+    let most = redis.info("used_memory_dataset").await;
+    wait_for("the pages to expire", async || {
+        let pages = redis.keys("wisr:1:default:p:*").await.len();
+        if pages == 0 {
+            Ok(())
+        } else {
+            Err(format!("{pages} pages"))
+        }
+    })
+    .await;
+    // Leases stay for an hour, as the memory of paused leaders.
+    for lease in redis.keys("wisr:1:default:l:*").await {
+        let answer = redis.ask(&["PTTL", &lease]).await;
+        let left: i64 = answer[1..].trim().parse().unwrap();
+        assert!((1..=3_600_000).contains(&left), "{lease}: {left}");
+        redis.ask(&["DEL", &lease]).await;
+    }
+    (most, redis.info("used_memory_dataset").await)
 }

@@ -10,8 +10,8 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Trouble;
 use super::link::Link;
+use super::{Lane, Trouble};
 use crate::page::Timestamp;
 use crate::telemetry::metrics::{BreakerState, Metrics};
 
@@ -32,7 +32,8 @@ pub(super) struct Links {
 /// The breaker.
 pub(super) struct Breaker {
     links: ArcSwapOption<Links>,
-    failures: AtomicU32,
+    /// In a row, on each lane: a server without memory may still answer who only reads.
+    failures: [AtomicU32; 2],
     state: Mutex<SharedHealth>,
     tripped: Notify,
     metrics: Arc<Metrics>,
@@ -91,7 +92,7 @@ impl Breaker {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         let breaker = Self {
             links: ArcSwapOption::empty(),
-            failures: AtomicU32::new(0),
+            failures: [const { AtomicU32::new(0) }; 2],
             state: Mutex::new(SharedHealth::HalfOpen("it was not asked yet".into())),
             tripped: Notify::new(),
             metrics,
@@ -110,7 +111,9 @@ impl Breaker {
 
     /// From here on everybody may ask.
     pub(super) fn close(&self, links: Arc<Links>) {
-        self.failures.store(0, Ordering::Relaxed);
+        for lane in [Lane::Control, Lane::Pages] {
+            self.succeeded(lane);
+        }
         self.links.store(Some(links));
         self.turn(SharedHealth::Closed);
     }
@@ -130,14 +133,17 @@ impl Breaker {
     }
 
     /// Redis answered.
-    pub(super) fn succeeded(&self) {
-        self.failures.store(0, Ordering::Relaxed);
+    pub(super) fn succeeded(&self, lane: Lane) {
+        self.failures[lane as usize].store(0, Ordering::Relaxed);
     }
 
     /// Redis did not answer, or refused.
-    pub(super) fn failed(&self, why: &Trouble) {
+    pub(super) fn failed(&self, lane: Lane, why: &Trouble) {
+        if *why == Trouble::Open {
+            return;
+        }
         self.metrics.shared.failures.inc();
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let failures = self.failures[lane as usize].fetch_add(1, Ordering::Relaxed) + 1;
         if failures >= PATIENCE || *why == Trouble::History {
             if self.links.load().is_some() {
                 self.open(why);

@@ -29,6 +29,9 @@ const PACE: u64 = 16 << 10;
 /// Looks at pages that others made and that do not do.
 const LOOKS: usize = 3;
 
+/// More than any page was made after: what is there will not do.
+const UNREADABLE: u64 = 1 << 63;
+
 /// A page that is to be made, by whoever comes first.
 pub struct Wanted<'a> {
     /// The page.
@@ -55,6 +58,7 @@ pub enum Claim {
 pub struct Lease {
     core: Arc<Core>,
     names: PageNames,
+    maker: Maker,
     owner: String,
     token: u64,
     renewal: JoinHandle<()>,
@@ -67,8 +71,8 @@ pub enum Committed {
     /// All hosts have it.
     Shared,
     /// Another host has made it since: this one took too long.
-    Fenced,
-    /// Nobody could be told.
+    Fenced(Arc<Entry>),
+    /// Nobody could be told, or asked what there is instead: this is made up for later.
     Alone,
 }
 
@@ -93,22 +97,23 @@ impl Core {
     ) -> Claim {
         let names = self.names.page(wanted.key, wanted.maker);
         let owner = self.owner();
-        let (mut have, mut pause, started) = (wanted.have, SOON, Instant::now());
+        let (mut have, mut least) = (wanted.have, wanted.least);
+        let (mut pause, started) = (SOON, Instant::now());
         let mut looks = 0;
         while started.elapsed() < PATIENCE {
-            match self
-                .acquire(&names, &owner, have.as_ref(), wanted.least)
-                .await
-            {
+            match self.acquire(&names, &owner, have.as_ref(), least).await {
                 Err(_) => return Claim::Alone,
-                Ok(Answer::Lead { token }) => return Claim::Lead(self.lease(names, owner, token)),
+                Ok(Answer::Lead { token }) => {
+                    let maker = wanted.maker.clone();
+                    return Claim::Lead(self.lease(names, maker, owner, token));
+                }
                 Ok(Answer::Made) if looks >= LOOKS => return Claim::Alone,
                 Ok(Answer::Made) => {
                     looks += 1;
                     match self.get(wanted.key, wanted.maker).await {
                         Some(entry) if is_wanted(&entry) => return Claim::Made(entry),
                         Some(entry) => have = Some(entry.stamp.clone()),
-                        None => {}
+                        None => least = UNREADABLE,
                     }
                 }
                 Ok(Answer::Busy { left, began }) => {
@@ -158,7 +163,7 @@ impl Core {
         })
     }
 
-    fn lease(self: &Arc<Self>, names: PageNames, owner: String, token: u64) -> Lease {
+    fn lease(self: &Arc<Self>, names: PageNames, maker: Maker, owner: String, token: u64) -> Lease {
         let renewal = self.handle.spawn({
             let (core, names, owner) = (self.clone(), names.clone(), owner.clone());
             async move {
@@ -177,6 +182,7 @@ impl Core {
         Lease {
             core: self.clone(),
             names,
+            maker,
             owner,
             token,
             renewal,
@@ -224,17 +230,18 @@ impl Lease {
         match committed.await {
             Ok(true) => {
                 self.is_over = true;
-                Committed::Shared
+                return Committed::Shared;
             }
             Ok(false) => {
                 core.metrics.shared.fenced.inc();
-                Committed::Fenced
+                if let Some(theirs) = core.get(&entry.key, &self.maker).await {
+                    return Committed::Fenced(theirs);
+                }
             }
-            Err(_) => {
-                core.owe(entry, Some((self.owner.clone(), self.token)));
-                Committed::Alone
-            }
+            Err(_) => {}
         }
+        core.owe(entry, Some((self.owner.clone(), self.token)));
+        Committed::Alone
     }
 }
 

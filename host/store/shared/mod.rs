@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{FromRedisValue, RedisError};
+use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -136,6 +136,7 @@ struct Core {
     telling: tokio::sync::Mutex<()>,
     /// Pages that could not be shared.
     owed: Mutex<Owed>,
+    settling: tokio::sync::Mutex<()>,
     /// What this host has.
     tiers: Weak<Tiers>,
     handle: Handle,
@@ -154,13 +155,23 @@ impl From<RedisError> for Trouble {
         if error.is_timeout() {
             return Trouble::Slow;
         }
-        let hint = match error.code() {
-            Some("MOVED") => ": this is a Cluster: name several of its nodes in store.url",
-            Some("NOPERM") => ": the ACL user needs +@all on the keys wisr:1:*",
-            Some("WRONGPASS" | "NOAUTH") => {
+        let said = error.to_string();
+        let hint = match error.kind() {
+            ErrorKind::AuthenticationFailed => {
                 ": set WISR_STORE_USER and WISR_STORE_PASSWORD to those of Redis"
             }
-            Some("OOM") => ": raise its maxmemory, or set maxmemory-policy to volatile-lfu",
+            _ if said.contains("NOAUTH") || said.contains("WRONGPASS") => {
+                ": set WISR_STORE_USER and WISR_STORE_PASSWORD to those of Redis"
+            }
+            ErrorKind::Server(ServerErrorKind::Moved) => {
+                ": this is a Cluster, name several of its nodes in store.url"
+            }
+            ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                ": the ACL user needs `~wisr:1:* +@read +@write +@scripting +time +@connection`"
+            }
+            _ if said.contains("OOM") => {
+                ": raise its maxmemory, and set maxmemory-policy to volatile-lfu"
+            }
             _ => "",
         };
         Trouble::Redis(format!("Redis says: {error}{hint}"))
@@ -194,6 +205,7 @@ impl Shared {
             applied: watch::channel(0).0,
             telling: tokio::sync::Mutex::default(),
             owed: Mutex::default(),
+            settling: tokio::sync::Mutex::default(),
             tiers,
             handle: runtime.handle().clone(),
             metrics,
@@ -327,8 +339,8 @@ impl Core {
             Err(_) => Err(Trouble::Open),
         };
         match &answer {
-            Ok(_) => self.breaker.succeeded(),
-            Err(why) => self.breaker.failed(why),
+            Ok(_) => self.breaker.succeeded(lane),
+            Err(why) => self.breaker.failed(lane, why),
         }
         answer
     }
@@ -381,7 +393,7 @@ impl Core {
         match told {
             Ok(_) => Ok(()),
             Err(why) => {
-                self.breaker.failed(&why);
+                self.breaker.failed(Lane::Control, &why);
                 Err(why)
             }
         }

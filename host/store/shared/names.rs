@@ -7,6 +7,7 @@
 //! | `wisr:1:{SITE}:site` | hash | history, count, base, floor |
 //! | `wisr:1:{SITE}:marks` | sorted set | each mark, by its count |
 //! | `wisr:1:{SITE}:log` | stream | each invalidation, by its count |
+//! | `wisr:1:{SITE}:probe` | string | that Redis takes something; expires |
 //!
 //! 1 is the version of the layout. Only what stands in braces decides a key's slot in a Cluster:
 //! pages spread, and each has its lease beside it; a site's invalidations are together. PAGE is the
@@ -28,6 +29,7 @@ pub(super) struct Names {
     site: String,
     /// Of the site's invalidations: the site, its marks, its log.
     pub(super) control: [String; 3],
+    pub(super) probe: String,
 }
 
 /// The names of one page.
@@ -43,6 +45,7 @@ impl Names {
         Self {
             site: site.to_owned(),
             control: control.map(|kind| format!("{PREFIX}{{{site}}}:{kind}")),
+            probe: format!("{PREFIX}{{{site}}}:probe"),
         }
     }
 

@@ -9,10 +9,13 @@ use std::sync::{Arc, Weak};
 use super::lease::Answer;
 use super::{Core, Trouble};
 use crate::page::{Entry, PageKey};
-use crate::store::Maker;
+use crate::store::{Maker, Tiers};
 
 /// Pages remembered: others stay this host's own until they are made anew.
 const MOST: usize = 10_000;
+
+/// Times that a page is offered: at first it may not be shown yet, later another may be.
+const ATTEMPTS: u8 = 10;
 
 /// The pages, as long as they are in memory.
 #[derive(Default)]
@@ -22,6 +25,7 @@ struct Debt {
     entry: Weak<Entry>,
     /// The lease under which it was made, if there was one.
     lease: Option<(String, u64)>,
+    attempts: u8,
 }
 
 impl Core {
@@ -29,24 +33,38 @@ impl Core {
     pub(super) fn owe(&self, entry: &Arc<Entry>, lease: Option<(String, u64)>) {
         let mut owed = self.owed.lock();
         if owed.0.len() < MOST {
-            let entry_there = Arc::downgrade(entry);
             let debt = Debt {
-                entry: entry_there,
+                entry: Arc::downgrade(entry),
                 lease,
+                attempts: 0,
             };
             owed.0.insert(entry.key.clone(), debt);
         }
     }
 
+    /// Whether there are pages to offer.
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.lock().0.is_empty()
+    }
+
     /// Offers all pages that were not shared, one after the other: readers come first.
     pub(super) async fn settle(self: Arc<Self>) {
+        let Ok(_alone) = self.settling.try_lock() else {
+            return;
+        };
         let owed = std::mem::take(&mut *self.owed.lock());
-        for debt in owed.0.into_values() {
+        for mut debt in owed.0.into_values() {
             let Some(entry) = debt.entry.upgrade() else {
                 continue;
             };
-            if self.offer(&entry, debt.lease.clone()).await.is_err() {
-                self.owe(&entry, debt.lease);
+            let is_shown = |tiers: Arc<Tiers>| tiers.shows(&entry);
+            let settled = self.tiers.upgrade().is_some_and(is_shown)
+                && self.offer(&entry, debt.lease.clone()).await.is_ok();
+            debt.attempts += 1;
+            if !settled && debt.attempts < ATTEMPTS {
+                let mut owed = self.owed.lock();
+                // One that was made since counts more.
+                owed.0.entry(entry.key.clone()).or_insert(debt);
             }
         }
     }

@@ -31,6 +31,9 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How often the difference of the clocks is measured.
 const CLOCK: Duration = Duration::from_secs(10);
 
+/// Milliseconds that a probe stays.
+const PROBE: u64 = 1_000;
+
 /// A session that lasts this long has ended whatever was before.
 const CALM: Duration = Duration::from_secs(10);
 
@@ -82,9 +85,8 @@ impl Core {
             pages,
             offset: AtomicI64::new(self.offset(now)),
         });
-        self.is_fast(&links).await?;
+        self.is_fit(&links).await?;
         self.breaker.close(links.clone());
-        self.handle.spawn(self.clone().settle());
         self.follow(&links, &mut follower, at).await
     }
 
@@ -96,6 +98,9 @@ impl Core {
     ) -> Result<(), Trouble> {
         let mut measured = Instant::now();
         loop {
+            if self.owes() {
+                self.handle.spawn(self.clone().settle());
+            }
             at = self.advance(follower, at).await?;
             if self.ledger.untold(1).is_some() {
                 // Not here: the log must be read on for it to be done.
@@ -130,18 +135,21 @@ impl Core {
     /// Forgets the pages that were purged.
     pub(super) fn purge(&self, marks: &[Mark]) {
         for mark in marks {
-            if let Mark::Purge(key) = mark {
-                if let Some(tiers) = self.tiers.upgrade() {
-                    tiers.remove(key);
-                }
+            if let (Mark::Purge(key), Some(tiers)) = (mark, self.tiers.upgrade()) {
+                tiers.remove(key);
             }
         }
     }
 
-    /// Whether Redis answers as fast as readers need it to.
-    async fn is_fast(&self, links: &Links) -> Result<(), Trouble> {
+    /// Whether Redis takes what it is given, and as fast as readers need it to.
+    async fn is_fit(&self, links: &Links) -> Result<(), Trouble> {
         for link in [&links.control, &links.pages] {
-            self.time(link).await?;
+            let mut link = link.clone();
+            let mut command = redis::cmd("SET");
+            command.arg(&self.names.probe).arg(&self.origin);
+            command.arg("PX").arg(PROBE);
+            let set = timeout(self.config.timeout, link.ask(&command));
+            let _: String = set.await.map_err(|_| Trouble::Slow)??;
         }
         Ok(())
     }

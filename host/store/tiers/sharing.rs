@@ -67,11 +67,16 @@ impl Tiers {
         entry
     }
 
+    /// Whether this very entry is what there is of its page.
+    pub(in crate::store) fn shows(&self, entry: &Arc<Entry>) -> bool {
+        let have = self.memory.get(&entry.key);
+        have.is_some_and(|have| Arc::ptr_eq(&have, entry))
+    }
+
     /// Keeps `theirs` in place of `ours`, if that is what there is.
     pub(in crate::store) fn exchange(&self, ours: &Arc<Entry>, theirs: Arc<Entry>) {
         let mut readings = self.reading.lock();
-        let have = self.memory.get(&ours.key);
-        if have.is_none_or(|have| Arc::ptr_eq(&have, ours)) {
+        if self.shows(ours) {
             self.keep_in(&mut readings, theirs, Durable::replace);
         }
     }
