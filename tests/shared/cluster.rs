@@ -31,6 +31,8 @@ impl Cluster {
             "no",
             "--cluster-replica-validity-factor",
             "0",
+            "--repl-diskless-sync-delay",
+            "0",
         ];
         let mut nodes = Vec::new();
         for _ in 0..4 {
@@ -56,11 +58,19 @@ impl Cluster {
         let id = id.lines().nth(1).unwrap().to_owned();
         wait_for("a replica", async || {
             let answer = replica.ask(&["CLUSTER", "REPLICATE", &id]).await;
+            if answer.is_empty() {
+                Ok(())
+            } else {
+                Err(answer)
+            }
+        })
+        .await;
+        wait_for("a replica that has everything", async || {
             let info = first.ask(&["INFO", "replication"]).await;
             if info.contains("state=online") {
                 Ok(())
             } else {
-                Err(answer)
+                Err(info)
             }
         })
         .await;

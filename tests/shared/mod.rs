@@ -1,6 +1,7 @@
 //! Several hosts, one cache: real servers, a real Redis, a bad network.
 
 mod cluster;
+mod history;
 mod hosts;
 mod invalidations;
 mod leases;

@@ -30,15 +30,18 @@ impl Redis {
     /// The same with more of its configuration, as on its command line.
     pub(crate) async fn start_with(arguments: &[&str]) -> Option<Self> {
         let program = tool("redis-server", "apt-get install redis-server")?;
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let [address, bus] = free_ports();
+        let mut arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
+        if arguments.iter().any(|it| it == "--cluster-enabled") {
+            // By default it is the port and 10,000 more, which may be no port at all.
+            arguments.extend(["--cluster-port".to_owned(), bus.port().to_string()]);
+        }
         let mut redis = Self {
             program,
             address,
             folder: tempfile::tempdir().unwrap(),
             process: None,
-            arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
+            arguments,
         };
         redis.launch().await;
         Some(redis)
@@ -108,6 +111,12 @@ impl Redis {
             .parse()
             .unwrap()
     }
+}
+
+/// Two ports that nobody has.
+fn free_ports() -> [SocketAddr; 2] {
+    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    free.map(|free| free.local_addr().unwrap())
 }
 
 /// Asks the server at `address`, in its own protocol: words, each with its length.

@@ -1,0 +1,181 @@
+//! A history: readers and purges on three hosts under random faults, checked as it is made.
+//!
+//! `WISR_HISTORY_SECONDS=600 cargo test --test main shared::history` makes a long one.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::hosts::{site, until_breaker};
+use super::proxy::{Proxy, Weather};
+use super::redis::Redis;
+use crate::client::Response;
+use crate::origin::Origin;
+use crate::site::{Running, wait_for};
+
+/// How long a history is unless the environment says otherwise.
+const SECONDS: u64 = 12;
+
+/// Few, so that purges and readers meet.
+const PATHS: [&str; 4] = ["/posts/1", "/posts/2", "/posts/3", "/posts/4"];
+
+/// Hosts, each with a network of its own, and what they were told.
+struct World {
+    redis: Redis,
+    origin: Origin,
+    hosts: Vec<(Running, Proxy)>,
+    /// For each host and path, how often the origin had been asked when the latest purge that this
+    /// host has acknowledged was called for: what was read by then must not be shown as fresh.
+    purged: HashMap<(usize, &'static str), u64>,
+    random: fastrand::Rng,
+}
+
+impl World {
+    async fn begin(seed: u64) -> Option<Self> {
+        let redis = Redis::start().await?;
+        let origin = Origin::start().await;
+        let mut hosts = Vec::new();
+        for _ in 0..3 {
+            let proxy = Proxy::to(redis.address).await;
+            let host = site(&proxy.url()).start_on(origin.clone()).await;
+            until_breaker(&host, "closed").await;
+            hosts.push((host, proxy));
+        }
+        Some(Self {
+            redis,
+            origin,
+            hosts,
+            purged: HashMap::new(),
+            random: fastrand::Rng::with_seed(seed),
+        })
+    }
+
+    fn any_path(&mut self) -> &'static str {
+        PATHS[self.random.usize(..PATHS.len())]
+    }
+
+    /// One reader, whose answer is checked against what the host that gives it has acknowledged.
+    async fn read(&mut self, host: usize, path: &'static str) -> Response {
+        let least = self.purged.get(&(host, path)).copied().unwrap_or(0);
+        let shown = self.hosts[host].0.get(path).await;
+        assert_eq!(shown.status, 200, "{path}: {}", shown.text());
+        let is_fresh = ["HIT", "MISS"].contains(&shown.verdict());
+        assert!(
+            !is_fresh || shown.n() > least,
+            "host {host} shows {path} of call {} as {}: it was purged after call {least}",
+            shown.n(),
+            shown.verdict()
+        );
+        shown
+    }
+
+    async fn purge(&mut self, host: usize, path: &'static str) {
+        let asked = self.origin.count(path) as u64;
+        let call = json!({"paths": [path], "mode": "purge"});
+        let told = self.hosts[host].0.revalidate(call).await;
+        assert!([200, 202].contains(&told.status), "{}", told.text());
+        self.purged.insert((host, path), asked);
+    }
+
+    async fn fault(&mut self) {
+        let host = self.random.usize(..self.hosts.len());
+        let slow = Weather::Slow(Duration::from_millis(self.random.u64(50..400)));
+        let proxy = &self.hosts[host].1;
+        match self.random.u8(..6) {
+            0 => proxy.turn(Weather::Black),
+            1 => proxy.turn(Weather::Cut),
+            2 => proxy.turn(slow),
+            3 => self.redis.signal(Signal::STOP),
+            4 => {
+                self.redis.kill();
+                self.redis.launch().await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything works again, and whatever one host was told holds on all of them.
+    async fn heal(&mut self) {
+        self.redis.signal(Signal::CONT);
+        for (_, proxy) in &self.hosts {
+            proxy.turn(Weather::Fair);
+        }
+        for (host, _) in &self.hosts {
+            until_breaker(host, "closed").await;
+        }
+        for path in PATHS {
+            let purges = (0..3).filter_map(|host| self.purged.get(&(host, path)).copied());
+            let Some(latest) = purges.max() else {
+                continue;
+            };
+            for (host, _) in &self.hosts {
+                host.until(path, |shown| shown.n() > latest).await;
+            }
+            for host in 0..3 {
+                self.purged.insert((host, path), latest);
+            }
+        }
+    }
+
+    /// While nothing fails, each purge costs one generation, whoever asks.
+    async fn calm_round(&mut self) {
+        let (host, path) = (self.random.usize(..3), self.any_path());
+        for host in 0..3 {
+            self.hosts[host]
+                .0
+                .until(path, |it| it.verdict() == "HIT")
+                .await;
+        }
+        let before = self.origin.count(path);
+        self.purge(host, path).await;
+        for host in 0..3 {
+            let running = &self.hosts[host].0;
+            running.until(path, |shown| shown.n() > before as u64).await;
+        }
+        let answers: Vec<u64> = self.all(path).await;
+        assert_eq!(answers, [before as u64 + 1; 3], "{path}");
+        assert_eq!(self.origin.count(path), before + 1, "{path}");
+    }
+
+    async fn all(&self, path: &str) -> Vec<u64> {
+        wait_for("all hosts to settle", async || {
+            let mut seen = Vec::new();
+            for (host, _) in &self.hosts {
+                let shown = host.get(path).await;
+                if shown.verdict() != "HIT" {
+                    return Err(shown.verdict().to_owned());
+                }
+                seen.push(shown.n());
+            }
+            Ok(seen)
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_was_read_before_a_purge_is_fresh_after_it() {
+    let seed = fastrand::u64(..);
+    let Some(mut world) = World::begin(seed).await else {
+        return;
+    };
+    eprintln!("seed {seed}");
+    let seconds = std::env::var("WISR_HISTORY_SECONDS");
+    let seconds = seconds.map_or(SECONDS, |seconds| seconds.parse().unwrap());
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        world.calm_round().await;
+        world.fault().await;
+        for _ in 0..world.random.usize(5..40) {
+            let (host, path) = (world.random.usize(..3), world.any_path());
+            if world.random.u8(..4) == 0 {
+                world.purge(host, path).await;
+            } else {
+                world.read(host, path).await;
+            }
+        }
+        world.heal().await;
+    }
+}
