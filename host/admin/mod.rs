@@ -207,7 +207,7 @@ impl Admin {
                 "reasons": reasons,
                 // Pages are served all the same: not a reason to be taken out of rotation.
                 "store": self.parts.isr.store_health().as_str(),
-                "shared": views::shared(&self.parts.isr.shared_health()),
+                "shared": views::shared(&self.parts.isr),
             }),
         )
     }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::isr::Isr;
 use crate::page::{Entry, Freshness, Page};
 use crate::release::{ApiRouted, Release, Routed};
-use crate::store::SharedHealth;
 
 /// All routes of a release, API routes apart, and what of the folder is not served.
 pub(super) fn routes(release: &Release) -> Value {
@@ -28,9 +27,15 @@ pub(super) fn routes(release: &Release) -> Value {
     })
 }
 
-/// The state of the breaker before the shared tier, and why it is not closed.
-pub(super) fn shared(health: &SharedHealth) -> Value {
-    json!({"breaker": health.as_str(), "reason": health.reason()})
+/// The state of the breaker before the shared tier, why it is not closed, and what the other hosts
+/// are to be told.
+pub(super) fn shared(isr: &Isr) -> Value {
+    let health = isr.shared_health();
+    json!({
+        "breaker": health.as_str(),
+        "reason": health.reason(),
+        "untold": isr.untold(),
+    })
 }
 
 fn route(routed: &Routed) -> Value {

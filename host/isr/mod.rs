@@ -272,6 +272,11 @@ impl Isr {
         self.0.parts.store.shared_health()
     }
 
+    /// How many invalidations the other hosts are to be told.
+    pub fn untold(&self) -> usize {
+        self.0.parts.store.untold()
+    }
+
     /// What readers of `page` would be told of `entry` now.
     pub fn freshness(&self, page: &Page, entry: &Entry) -> Freshness {
         self.0.judge(page, entry, self.now())

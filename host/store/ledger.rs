@@ -76,6 +76,10 @@ impl Ledger {
         self.marks.untold(limit)
     }
 
+    pub(super) fn untold_count(&self) -> usize {
+        self.marks.untold_count()
+    }
+
     pub(super) fn adopt(&self, told: Told) {
         self.marks.adopt(told, |raised| self.note(raised));
     }

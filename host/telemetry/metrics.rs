@@ -81,6 +81,8 @@ pub struct SharedMetrics {
     pub fenced: Counter,
     /// Times that Redis came back with less than this host had seen.
     pub repairs: Counter,
+    /// Invalidations that the other hosts are to be told.
+    pub untold: Gauge,
 }
 
 /// All metrics. Label values come from enums, so that their number is bounded.
@@ -291,6 +293,11 @@ impl SharedMetrics {
             "shared_repairs",
             "Times that the shared tier came back with less than it had",
             self.repairs.clone(),
+        );
+        registry.register(
+            "shared_untold",
+            "Invalidations that the other hosts are to be told",
+            self.untold.clone(),
         );
     }
 }

@@ -5,11 +5,17 @@ use serde_json::Value;
 use crate::origin::Origin;
 use crate::site::{Running, Site, wait_for};
 
-/// How a host of the site `/`, `/posts/[id]` is configured that shares what is at `url`.
+/// How a host of the site `/`, `/posts/[id]` is configured that shares what is at `url`. It is
+/// patient: the machine may be busy with other tests.
 pub(crate) fn site(url: &str) -> Site {
     Site::new()
         .pages(&["index", "posts/[id]"])
-        .config(&format!("[store]\nurl = {url:?}"))
+        .config(&format!("[store]\nurl = {url:?}\ntimeout = \"1s\""))
+}
+
+/// One that gives Redis up as soon as it does by default.
+pub(crate) fn hasty(url: &str) -> Site {
+    site(url).config("[store]\ntimeout = \"200ms\"")
 }
 
 /// A host that shares, once it does.

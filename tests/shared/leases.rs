@@ -10,7 +10,7 @@ use crate::site::{Running, all};
 
 /// A host whose death is noticed soon.
 async fn brief(redis: &Redis, origin: &Origin) -> Running {
-    let site = site(&redis.url()).config("[store]\nlease = \"1s\"");
+    let site = site(&redis.url()).config("[store]\nlease = \"1s\"\ntimeout = \"330ms\"");
     let host = site.start_on(origin.clone()).await;
     until_breaker(&host, "closed").await;
     host

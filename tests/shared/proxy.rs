@@ -16,6 +16,8 @@ pub(crate) enum Weather {
     Fair,
     /// They arrive later, in both directions.
     Slow(Duration),
+    /// This many arrive in a second, in each direction.
+    Narrow(u32),
     /// They vanish, and nobody is told: half-open connections, a cable that is out.
     Black,
     /// Connections end at once, and so do new ones.
@@ -88,6 +90,10 @@ async fn carry(
         let now = *weather.borrow_and_update();
         match now {
             Weather::Slow(delay) => tokio::time::sleep(delay).await,
+            Weather::Narrow(rate) => {
+                let takes = length as f64 / f64::from(rate);
+                tokio::time::sleep(Duration::from_secs_f64(takes)).await;
+            }
             // What was sent into the dark does not arrive when it is light again.
             Weather::Black => continue,
             Weather::Fair | Weather::Cut => {}

@@ -16,6 +16,8 @@ use crate::tools::tool;
 pub(crate) struct Redis {
     program: PathBuf,
     pub(crate) address: SocketAddr,
+    /// Where the nodes of a Cluster talk to each other.
+    pub(crate) bus: SocketAddr,
     folder: TempDir,
     process: Option<Child>,
     arguments: Vec<String>,
@@ -39,6 +41,7 @@ impl Redis {
         let mut redis = Self {
             program,
             address,
+            bus,
             folder: tempfile::tempdir().unwrap(),
             process: None,
             arguments,
@@ -98,18 +101,6 @@ impl Redis {
         let words = answer.lines().skip(1);
         let keys = words.filter(|word| !word.starts_with('$'));
         keys.map(str::to_owned).collect()
-    }
-
-    /// A number of `INFO`.
-    pub(crate) async fn info(&self, name: &str) -> u64 {
-        let info = self.ask(&["INFO", "all"]).await;
-        let line = info
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap_or_else(|| panic!("no {name} in {info}"))
-            .trim()
-            .parse()
-            .unwrap()
     }
 }
 

@@ -49,6 +49,13 @@ impl Marks {
         (untold.all || !untold.marks.is_empty()).then_some(untold)
     }
 
+    /// How many marks are to be told.
+    pub(in crate::store) fn untold_count(&self) -> usize {
+        let table = self.table.read();
+        let marks = table.untold.as_ref();
+        marks.map_or(0, |marks| marks.len() + usize::from(is_own(table.floor)))
+    }
+
     /// Enters what all hosts are told. What this host has invalidated once more since, and has not
     /// told, stays to be told.
     pub(in crate::store) fn adopt(&self, told: Told, note: impl FnOnce(Raised)) {

@@ -7,6 +7,7 @@
 //! to tell, and tells it when Redis is back.
 
 mod breaker;
+mod config;
 mod lease;
 mod link;
 mod log;
@@ -16,15 +17,15 @@ mod record;
 mod script;
 mod session;
 mod sync;
+mod trouble;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
+use redis::FromRedisValue;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -36,10 +37,12 @@ use crate::telemetry::Clock;
 use crate::telemetry::metrics::{Metrics, Operation};
 use breaker::Breaker;
 pub use breaker::SharedHealth;
+pub use config::{Config, ConfigError};
 pub use lease::{Claim, Committed, Lease, Wanted};
 use link::{Call, Link, Server};
 use names::Names;
 use owed::Owed;
+pub use trouble::Trouble;
 
 /// Marks in one event of the log: Redis does nothing else while it takes them.
 const TOLD_AT_ONCE: usize = 500;
@@ -50,75 +53,14 @@ const MAX_MARKS: usize = super::marks::MAX_MARKS;
 /// Events that the log keeps: hosts that were away for more of them read the marks instead.
 const LOG: usize = 10_000;
 
-/// Which Redis, and how it is used.
-#[derive(Clone)]
-pub struct Config {
-    /// Where it is: one server, or some nodes of a Cluster.
-    pub urls: Vec<String>,
-    /// The ACL user, over that of the URLs.
-    pub user: Option<String>,
-    /// The password, over that of the URLs.
-    pub password: Option<String>,
-    /// Root certificates in PEM, in place of those of the system.
-    pub roots: Option<Vec<u8>>,
-    /// The site whose pages these are: several may use one Redis.
-    pub site: String,
-    /// How long whoever waits for a page waits for Redis.
-    pub timeout: Duration,
-    /// After how long a host that makes a page and is not heard of is taken for dead.
-    pub lease: Duration,
-    /// How long Redis keeps a page that is not made anew.
-    pub keep: Duration,
-}
-
-/// Without what opens Redis.
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("site", &self.site)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What is wrong with the settings.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// No URL of a Redis.
-    #[error("store.url = {0:?}: {1}; write \"redis://host:6379\" or \"rediss://host:6379\"")]
-    Url(String, String),
-    /// There is no thread for it.
-    #[error("cannot start the thread that talks to Redis: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
-/// Why Redis was not asked or did not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
-    /// It failed of late.
-    #[error("Redis failed of late, and is not asked")]
-    Open,
-    /// It did not answer in time.
-    #[error("Redis did not answer in time (`store.timeout`)")]
-    Slow,
-    /// There is no way to it.
-    #[error("Redis cannot be reached in time")]
-    Unreachable,
-    /// Its invalidations are others than those that this host has seen.
-    #[error("Redis came back with other invalidations than before")]
-    History,
-    /// It said no.
-    #[error("{0}")]
-    Redis(String),
-}
-
 /// The shared tier. Dropping it ends its thread.
 pub(super) struct Shared {
     core: Arc<Core>,
-    fetching: Mutex<HashMap<String, Fetching>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Tells those who wait what Redis has of a page.
 type Fetching = watch::Receiver<Option<Option<Arc<Entry>>>>;
 
 struct Core {
@@ -134,6 +76,8 @@ struct Core {
     applied: watch::Sender<u64>,
     /// Who tells the others: one at a time, for all that wait.
     telling: tokio::sync::Mutex<()>,
+    /// Pages that are being asked for, by their names.
+    fetching: Mutex<HashMap<String, Fetching>>,
     /// Pages that could not be shared.
     owed: Mutex<Owed>,
     settling: tokio::sync::Mutex<()>,
@@ -148,34 +92,6 @@ struct Core {
 enum Lane {
     Control,
     Pages,
-}
-
-impl From<RedisError> for Trouble {
-    fn from(error: RedisError) -> Self {
-        if error.is_timeout() {
-            return Trouble::Slow;
-        }
-        let said = error.to_string();
-        let hint = match error.kind() {
-            ErrorKind::AuthenticationFailed => {
-                ": set WISR_STORE_USER and WISR_STORE_PASSWORD to those of Redis"
-            }
-            _ if said.contains("NOAUTH") || said.contains("WRONGPASS") => {
-                ": set WISR_STORE_USER and WISR_STORE_PASSWORD to those of Redis"
-            }
-            ErrorKind::Server(ServerErrorKind::Moved) => {
-                ": this is a Cluster, name several of its nodes in store.url"
-            }
-            ErrorKind::Server(ServerErrorKind::NoPerm) => {
-                ": the ACL user needs `~wisr:1:* +@read +@write +@scripting +time +@connection`"
-            }
-            _ if said.contains("OOM") => {
-                ": raise its maxmemory, and set maxmemory-policy to volatile-lfu"
-            }
-            _ => "",
-        };
-        Trouble::Redis(format!("Redis says: {error}{hint}"))
-    }
 }
 
 impl Shared {
@@ -204,6 +120,7 @@ impl Shared {
             breaker: Breaker::new(metrics.clone()),
             applied: watch::channel(0).0,
             telling: tokio::sync::Mutex::default(),
+            fetching: Mutex::default(),
             owed: Mutex::default(),
             settling: tokio::sync::Mutex::default(),
             tiers,
@@ -226,7 +143,6 @@ impl Shared {
             })?;
         Ok(Self {
             core,
-            fetching: Mutex::default(),
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -235,32 +151,9 @@ impl Shared {
     /// What other hosts have made of a page. Those who ask for one at once share one answer.
     pub(super) async fn fetch(&self, key: &PageKey, maker: &Maker) -> Option<Arc<Entry>> {
         self.core.breaker.links().ok()?;
-        let name = self.core.names.page(key, maker).page;
-        let mut fetching = {
-            let mut all = self.fetching.lock();
-            match all.get(&name) {
-                Some(fetching) if fetching.borrow().is_none() => fetching.clone(),
-                _ => {
-                    let (tell, fetching) = watch::channel(None);
-                    all.insert(name.clone(), fetching.clone());
-                    let (core, key, maker) = (self.core.clone(), key.clone(), maker.clone());
-                    self.core.handle.spawn(async move {
-                        tell.send_replace(Some(core.get(&key, &maker).await));
-                    });
-                    fetching
-                }
-            }
-        };
+        let mut fetching = self.core.fetching(key, maker);
         let fetched = fetching.wait_for(Option::is_some).await;
-        let fetched = fetched.ok().and_then(|fetched| fetched.clone()).flatten();
-        let mut all = self.fetching.lock();
-        if all
-            .get(&name)
-            .is_some_and(|known| known.same_channel(&fetching))
-        {
-            all.remove(&name);
-        }
-        fetched
+        fetched.ok()?.clone()?
     }
 
     /// Who makes a page: see [`Core::claim`].
@@ -295,6 +188,11 @@ impl Shared {
             let discarded = core.call("discard", Lane::Control, call, core.config.timeout);
             let _: Result<u8, Trouble> = discarded.await;
         });
+    }
+
+    /// How many invalidations the other hosts are to be told.
+    pub(super) fn untold(&self) -> usize {
+        self.core.ledger.untold_count()
     }
 
     /// How it is.
@@ -345,6 +243,24 @@ impl Core {
         answer
     }
 
+    /// Joins or starts the fetch of a page.
+    fn fetching(self: &Arc<Self>, key: &PageKey, maker: &Maker) -> Fetching {
+        let name = self.names.page(key, maker).page;
+        let mut all = self.fetching.lock();
+        if let Some(fetching) = all.get(&name) {
+            return fetching.clone();
+        }
+        let (tell, fetching) = watch::channel(None);
+        all.insert(name.clone(), fetching.clone());
+        let (core, key, maker) = (self.clone(), key.clone(), maker.clone());
+        self.handle.spawn(async move {
+            let got = core.get(&key, &maker).await;
+            core.fetching.lock().remove(&name);
+            tell.send_replace(Some(got));
+        });
+        fetching
+    }
+
     /// What Redis has of a page, if it may be shown.
     async fn get(&self, key: &PageKey, maker: &Maker) -> Option<Arc<Entry>> {
         let names = self.names.page(key, maker);
@@ -390,6 +306,7 @@ impl Core {
         let told = timeout(patience, telling)
             .await
             .unwrap_or(Err(Trouble::Slow));
+        self.count_untold();
         match told {
             Ok(_) => Ok(()),
             Err(why) => {
@@ -397,6 +314,11 @@ impl Core {
                 Err(why)
             }
         }
+    }
+
+    fn count_untold(&self) {
+        let untold = i64::try_from(self.ledger.untold_count()).unwrap_or(i64::MAX);
+        self.metrics.shared.untold.set(untold);
     }
 
     /// Tells the others some of what they have not been told; the count that it got.

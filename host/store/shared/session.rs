@@ -102,13 +102,14 @@ impl Core {
                 self.handle.spawn(self.clone().settle());
             }
             at = self.advance(follower, at).await?;
+            self.count_untold();
             if self.ledger.untold(1).is_some() {
                 // Not here: the log must be read on for it to be done.
                 self.handle.spawn(self.clone().publish());
             }
             if measured.elapsed() > CLOCK {
                 measured = Instant::now();
-                let (now, _): (u64, u64) = self.time(&links.control).await?;
+                let now = self.time(&mut links.control.clone()).await?;
                 links.offset.store(self.offset(now), Ordering::Relaxed);
             }
         }
@@ -154,13 +155,10 @@ impl Core {
         Ok(())
     }
 
-    async fn time(&self, link: &Link) -> Result<(u64, u64), Trouble> {
-        let mut link = link.clone();
-        let time = async { link.ask(&redis::cmd("TIME")).await };
-        let (seconds, micros): (u64, u64) = timeout(self.config.timeout, time)
-            .await
-            .map_err(|_| Trouble::Slow)??;
-        Ok((seconds * 1_000 + micros / 1_000, micros))
+    /// The time on the server that has the site's invalidations.
+    async fn time(&self, link: &mut Link) -> Result<u64, Trouble> {
+        let hello = timeout(self.config.timeout, self.hello(link)).await;
+        Ok(hello.map_err(|_| Trouble::Slow)??.now)
     }
 
     /// Redis's clock less this host's.

@@ -26,8 +26,8 @@ const AT_ONCE: usize = 1_000;
 const ATTEMPTS: usize = 5;
 
 /// How far the site has come, as Redis says it.
-struct Hello {
-    now: u64,
+pub(super) struct Hello {
+    pub(super) now: u64,
     history: String,
     count: u64,
     base: u64,
@@ -67,7 +67,7 @@ impl Core {
         Err(Trouble::History)
     }
 
-    async fn hello(&self, link: &mut Link) -> RedisResult<Hello> {
+    pub(super) async fn hello(&self, link: &mut Link) -> RedisResult<Hello> {
         let call = Call::of(&script::HELLO, &self.names.control());
         let (now, history, count, base, floor, noted, there) = link.run(&call).await?;
         Ok(Hello {

@@ -107,6 +107,11 @@ impl Tiers {
         }
     }
 
+    /// How many invalidations the other hosts are to be told.
+    pub fn untold(&self) -> usize {
+        self.shared.get().map_or(0, Shared::untold)
+    }
+
     /// Whether pages and invalidations are shared.
     pub fn shared_health(&self) -> SharedHealth {
         let shared = self.shared.get();
