@@ -146,7 +146,11 @@ impl Config {
             admin,
             isr: generations(fixed, concurrency, overrides),
             store: store(fixed, &site.join(".wisr"), overrides)?,
-            shared: shared::resolve(&fixed.store, root)?,
+            // What an author tries out is nothing for readers.
+            shared: match overrides.dev {
+                true => None,
+                false => shared::resolve(&fixed.store, root)?,
+            },
             engine,
             release: release::Config {
                 pages: site.join("pages"),

@@ -77,10 +77,11 @@ impl Inner {
     /// One generation, from its turn to its landing.
     async fn fly(self: Arc<Self>, mut permit: Permit, ask: Ask, cause: Cause, before: Before) {
         permit.turn().await;
+        let forgotten = self.routes.forgotten();
         let lease = match self.claim_of_all(&permit, &ask, before).await {
             Claimed::Lead(lease) => Some(lease),
             Claimed::Alone => None,
-            Claimed::Made(entry) => return self.land_made(permit, &ask, entry),
+            Claimed::Made(entry) => return self.land_made(permit, &ask, forgotten, entry),
         };
         let places = ask.page.policy.concurrency;
         let entered = self
@@ -91,7 +92,6 @@ impl Inner {
             return permit.land(|| Landing::Overloaded);
         };
         let sequence = permit.begin(|| self.parts.store.sequence());
-        let forgotten = self.routes.forgotten();
         let previous = match before {
             Before::Unknown => self.find(&ask).await,
             Before::Nothing => self.parts.store.get_hot(&ask.key),

@@ -50,11 +50,15 @@ impl Inner {
         store.claim(wanted, is_wanted, elsewhere).await
     }
 
-    /// Shows what another host has made.
-    pub(super) fn land_made(&self, permit: Permit, ask: &Ask, entry: Arc<Entry>) {
+    /// Shows what another host has made, and keeps it unless its route was forgotten after `began`.
+    pub(super) fn land_made(&self, permit: Permit, ask: &Ask, began: u64, entry: Arc<Entry>) {
         permit.land(|| {
             self.backoffs.forget(&ask.key);
-            Landing::Stored(self.parts.store.adopt(entry))
+            let mut shown = entry.clone();
+            self.routes.unless_forgotten(&ask.page.route, began, || {
+                shown = self.parts.store.adopt(entry);
+            });
+            Landing::Stored(shown)
         });
     }
 

@@ -144,10 +144,9 @@ impl Breaker {
         }
         self.metrics.shared.failures.inc();
         let failures = self.failures[lane as usize].fetch_add(1, Ordering::Relaxed) + 1;
-        if failures >= PATIENCE || *why == Trouble::History {
-            if self.links.load().is_some() {
-                self.open(why);
-            }
+        let is_over = failures >= PATIENCE || *why == Trouble::History;
+        if is_over && self.links.load().is_some() {
+            self.open(why);
             self.tripped.notify_one();
         }
     }
