@@ -146,11 +146,7 @@ impl Config {
             admin,
             isr: generations(fixed, concurrency, overrides),
             store: store(fixed, &site.join(".wisr"), overrides)?,
-            // What an author tries out is nothing for readers.
-            shared: match overrides.dev {
-                true => None,
-                false => shared::resolve(&fixed.store, root)?,
-            },
+            shared: shared::resolve(&fixed.store, root, overrides.dev)?,
             engine,
             release: release::Config {
                 pages: site.join("pages"),

@@ -53,9 +53,14 @@ impl<'de> Deserialize<'de> for Urls {
     }
 }
 
-/// What `[store]` says of sharing; none without `url`. `root` is where relative paths begin.
-pub(super) fn resolve(store: &Store, root: &Path) -> anyhow::Result<Option<SharedConfig>> {
-    let Some(Urls(urls)) = &store.url else {
+/// What `[store]` says of sharing; none without `url`, and none for an author: what is tried out is
+/// nothing for readers. `root` is where relative paths begin.
+pub(super) fn resolve(
+    store: &Store,
+    root: &Path,
+    is_author: bool,
+) -> anyhow::Result<Option<SharedConfig>> {
+    let Some(Urls(urls)) = store.url.as_ref().filter(|_| !is_author) else {
         return Ok(None);
     };
     ensure!(
@@ -97,12 +102,14 @@ mod tests {
 
     fn parse(text: &str) -> anyhow::Result<Option<SharedConfig>> {
         let store: Store = toml::from_str(text)?;
-        resolve(&store, Path::new("/site"))
+        resolve(&store, Path::new("/site"), false)
     }
 
     #[test]
     fn nothing_is_shared_unless_a_url_says_where() {
         assert!(parse("").unwrap().is_none());
+        let store: Store = toml::from_str("url = \"redis://a:1\"").unwrap();
+        assert!(resolve(&store, Path::new("/src"), true).unwrap().is_none());
         let one = parse("url = \"redis://a:1\"").unwrap().unwrap();
         assert_eq!(
             (one.urls, &*one.site),

@@ -139,6 +139,35 @@ async fn a_host_that_comes_anew_finds_what_others_have_made() {
     }
 }
 
+/// What a cold page asks of Redis: whether there is one, to make it, to keep it; a hit asks nothing.
+#[tokio::test]
+async fn a_cold_page_costs_three_commands_and_a_hit_none() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    let count = async || {
+        let mut counts = Vec::new();
+        for operation in ["get", "acquire", "commit", "release"] {
+            let name = format!("wisr_shared_operations_total{{operation={operation:?}}}");
+            counts.push(a.metric_or_zero(&name).await);
+        }
+        counts
+    };
+    let before = count().await;
+    for n in 0..50 {
+        a.get(&format!("/posts/{n}")).await;
+    }
+    let cold = count().await;
+    let more: Vec<f64> = cold.iter().zip(&before).map(|(a, b)| a - b).collect();
+    assert_eq!(more, [50.0, 50.0, 50.0, 0.0]);
+    for n in 0..50 {
+        assert_eq!(a.get(&format!("/posts/{n}")).await.verdict(), "HIT");
+    }
+    assert_eq!(count().await, cold);
+}
+
 /// Whatever is wrong with a page in Redis costs one generation.
 #[tokio::test]
 async fn what_cannot_be_read_counts_as_missing() {
