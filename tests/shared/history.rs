@@ -2,16 +2,18 @@
 //!
 //! `WISR_HISTORY_SECONDS=600 cargo test --test main shared::history` makes a long one.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::hosts::{hasty, until_breaker};
 use super::proxy::{Proxy, Weather};
 use super::redis::Redis;
-use crate::client::Response;
+use crate::client::Client;
 use crate::origin::Origin;
 use crate::site::{Running, wait_for};
 
@@ -26,10 +28,54 @@ struct World {
     redis: Redis,
     origin: Origin,
     hosts: Vec<(Running, Proxy)>,
-    /// For each host and path, how often the origin had been asked when the latest purge that this
-    /// host has acknowledged was called for: what was read by then must not be shown as fresh.
-    purged: HashMap<(usize, &'static str), u64>,
+    purges: Vec<Purge>,
+    reads: Arc<Mutex<Vec<Read>>>,
     random: fastrand::Rng,
+}
+
+/// An acknowledged purge.
+#[derive(Debug)]
+struct Purge {
+    host: usize,
+    path: &'static str,
+    acknowledged: Instant,
+    /// How often the origin had been asked when it was called for: what was read by then must not
+    /// be shown as fresh.
+    asked: u64,
+}
+
+/// What a reader was shown.
+#[derive(Debug)]
+struct Read {
+    host: usize,
+    path: &'static str,
+    began: Instant,
+    n: u64,
+    verdict: String,
+}
+
+/// A reader who never rests until the flag is raised.
+async fn read(
+    host: usize,
+    mut client: Client,
+    reads: Arc<Mutex<Vec<Read>>>,
+    over: Arc<AtomicBool>,
+) {
+    let mut turn = host;
+    while !over.load(Ordering::Relaxed) {
+        let path = PATHS[turn % PATHS.len()];
+        turn += 1;
+        let began = Instant::now();
+        let shown = client.send("GET", path, &[], "").await.unwrap();
+        assert_eq!(shown.status, 200, "{path}: {}", shown.text());
+        reads.lock().push(Read {
+            host,
+            path,
+            began,
+            n: shown.n(),
+            verdict: shown.verdict().to_owned(),
+        });
+    }
 }
 
 impl World {
@@ -47,7 +93,8 @@ impl World {
             redis,
             origin,
             hosts,
-            purged: HashMap::new(),
+            purges: Vec::new(),
+            reads: Arc::default(),
             random: fastrand::Rng::with_seed(seed),
         })
     }
@@ -56,27 +103,60 @@ impl World {
         PATHS[self.random.usize(..PATHS.len())]
     }
 
-    /// One reader, whose answer is checked against what the host that gives it has acknowledged.
-    async fn read(&mut self, host: usize, path: &'static str) -> Response {
-        let least = self.purged.get(&(host, path)).copied().unwrap_or(0);
-        let shown = self.hosts[host].0.get(path).await;
-        assert_eq!(shown.status, 200, "{path}: {}", shown.text());
-        let is_fresh = ["HIT", "MISS"].contains(&shown.verdict());
-        assert!(
-            !is_fresh || shown.n() > least,
-            "host {host} shows {path} of call {} as {}: it was purged after call {least}",
-            shown.n(),
-            shown.verdict()
-        );
-        shown
-    }
-
     async fn purge(&mut self, host: usize, path: &'static str) {
         let asked = self.origin.count(path) as u64;
         let call = json!({"paths": [path], "mode": "purge"});
         let told = self.hosts[host].0.revalidate(call).await;
         assert!([200, 202].contains(&told.status), "{}", told.text());
-        self.purged.insert((host, path), asked);
+        self.purges.push(Purge {
+            host,
+            path,
+            acknowledged: Instant::now(),
+            asked,
+        });
+    }
+
+    /// Purges, while readers at all hosts read as fast as they can and something is wrong.
+    async fn storm(&mut self) {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut readers = Vec::new();
+        for number in 0..2 * self.hosts.len() {
+            let host = number % self.hosts.len();
+            let client = self.hosts[host].0.reader();
+            readers.push(tokio::spawn(read(
+                host,
+                client,
+                Arc::clone(&self.reads),
+                Arc::clone(&over),
+            )));
+        }
+        self.fault().await;
+        for _ in 0..self.random.usize(2..10) {
+            let (host, path) = (self.random.usize(..self.hosts.len()), self.any_path());
+            self.purge(host, path).await;
+            tokio::time::sleep(Duration::from_millis(self.random.u64(..50))).await;
+        }
+        over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        self.check();
+    }
+
+    /// Whatever a host shows as fresh after it has acknowledged a purge was read after the purge.
+    fn check(&self) {
+        let reads = std::mem::take(&mut *self.reads.lock());
+        assert!(!reads.is_empty());
+        for read in reads {
+            let is_fresh = ["HIT", "MISS"].contains(&&*read.verdict);
+            let broken = self.purges.iter().find(|purge| {
+                (purge.host, purge.path) == (read.host, read.path)
+                    && purge.acknowledged < read.began
+                    && is_fresh
+                    && read.n <= purge.asked
+            });
+            assert!(broken.is_none(), "{read:?} after {broken:?}");
+        }
     }
 
     async fn fault(&mut self) {
@@ -106,15 +186,10 @@ impl World {
             until_breaker(host, "closed").await;
         }
         for path in PATHS {
-            let purges = (0..3).filter_map(|host| self.purged.get(&(host, path)).copied());
-            let Some(latest) = purges.max() else {
-                continue;
-            };
+            let purges = self.purges.iter().filter(|purge| purge.path == path);
+            let latest = purges.map(|purge| purge.asked).max().unwrap_or(0);
             for (host, _) in &self.hosts {
                 host.until(path, |shown| shown.n() > latest).await;
-            }
-            for host in 0..3 {
-                self.purged.insert((host, path), latest);
             }
         }
     }
@@ -180,15 +255,7 @@ async fn nothing_that_was_read_before_a_purge_is_fresh_after_it() {
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
         world.calm_round().await;
-        world.fault().await;
-        for _ in 0..world.random.usize(5..40) {
-            let (host, path) = (world.random.usize(..3), world.any_path());
-            if world.random.u8(..4) == 0 {
-                world.purge(host, path).await;
-            } else {
-                world.read(host, path).await;
-            }
-        }
+        world.storm().await;
         world.heal().await;
     }
 }

@@ -186,6 +186,8 @@ async fn a_redis_that_comes_back_with_less_is_told_what_it_lacks() {
         a.get(path).await;
         b.get(path).await;
     }
+    // So that there is something of each kind to go back to.
+    a.revalidate(json!({"tags": ["before"]})).await;
     let control = ["site", "marks", "log"].map(|key| format!("wisr:1:{{default}}:{key}"));
     let copy = |from: &str| format!("{from}-copy");
     for key in &control {
