@@ -13,7 +13,7 @@ use crate::cpu::Cores;
 use crate::load::{Load, get, once};
 use crate::report::{Report, progress};
 use crate::servers::Process;
-use crate::site::{CONFIG, PAGE, Running, Site, regenerate};
+use crate::site::{CONFIG, PAGE, Running, Site, invalidate, regenerate};
 
 const ROUNDS: usize = 6;
 const TURN: Duration = Duration::from_secs(1);
@@ -30,6 +30,11 @@ const FOLLOWED: usize = 300;
 
 /// Pages whose bytes in Redis are counted.
 const COUNTED: usize = 500;
+
+/// Tags that were invalidated before the calls that are timed: as many as are kept.
+const TAGS: usize = 100_000;
+const TAGS_AT_ONCE: usize = 1_000;
+const CALLS: usize = 200;
 
 /// Hits with the tier to hits without it, at most: noise.
 const AT_MOST: f64 = 1.05;
@@ -122,7 +127,8 @@ pub(crate) fn run(module: &[u8], cores: &Cores, report: &mut Report) -> Result<(
     let [a, b] = hosts;
     let (a, b) = (a?, b?);
     follow(&a.wisr, &b.wisr, report)?;
-    bytes(&a.wisr, &redis, report)
+    bytes(&a.wisr, &redis, report)?;
+    tags(&a.wisr, &redis, report)
 }
 
 fn hits(module: &[u8], cores: &Cores, redis: &Redis, report: &mut Report) -> Result<()> {
@@ -279,6 +285,35 @@ fn bytes(host: &Running, redis: &Redis, report: &mut Report) -> Result<()> {
         "memory of Redis for each page, its lease included",
         each,
         "kB",
+        None,
+    );
+    Ok(())
+}
+
+/// What a call for one tag takes where a hundred thousand are known, and what these take in Redis.
+fn tags(host: &Running, redis: &Redis, report: &mut Report) -> Result<()> {
+    progress("a hundred thousand tags");
+    let before = redis.info("used_memory_dataset")?;
+    for first in (0..TAGS).step_by(TAGS_AT_ONCE) {
+        let tags: Vec<String> = (first..first + TAGS_AT_ONCE)
+            .map(|n| format!("tag-{n}"))
+            .collect();
+        once(host.site, &invalidate(&tags.join("\",\"")))?;
+    }
+    let more = redis.info("used_memory_dataset")? - before;
+    let mut times = Vec::new();
+    for n in 0..CALLS {
+        let start = Instant::now();
+        once(host.site, &invalidate(&format!("tag-{n}")))?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let what = "a call for one of 100,000 tags, until all hosts can know";
+    report.row(what, times, "ms", None);
+    let each = vec![more / TAGS as f64];
+    report.row(
+        "memory of Redis for each tag, the log included",
+        each,
+        "B",
         None,
     );
     Ok(())
