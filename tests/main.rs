@@ -53,6 +53,7 @@ mod reloading;
 mod routing;
 mod sandbox;
 mod serving;
+mod shared;
 mod slow;
 mod stopping;
 mod swap;

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// A server in the test's own process.
+/// A server in the test's own process. Clones are the same one.
+#[derive(Clone)]
 pub(crate) struct Origin {
     address: SocketAddr,
     state: Arc<Mutex<State>>,

@@ -157,7 +157,9 @@ impl Site {
         self.start_on(origin).await
     }
 
-    async fn start_on(self, origin: Origin) -> Running {
+    /// Starts the server on an origin that others may read from as well, and waits only until it
+    /// listens.
+    pub(crate) async fn start_on(self, origin: Origin) -> Running {
         let (under, log) = (self.under.clone(), self.log);
         let environment = self.environment.clone();
         let mut running = Running::idle(self.lay_out(&origin), origin);
@@ -629,6 +631,15 @@ impl Running {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let line = line.unwrap_or_else(|| panic!("no metric {name} in\n{text}"));
         line.trim().parse().unwrap()
+    }
+
+    /// The value of a metric, with its labels; 0 while there is none.
+    pub(crate) async fn metric_or_zero(&self, name: &str) -> f64 {
+        let text = self.admin("/metrics").await.text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |line| line.trim().parse().unwrap())
     }
 
     /// Waits until a metric has this value.

@@ -47,6 +47,11 @@ impl Workshop {
         // Before the first look at the folder, so that what it finds wrong is kept as well.
         let incidents = Arc::new(recall(&store, &metrics).await);
         store.report_to(incidents.clone(), clock);
+        if let Some(shared) = config.shared {
+            let (store, metrics) = (store.clone(), metrics.clone());
+            let share = move || store.share(shared, clock, metrics);
+            tokio::task::spawn_blocking(share).await??;
+        }
         let engine = Engine::new(config.engine)?;
         let client = Client::new(ClientConfig {
             own_addresses,

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
 use super::draft::Draft;
+use super::shared::Urls;
 use super::units::{Lifetime, Size, Span, secret, secrets};
 use super::webhook::Webhook;
 
@@ -65,6 +66,12 @@ pub(super) struct Store {
     pub(super) memory: Option<Size>,
     pub(super) disk: Option<Size>,
     pub(super) durable: Option<bool>,
+    pub(super) url: Option<Urls>,
+    pub(super) site: Option<String>,
+    pub(super) timeout: Option<Span>,
+    pub(super) lease: Option<Span>,
+    pub(super) keep: Option<Span>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// `[generations]`

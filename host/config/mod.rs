@@ -15,6 +15,7 @@ mod live;
 pub mod reference;
 mod reload;
 mod said;
+mod shared;
 mod units;
 mod webhook;
 
@@ -66,6 +67,8 @@ pub struct Config {
     pub isr: isr::Config,
     /// Where entries live.
     pub store: store::Config,
+    /// Where hosts share them, if they do.
+    pub shared: Option<store::SharedConfig>,
     /// The sandbox.
     pub engine: EngineConfig,
     /// Outgoing HTTP.
@@ -225,6 +228,7 @@ impl Config {
             admin,
             isr: generations(fixed, concurrency, overrides),
             store: store(fixed, &site.join(".wisr"), overrides)?,
+            shared: shared::resolve(&fixed.store, root, overrides.dev)?,
             engine,
             release: release::Config {
                 pages: site.join("pages"),

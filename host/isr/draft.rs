@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::generation::Turn;
 use super::queue::{Priority, Ticket};
+use super::share::Audience;
 use super::{Ask, Inner, Refused};
 use crate::page::{Cause, Entry, Failure, FailureKind};
 use crate::telemetry::trace::Caller;
@@ -54,6 +55,7 @@ impl Inner {
             slot,
             queued,
             caller,
+            audience: Audience::Editor,
         };
         let drawing = self.parts.runtime.spawn(self.clone().sketch(ask, turn));
         let made = drawing.await.unwrap_or_else(|lost| {

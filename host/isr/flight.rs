@@ -190,6 +190,15 @@ impl Permit {
         }
     }
 
+    /// Closes the flight to those who need data read after `sequence`, which is read while nobody
+    /// can judge whether to join. It has not begun yet.
+    pub(super) fn close(&self, sequence: impl FnOnce() -> u64) {
+        let mut shard = self.flights.shard(&self.key).lock();
+        if let Some(lane) = shard.get_mut(&self.key) {
+            lane.began = Some(sequence());
+        }
+    }
+
     /// Begins: `sequence` is read while nobody can judge whether to join.
     pub(super) fn begin(&self, sequence: impl FnOnce() -> u64) -> u64 {
         let mut shard = self.flights.shard(&self.key).lock();

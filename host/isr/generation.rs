@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::flight::{Claim, Landing, Permit, Wait};
 use super::queue::{NoSlot, Priority, Slot};
+use super::share::{Audience, Claimed};
 use super::{Ask, Inner, Refused, make};
 use crate::page::{Cause, Entry, Failure, Revalidate};
 use crate::telemetry::metrics::{Ending, Phase};
@@ -20,8 +21,9 @@ pub(super) struct Turn {
     pub(super) slot: Slot,
     /// Since when it was waited for.
     pub(super) queued: Instant,
-    /// For whom.
+    /// On whose behalf.
     pub(super) caller: Caller,
+    pub(super) audience: Audience,
 }
 
 /// What is known of the entry before it.
@@ -103,6 +105,12 @@ impl Inner {
         let metrics = &self.parts.metrics;
         permit.turn().await;
         let queued = Instant::now();
+        let forgotten = self.routes.forgotten();
+        let lease = match self.claim_of_all(&permit, &ask, before).await {
+            Claimed::Lead(lease) => Some(lease),
+            Claimed::Alone => None,
+            Claimed::Made(entry) => return self.land_made(permit, &ask, forgotten, entry),
+        };
         let places = ask.page.policy.concurrency;
         let slot = loop {
             let route = &ask.page.route;
@@ -120,7 +128,6 @@ impl Inner {
         let phase = metrics.generation_phase_seconds.get_or_create_owned(&QUEUE);
         phase.observe(queued.elapsed().as_secs_f64());
         let sequence = permit.begin(|| self.parts.store.sequence());
-        let forgotten = self.routes.forgotten();
         let previous = match before {
             Before::Unknown => self.find(&ask).await,
             Before::Nothing => self.parts.store.get_hot(&ask.key),
@@ -137,11 +144,12 @@ impl Inner {
             slot,
             queued,
             caller,
+            audience: Audience::Everybody(lease),
         };
         let made = self.generate(&ask, cause, sequence, previous.as_deref(), turn);
         let (made, ending) = made.await;
         let lifetime = previous.map(|entry| entry.stamp.revalidate);
-        permit.land(|| self.settle(&ask, (sequence, forgotten), lifetime, made));
+        permit.land(|| self.settle(&ask, forgotten, lifetime, made));
         // Last: who sees the count also sees what came of the generation.
         metrics.generations.get_or_create(&ending).inc();
     }
@@ -164,32 +172,29 @@ impl Inner {
             Ok(entry) => entry.cost.queue = started - turn.queued,
             Err(failure) => failure.cost.queue = started - turn.queued,
         }
-        let made = made.map(Arc::new).map_err(Arc::new);
+        let made = self.shared(turn.audience, made).await.map_err(Arc::new);
         let moments = [turn.queued, started, ended];
         let ending = self.account(ask, cause, &turn.caller, moments, &made);
         (made, ending)
     }
 
     /// Stores what came out. Nobody can claim or purge the page meanwhile. `began` is what was
-    /// invalidated and forgotten before; `lifetime` is that of the last good page.
+    /// forgotten before; `lifetime` is that of the last good page.
     fn settle(
         &self,
         ask: &Ask,
-        began: (u64, u64),
+        began: u64,
         lifetime: Option<Revalidate>,
         made: Result<Arc<Entry>, Arc<Failure>>,
     ) -> Landing {
         match made {
             Ok(entry) => {
                 self.backoffs.forget(&ask.key);
-                self.routes.unless_forgotten(&ask.page.route, began.1, || {
-                    if !self.parts.store.purged_since(&ask.key, began.0) {
-                        match lifetime {
-                            Some(_) => self.parts.store.replace(entry.clone()),
-                            None => self.parts.store.put(entry.clone()),
-                        }
-                    }
-                });
+                self.routes
+                    .unless_forgotten(&ask.page.route, began, || match lifetime {
+                        Some(_) => self.parts.store.replace(entry.clone()),
+                        None => self.parts.store.put(entry.clone()),
+                    });
                 Landing::Stored(entry)
             }
             Err(failure) => {

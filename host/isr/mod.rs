@@ -20,6 +20,7 @@ mod queue;
 mod reader;
 mod routes;
 mod served;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +37,7 @@ pub use served::{Ask, Hit, Patience, Refused, Renewal, Served};
 use crate::page::{
     Cause, Entry, Failure, Freshness, Page, PageKey, Stamp, Summary, Tag, Timestamp, Why, judge,
 };
-use crate::store::{Degraded, Kept, Mark, StoreHealth, Tiers, Window};
+use crate::store::{Degraded, Kept, Mark, SharedHealth, StoreHealth, Tiers, Trouble, Window};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
@@ -185,7 +186,12 @@ impl Isr {
     pub async fn revalidate(&self, ask: Ask, only_generated: bool) -> Result<Arc<Entry>, Refused> {
         // First: a page that the disk cannot show at the moment counts as never generated, and must
         // not be taken for fresh when it can.
-        let least = self.0.parts.store.mark([Mark::Path(ask.key.clone())]);
+        let store = &self.0.parts.store;
+        store.mark([Mark::Path(ask.key.clone())]);
+        // Before the data is read: hosts that are told later would make the page once more. That they
+        // cannot be told is for [`Isr::told`] to say.
+        let _ = store.publish().await;
+        let least = store.path_mark(&ask.key);
         if only_generated && self.0.find(&ask).await.is_none() {
             return Err(Refused::NeverGenerated);
         }
@@ -210,14 +216,15 @@ impl Isr {
 
     /// Removes a page, last good included; whether there was one. [`Isr::synced`] tells when it
     /// cannot come back.
-    pub async fn purge(&self, key: &PageKey) -> bool {
-        let store = &self.0.parts.store;
-        let was_there = store.find(key).await.is_some();
+    pub async fn purge(&self, ask: &Ask) -> bool {
+        let (store, key) = (&self.0.parts.store, &ask.key);
+        let was_there = self.0.find(ask).await.is_some();
         self.0.backoffs.forget(key);
         self.0.flights.exclusively(key, || {
             store.mark([Mark::Purge(key.clone())]);
             store.remove(key);
         });
+        store.discard(key, &ask.maker());
         was_there
     }
 
@@ -235,6 +242,14 @@ impl Isr {
     /// When the disk fails or hangs: it holds all the same, and is kept as soon as it recovers.
     pub async fn synced(&self) -> Result<(), Degraded> {
         self.0.parts.store.synced().await
+    }
+
+    /// Waits until the other hosts can know of all that was invalidated so far.
+    ///
+    /// # Errors
+    /// When they cannot be told now: it holds here all the same, and they are told later.
+    pub async fn told(&self) -> Result<(), Trouble> {
+        self.0.parts.store.publish().await
     }
 
     /// Up to `limit` known pages with any of these tags.
@@ -288,6 +303,16 @@ impl Isr {
         self.0.parts.store.health()
     }
 
+    /// Whether what is made is shared with other hosts.
+    pub fn shared_health(&self) -> SharedHealth {
+        self.0.parts.store.shared_health()
+    }
+
+    /// How many invalidations the other hosts are to be told.
+    pub fn untold(&self) -> usize {
+        self.0.parts.store.untold()
+    }
+
     /// What readers of `page` would be told of an entry now.
     pub fn freshness(&self, page: &Page, entry: &Summary) -> Freshness {
         let stamped = (&*entry.route, &entry.stamp);
@@ -331,7 +356,10 @@ impl Inner {
 
     /// The entry that may be shown to who asks.
     async fn find(&self, ask: &Ask) -> Option<Arc<Entry>> {
-        let entry = self.parts.store.find(&ask.key).await?;
+        let entry = match self.parts.store.find(&ask.key).await {
+            Some(entry) => entry,
+            None => self.parts.store.fetch(&ask.key, &ask.maker()).await?,
+        };
         let is_shown = entry.route == ask.page.route || self.routes.has(&entry.route);
         is_shown.then_some(entry)
     }

@@ -380,11 +380,11 @@ async fn a_purge_takes_the_last_good_page_also_while_it_is_being_made() {
         async move { get(&isr, &ask).await }
     });
     seconds(0.05).await;
-    assert!(!isr.purge(&ask.key).await);
+    assert!(!isr.purge(&ask).await);
     assert_eq!(get(&isr, &ask).await, "miss new 2");
     early.await.unwrap();
     assert_eq!(get(&isr, &ask).await, "hit new 2");
-    assert!(isr.purge(&ask.key).await);
+    assert!(isr.purge(&ask).await);
     assert_eq!(get(&isr, &ask).await, "error");
 }
 
@@ -635,7 +635,7 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
     isr.revalidate(first.clone(), false).await.unwrap();
     isr.revalidate(second.clone(), false).await.unwrap();
     isr.persisted().await.unwrap();
-    assert!(isr.purge(&second.key).await);
+    assert!(isr.purge(&second).await);
     isr.synced().await.unwrap();
     drop(isr);
     let isr = on_disk();
@@ -686,13 +686,14 @@ async fn a_disk_that_hangs_holds_a_call_up_once_and_not_for_every_page() {
     };
     let isr = isr_over(store, Config::few());
     let (hung, start) = (isr.0.parts.store.hang(), tokio::time::Instant::now());
-    let keys: Vec<PageKey> = (0..1_000)
-        .map(|number| PageKey::new(&format!("/{number}"), &[]))
+    let renderer = Fake::new([]);
+    let asks: Vec<Ask> = (0..1_000)
+        .map(|number| ask_under(policy(), &renderer, &format!("/{number}")))
         .collect();
-    for key in &keys {
-        assert!(!isr.purge(key).await);
+    for ask in &asks {
+        assert!(!isr.purge(ask).await);
     }
-    isr.invalidate_paths(keys);
+    isr.invalidate_paths(asks.into_iter().map(|ask| ask.key));
     let told = isr.synced().await.unwrap_err();
     assert_eq!(told.to_string(), "the disk takes long");
     assert!(start.elapsed() < Duration::from_secs(20));

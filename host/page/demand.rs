@@ -39,6 +39,20 @@ pub struct Report {
     pub fates: Vec<Fate>,
     /// Why it holds only until wisr ends, if so: the disk does not take it.
     pub unkept: Option<String>,
+    /// Whether the other hosts know.
+    pub spread: Spread,
+}
+
+/// Whether the hosts that share pages know of what was done here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Spread {
+    /// There are no others.
+    #[default]
+    Alone,
+    /// They do.
+    Told,
+    /// They will, once they can be told; why they cannot be now.
+    Untold(String),
 }
 
 /// What became of one path or tag.
@@ -115,6 +129,15 @@ impl Effect {
 }
 
 impl Report {
+    /// Takes in what became of another demand.
+    pub fn and(&mut self, other: Report) {
+        self.fates.extend(other.fates);
+        self.unkept = self.unkept.take().or(other.unkept);
+        if !matches!(self.spread, Spread::Untold(_)) {
+            self.spread = other.spread;
+        }
+    }
+
     /// Whether all is as demanded.
     pub fn is_done(&self) -> bool {
         self.fates.iter().all(|fate| fate.effect.is_done())
@@ -125,11 +148,27 @@ impl Report {
         self.fates.iter().any(|fate| fate.effect == effect)
     }
 
-    /// What to tell of a disk that does not take it.
+    /// Whether the other hosts know, if there are any.
+    pub fn is_propagated(&self) -> Option<bool> {
+        match self.spread {
+            Spread::Alone => None,
+            Spread::Told => Some(true),
+            Spread::Untold(_) => Some(false),
+        }
+    }
+
+    /// What to tell of a disk that does not take it, and of hosts that do not hear of it.
     pub fn warning(&self) -> Option<String> {
-        let why = self.unkept.as_ref()?;
-        Some(format!(
-            "{why}: this holds until wisr ends, and is stored once the disk recovers"
-        ))
+        let unkept = self.unkept.as_ref().map(|why| {
+            format!("{why}: this holds until wisr ends, and is stored once the disk recovers")
+        });
+        let untold = match &self.spread {
+            Spread::Untold(why) => Some(format!(
+                "{why}: this holds on this host, and the others are told once Redis recovers"
+            )),
+            Spread::Alone | Spread::Told => None,
+        };
+        let warnings: Vec<String> = unkept.into_iter().chain(untold).collect();
+        (!warnings.is_empty()).then(|| warnings.join("; "))
     }
 }

@@ -17,7 +17,7 @@ mod tag;
 mod time;
 
 pub use cost::{Cost, Fetch};
-pub use demand::{Demand, Effect, Fate, Mode, Report, Target};
+pub use demand::{Demand, Effect, Fate, Mode, Report, Spread, Target};
 pub use digest::Digest;
 pub use document::{Document, Rejected, check_redirect};
 pub use encoding::{Coding, Payload, Variant, compressible};

@@ -25,27 +25,41 @@ mod codec;
 mod conformance;
 mod durable;
 mod hits;
+mod ledger;
 mod marks;
 mod memory;
 mod notes;
+mod shared;
 mod tiers;
 mod window;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::page::{Entry, PageKey, Summary};
+use crate::page::{Digest, Entry, PageKey, Summary};
 
 pub use durable::{Degraded, Lock, OpenError, StoreHealth};
 pub use hits::Tally;
 pub use marks::Mark;
 pub use memory::Kept;
 pub use notes::{Note, Notes};
+pub use shared::{
+    Claim, Committed, Config as SharedConfig, ConfigError, Lease, SharedHealth, Trouble, Wanted,
+};
 pub use tiers::{Config, Tiers};
 pub use window::Window;
 
 use brief::Brief;
 use memory::Memory;
+
+/// By what a page is made. Hosts that share pages show only those that their own modules make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maker {
+    /// The route.
+    pub route: Arc<str>,
+    /// The module.
+    pub module: Digest,
+}
 
 /// A tier that keeps entries. Each sees its own changes at once.
 ///

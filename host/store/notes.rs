@@ -19,6 +19,8 @@ pub enum Note {
     Incident(usize),
     /// A page whose last generation failed.
     Backoff(PageKey),
+    /// Which history the invalidations are of that this host shares with others.
+    History,
 }
 
 /// All notes of one kind.
@@ -28,6 +30,8 @@ pub enum Notes {
     Incidents,
     /// Each [`Note::Backoff`].
     Backoffs,
+    /// The [`Note::History`].
+    History,
 }
 
 /// The version of the record. Readers of a later one keep reading this one.

@@ -87,6 +87,20 @@ pub struct Denial {
     pub reason: &'static str,
 }
 
+/// A state of the breaker before the shared tier.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BreakerState {
+    /// `closed`, `half-open` or `open`.
+    pub state: &'static str,
+}
+
+/// What the shared tier was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Operation {
+    /// `get`, `acquire`, `renew`, `commit`, `release`, `raise` or `discard`.
+    pub operation: &'static str,
+}
+
 /// Declares the metrics: each one's name, kind and words stand in one place. A name that ends with
 /// a unit has that unit.
 macro_rules! metrics {
@@ -187,6 +201,21 @@ metrics! {
         "Records on disk that could not be read, each of which was a miss";
     store_evictions: Counter = Counter::default(),
         "Entries evicted from disk";
+
+    shared_breaker: Family<BreakerState, Gauge> = Family::default(),
+        "1 for the state of the breaker before the shared tier";
+    shared_operations: Family<Operation, Counter> = Family::default(),
+        "Commands to the shared tier";
+    shared_failures: Counter = Counter::default(),
+        "Commands to the shared tier that failed or took too long";
+    shared_hits: Counter = Counter::default(),
+        "Pages had from other hosts";
+    shared_fenced: Counter = Counter::default(),
+        "Pages made in vain because another host had made them since";
+    shared_repairs: Counter = Counter::default(),
+        "Times that the shared tier came back with less than it had";
+    shared_untold: Gauge = Gauge::default(),
+        "Invalidations that the other hosts are to be told";
 
     releases: Counter = Counter::default(),
         "Releases since the start";

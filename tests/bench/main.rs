@@ -1,6 +1,6 @@
 //! `versus`: wisr beside nginx, Varnish, a bare hyper loop and a bare wasmtime loop, in one run.
 //!
-//! `cargo bench --bench versus [-- hits|generations|interference|hostile|crowd|small|swap|store]`. Rounds
+//! `cargo bench --bench versus [-- hits|generations|interference|hostile|crowd|small|swap|store|shared]`. Rounds
 //! are interleaved and ratios are of the same round, so that a noisy machine disturbs both sides
 //! alike. What an opponent lacks is told, not failed on; the exit code is 1 only when wisr itself
 //! could not be measured.
@@ -19,6 +19,7 @@ mod own;
 mod pages;
 mod report;
 mod servers;
+mod shared;
 mod site;
 mod small;
 mod store;
@@ -40,7 +41,7 @@ use site::Site;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts of a run, in order.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "hits",
     "generations",
     "interference",
@@ -49,6 +50,7 @@ const PARTS: [&str; 8] = [
     "small",
     "swap",
     "store",
+    "shared",
 ];
 
 fn main() -> ExitCode {
@@ -123,7 +125,8 @@ fn measure(parts: Vec<&str>) -> Result<()> {
             "crowd" => crowd::run(&site, &cores, &mut report),
             "small" => small::run(&site, &cores, &mut report),
             "swap" => swap::run(&mut report),
-            _ => store::run(&module, &cores, &mut report),
+            "store" => store::run(&module, &cores, &mut report),
+            _ => shared::run(&module, &cores, &mut report),
         };
         if let Err(error) = ended {
             report.missing(format!("{part}: {error:#}"));

@@ -54,7 +54,7 @@ impl Process {
     }
 
     /// Waits until something answers at `addr`.
-    fn listens(&mut self, addr: SocketAddr) -> Result<()> {
+    pub(crate) fn listens(&mut self, addr: SocketAddr) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         while TcpStream::connect(addr).is_err() {
             if let Some(status) = self.0.try_wait()? {

@@ -20,7 +20,7 @@ const TOKEN: &str = "versus-token";
 
 /// Eight generations at once, a route whose generations keep a core busy for 0.9 s each, and one for
 /// pages that differ by a number.
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 [server]
 drain = "1s"
 connections = 15000

@@ -98,6 +98,7 @@ async fn cpu(engine: &Engine, module: &Arc<Module>) -> Result<f64> {
         outbound: Arc::default(),
         client: outbound::Client::new(outbound::ClientConfig::default())?,
         settings: Arc::default(),
+        may_revalidate: false,
     };
     let guest = Guest::new(Arc::clone(module), exports, grants);
     let context = Context {

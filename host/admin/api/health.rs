@@ -24,6 +24,18 @@ pub(in crate::admin) struct Readiness {
     pub(in crate::admin) reasons: Vec<&'static str>,
     /// `ok`, or why what is made is not kept: pages are served all the same.
     pub(in crate::admin) store: String,
+    pub(in crate::admin) shared: Shared,
+}
+
+/// What is shared with other hosts.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::admin) struct Shared {
+    /// The state of the breaker before the shared tier; `off` without one.
+    pub(in crate::admin) breaker: &'static str,
+    /// Why it is not closed.
+    pub(in crate::admin) reason: Option<String>,
+    /// Invalidations that the other hosts are to be told.
+    pub(in crate::admin) untold: usize,
 }
 
 /// How the server is.
@@ -131,6 +143,17 @@ fn readiness(admin: &Admin) -> Readiness {
         ready: reasons.is_empty(),
         reasons,
         store: admin.parts.isr.store_health().as_str().to_owned(),
+        shared: shared(admin),
+    }
+}
+
+fn shared(admin: &Admin) -> Shared {
+    let isr = &admin.parts.isr;
+    let health = isr.shared_health();
+    Shared {
+        breaker: health.as_str(),
+        reason: health.reason().map(|reason| reason.to_string()),
+        untold: isr.untold(),
     }
 }
 

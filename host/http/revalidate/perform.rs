@@ -8,9 +8,10 @@ use futures_util::{StreamExt, stream};
 use super::super::locate::{Located, locate};
 use super::call::{Call, Target};
 use crate::isr::{Ask, Isr, Refused};
-use crate::page::{self, Demand, Effect, Fate, Mode, Report, Tag};
+use crate::page::{self, Demand, Effect, Fate, Mode, Report, Spread, Tag};
 use crate::release::{Release, Releases};
 use crate::route::Path;
+use crate::store::SharedHealth;
 
 /// Pages of one call that are made at once; the queue of generations has the last word.
 const AT_ONCE: usize = 16;
@@ -67,13 +68,21 @@ impl Revalidation {
             fates.extend(self.regenerate_tagged(&release, &call.tags).await);
         }
         // Once for all: a disk that hangs holds a call up once, not for every page.
-        let kept = match mode {
-            Mode::Regenerate if call.tags.is_empty() => self.isr.persisted().await,
-            _ => self.isr.synced().await,
+        let kept = async {
+            match mode {
+                Mode::Regenerate if call.tags.is_empty() => self.isr.persisted().await,
+                _ => self.isr.synced().await,
+            }
         };
+        let (kept, told) = tokio::join!(kept, self.isr.told());
         Report {
             fates,
             unkept: kept.err().map(|degraded| degraded.to_string()),
+            spread: match told {
+                Err(trouble) => Spread::Untold(trouble.to_string()),
+                Ok(()) if self.isr.shared_health() == SharedHealth::Off => Spread::Alone,
+                Ok(()) => Spread::Told,
+            },
         }
     }
 
@@ -84,7 +93,7 @@ impl Revalidation {
                 self.isr.invalidate_paths([key.clone()]);
                 Effect::Stale
             }
-            Mode::Purge if self.isr.purge(key).await => Effect::Purged,
+            Mode::Purge if self.isr.purge(&ask).await => Effect::Purged,
             Mode::Purge => Effect::Absent,
             Mode::Regenerate => match self.isr.revalidate(ask, only_generated).await {
                 Ok(_) => Effect::Regenerated,

@@ -20,7 +20,11 @@ pub struct Told {
     /// False if what was done ends with the process: the disk does not take it.
     #[serde(skip_serializing_if = "Option::is_none")]
     stored: Option<bool>,
-    /// Why it is not stored.
+    /// Whether the hosts that share pages know of it, where there are any. If not, they are told
+    /// later: the status is 202.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    propagated: Option<bool>,
+    /// Why it is not stored, or not propagated.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
 }
@@ -40,7 +44,13 @@ struct Single {
 }
 
 impl Told {
-    /// The statuses beside 200 that it comes with.
+    /// The status of what is done here and not yet on the other hosts.
+    pub const LATER: (StatusCode, &'static str) = (
+        StatusCode::ACCEPTED,
+        "Done here, the other hosts are told later",
+    );
+
+    /// The statuses of what is not done.
     pub const TROUBLES: [(StatusCode, &'static str); 3] = [
         (StatusCode::INTERNAL_SERVER_ERROR, "Error revalidating"),
         (
@@ -63,15 +73,19 @@ impl Told {
         } else {
             None
         };
-        let warning = report.warning();
         let told = Self {
             revalidated: trouble.is_none(),
             results: report.fates.iter().map(Single::of).collect(),
             message: trouble.map(|(_, message)| message),
-            stored: warning.is_some().then_some(false),
-            warning,
+            stored: report.unkept.is_some().then_some(false),
+            propagated: report.is_propagated(),
+            warning: report.warning(),
         };
-        (trouble.map_or(StatusCode::OK, |(status, _)| status), told)
+        let done = match told.propagated {
+            Some(false) => Self::LATER.0,
+            _ => StatusCode::OK,
+        };
+        (trouble.map_or(done, |(status, _)| status), told)
     }
 }
 
@@ -95,6 +109,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::page::Spread;
 
     fn report(effects: &[Effect]) -> Report {
         let why = |effect: Effect| (!effect.is_done()).then(|| "out of cheese".to_owned());
@@ -105,7 +120,7 @@ mod tests {
         };
         Report {
             fates: effects.iter().map(fate).collect(),
-            unkept: None,
+            ..Report::default()
         }
     }
 
@@ -129,6 +144,21 @@ mod tests {
             assert_eq!(was, status);
             assert_eq!(told["revalidated"], status == 200);
         }
+    }
+
+    #[test]
+    fn what_other_hosts_do_not_know_yet_is_told() {
+        let mut report = report(&[Effect::Purged]);
+        assert!(told(&report).1.get("propagated").is_none());
+        report.spread = Spread::Told;
+        let (status, full) = told(&report);
+        assert_eq!((status, &full["propagated"]), (200, &true.into()));
+        report.spread = Spread::Untold("Redis does not answer".to_owned());
+        let (status, full) = told(&report);
+        assert_eq!((status, &full["propagated"]), (202, &false.into()));
+        assert_eq!(full["revalidated"], true);
+        let warning = full["warning"].as_str().unwrap();
+        assert!(warning.starts_with("Redis does not answer"), "{warning}");
     }
 
     #[test]

@@ -135,9 +135,7 @@ impl Mailroom {
         let working = self.threads.spawn(async move {
             let mut all = Report::default();
             for call in calls {
-                let Report { fates, unkept } = revalidation.perform(call).await;
-                all.fates.extend(fates);
-                all.unkept = all.unkept.or(unkept);
+                all.and(revalidation.perform(call).await);
             }
             // What failed may be sent again.
             if all.is_done()

@@ -7,7 +7,7 @@
 //! | `b` + page key | body record, kept apart from the tree |
 //! | `p`, `x`, `t` + page key, page key, tag | number of its last path mark, purge, tag mark |
 //! | `s` | sequence and floor of the site |
-//! | `i` + number, `f` + page key | note of an incident, of a page in back-off |
+//! | `i` + number, `f` + page key, `h` | note of an incident, of a page in back-off, of the history |
 
 use crate::page::{PageKey, Tag};
 use crate::store::codec::DecodeError;
@@ -22,6 +22,7 @@ pub(super) const TAG: u8 = b't';
 pub(super) const SITE: [u8; 1] = *b"s";
 pub(super) const INCIDENT: u8 = b'i';
 pub(super) const BACKOFF: u8 = b'f';
+pub(super) const HISTORY: u8 = b'h';
 
 /// Bytes of a page key; the database's limit is 64 KiB.
 pub(in crate::store) const MAX_KEY: usize = 60_000;
@@ -46,6 +47,7 @@ pub(super) fn note_key(note: &Note) -> Vec<u8> {
         // Big-endian, so that they are listed in their order.
         Note::Incident(slot) => [&[INCIDENT][..], &(*slot as u64).to_be_bytes()].concat(),
         Note::Backoff(key) => text_key(BACKOFF, key.as_str()),
+        Note::History => vec![HISTORY],
     }
 }
 

@@ -164,7 +164,7 @@ impl Durable {
     /// Queues a note in place of the one of its name; without a value, its removal.
     pub(super) fn note(&self, note: Note, value: Option<&impl Serialize>) {
         let fits = match &note {
-            Note::Incident(_) => true,
+            Note::Incident(_) | Note::History => true,
             Note::Backoff(key) => key.as_str().len() <= MAX_KEY,
         };
         match value.map(notes::encode).transpose() {

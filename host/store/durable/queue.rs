@@ -173,9 +173,10 @@ impl Queue {
             mut site,
             marks,
             folded,
+            urgent,
         } = raised;
         let waiting = &mut self.waiting;
-        let raised = marks.into_iter().map(|mark| (mark, Some(site.sequence)));
+        let raised = marks.into_iter().map(|(mark, number)| (mark, Some(number)));
         waiting.marks.extend(raised);
         waiting
             .marks
@@ -188,7 +189,7 @@ impl Queue {
         let floor = waiting.site.map_or(0, |earlier| earlier.floor);
         site.floor = site.floor.max(floor);
         waiting.site = Some(site);
-        waiting.urgent = true;
+        waiting.urgent |= urgent;
         self.ticket += 1;
     }
 
@@ -263,7 +264,7 @@ impl Queue {
 
 fn note_weight(note: &Note, record: Option<&Bytes>) -> usize {
     let name = match note {
-        Note::Incident(_) => 0,
+        Note::Incident(_) | Note::History => 0,
         Note::Backoff(key) => key.as_str().len(),
     };
     REMOVAL + name + record.map_or(0, Bytes::len)
@@ -288,8 +289,9 @@ mod tests {
         let put = |generated| Change::Put(Arc::new(document("/a", generated, "text")));
         let raised = |sequence, floor| Raised {
             site: Site { sequence, floor },
-            marks: vec![Mark::Path(key.clone())],
+            marks: vec![(Mark::Path(key.clone()), sequence)],
             folded: Vec::new(),
+            urgent: true,
         };
         queue.change(&key, put(1));
         queue.raise(raised(1, 1));

@@ -3,7 +3,7 @@
 use fjall::Readable;
 
 use super::database::{Database, ReadError};
-use super::keys::{BACKOFF, INCIDENT};
+use super::keys::{BACKOFF, HISTORY, INCIDENT};
 use crate::store::notes::Notes;
 
 impl Database {
@@ -16,6 +16,7 @@ impl Database {
         let kind = match notes {
             Notes::Incidents => INCIDENT,
             Notes::Backoffs => BACKOFF,
+            Notes::History => HISTORY,
         };
         self.snapshot(|snapshot, keyspace| {
             for guard in snapshot.prefix(keyspace, [kind]) {

@@ -114,8 +114,9 @@ async fn invalidations_come_back_and_forgotten_ones_do_not() {
                 sequence,
                 floor: sequence - 1,
             },
-            marks: vec![mark.clone()],
+            marks: vec![(mark.clone(), sequence)],
             folded: folded.into_iter().collect(),
+            urgent: true,
         });
         durable.synced().await.unwrap();
     }
@@ -386,11 +387,12 @@ async fn a_byte_flipped_in_a_journal_costs_one_page() {
         sequence: 1,
         floor: 0,
     };
-    let marks = vec![news.clone()];
+    let marks = vec![(news.clone(), 1)];
     durable.raise(Raised {
         site,
         marks,
         folded: Vec::new(),
+        urgent: true,
     });
     durable.remove(&page(0).key);
     durable.committed().await.unwrap();

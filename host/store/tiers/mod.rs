@@ -5,6 +5,7 @@
 //! replaced or removed.
 
 mod aside;
+mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -19,8 +20,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
+use super::ledger::Ledger;
 use super::marks::{Mark, Marks};
 use super::notes::{Note, Notes};
+use super::shared::Shared;
 use super::{Brief, Kept, Memory, Store, Unkept, Window};
 use crate::page::{Entry, PageKey, Stamp, Stamped, Summary, Tag, Why};
 use crate::telemetry::metrics::Metrics;
@@ -56,7 +59,9 @@ pub struct Tiers {
     memory: Arc<Memory>,
     durable: Option<Arc<Durable>>,
     readers: rayon::ThreadPool,
-    marks: Marks,
+    ledger: Arc<Ledger>,
+    /// What hosts have in common, once they do.
+    shared: OnceLock<Shared>,
     /// Pages being read from disk. Who changes a page takes it off, so that what was read is not
     /// brought into memory.
     reading: Mutex<HashMap<PageKey, Arc<Reading>>>,
@@ -140,9 +145,10 @@ impl Tiers {
             .map_err(OpenError::NoThreads)?;
         let tiers = Arc::new(Self {
             memory: Arc::new(Memory::new(config.memory, metrics.clone())),
+            ledger: Arc::new(Ledger::new(marks, durable.clone())),
             durable,
             readers,
-            marks,
+            shared: OnceLock::new(),
             reading: Mutex::default(),
         });
         if let Some(durable) = &tiers.durable {
@@ -171,7 +177,12 @@ impl Tiers {
 
     /// The entry of a page, if it is in memory: no waiting, no I/O.
     pub fn get_hot(&self, key: &PageKey) -> Option<Arc<Entry>> {
-        self.memory.get(key)
+        self.memory.get(key).filter(|entry| self.is_shown(entry))
+    }
+
+    /// Another host may have purged it a moment ago.
+    fn is_shown(&self, entry: &Entry) -> bool {
+        !self.ledger.is_purged(&entry.key, entry.stamp.sequence)
     }
 
     /// As [`Tiers::get_hot`], for who wants to keep it: it says itself when it is replaced.
@@ -197,7 +208,7 @@ impl Tiers {
             }
             let reading = self.read(durable, key);
             match tokio::time::timeout(READ_PATIENCE, reading.wait()).await {
-                Ok(Read::Done(found)) => return found,
+                Ok(Read::Done(found)) => return found.filter(|entry| self.is_shown(entry)),
                 Ok(Read::Overtaken) => {}
                 Err(_) => {
                     durable.too_slow(key, READ_PATIENCE);
@@ -261,7 +272,8 @@ impl Tiers {
         Read::Done(found)
     }
 
-    /// Keeps `entry`. It is seen at once; [`Tiers::persisted`] tells when it survives the process.
+    /// Keeps `entry`, unless its page was purged since its data was read. It is seen at once;
+    /// [`Tiers::persisted`] tells when it survives the process.
     pub fn put(&self, entry: Arc<Entry>) {
         self.keep(entry, Store::put);
     }
@@ -278,7 +290,20 @@ impl Tiers {
         put: impl FnOnce(&Durable, Arc<Entry>) -> Result<(), Unkept>,
     ) {
         let mut readings = self.reading.lock();
+        self.keep_in(&mut readings, entry, put);
+    }
+
+    fn keep_in(
+        &self,
+        readings: &mut HashMap<PageKey, Arc<Reading>>,
+        entry: Arc<Entry>,
+        put: impl FnOnce(&Durable, Arc<Entry>) -> Result<(), Unkept>,
+    ) {
         readings.remove(&entry.key);
+        // Under the lock: whoever purges the page from here on finds what is kept, and removes it.
+        if self.ledger.purged_since(&entry.key, entry.stamp.sequence) {
+            return;
+        }
         if let Some(durable) = &self.durable
             && let Err(unkept) = put(durable, entry.clone())
         {
@@ -385,32 +410,23 @@ impl Tiers {
 
     /// The number of the latest invalidation. Read it before a generation reads its data.
     pub fn sequence(&self) -> u64 {
-        self.marks.sequence()
+        self.ledger.sequence()
     }
 
     /// Why the entry is invalid, if it is.
     pub fn why(&self, key: &PageKey, stamp: &Stamp) -> Option<Why> {
-        self.marks.why(key, stamp)
+        self.ledger.why(key, stamp)
     }
 
     /// The number of the latest invalidation of this very page.
     pub fn path_mark(&self, key: &PageKey) -> u64 {
-        self.marks.path(key)
-    }
-
-    /// Whether the page was purged after `sequence`: then what was made from it must not be kept.
-    pub fn purged_since(&self, key: &PageKey, sequence: u64) -> bool {
-        self.marks.purged_since(key, sequence)
+        self.ledger.path(key)
     }
 
     /// Invalidates at once; returns the number that the invalidation got. [`Tiers::synced`] tells
     /// when it survives a power cut.
     pub fn mark(&self, marks: impl IntoIterator<Item = Mark>) -> u64 {
-        self.marks.raise(marks, |raised| {
-            if let Some(durable) = &self.durable {
-                durable.raise(raised);
-            }
-        })
+        self.ledger.raise(marks)
     }
 
     // === notes ===

@@ -115,7 +115,7 @@ async fn invalidations_hold_after_a_restart() {
     assert!(matches!(why("/before").await, Some(Why::Tag(_))));
     assert_eq!(why("/after").await, None);
     assert!(tiers.find(&key("/purged")).await.is_none());
-    assert!(tiers.purged_since(&key("/purged"), sequence - 1));
+    assert!(tiers.ledger.purged_since(&key("/purged"), sequence - 1));
     tiers.mark([Mark::Path(key("/after"))]);
     tiers.synced().await.unwrap();
     assert_eq!(why("/after").await, Some(Why::Path));

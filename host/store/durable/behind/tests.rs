@@ -87,8 +87,9 @@ fn put(behind: &Behind, entry: Entry) -> bool {
 fn raised(mark: Mark, sequence: u64) -> Raised {
     Raised {
         site: Site { sequence, floor: 0 },
-        marks: vec![mark],
+        marks: vec![(mark, sequence)],
         folded: Vec::new(),
+        urgent: true,
     }
 }
 

@@ -4,17 +4,46 @@
 //! one. An entry remembers the number read before its generation began, and is stale when a tag
 //! of its or its path has a higher one. So an invalidation never visits an entry, and "purged
 //! while rendering" is caught: the entry that comes too late carries the older number.
+//!
+//! Several hosts that share invalidations count them together; a number is then the count of those
+//! that all hosts know, and below it the count of those that only this host knows as yet. Once one
+//! is told to the others it gets a number of theirs, which is higher than any that an entry made
+//! before has. So what is not told yet is what has a number of this host's own, also after a
+//! restart.
 
-use std::collections::{HashMap, VecDeque};
+mod told;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
 use crate::page::{PageKey, Stamp, Tag, Why};
+pub(super) use told::{Told, Untold};
 
 /// Marks remembered one by one; beyond it the oldest fold into the floor, which makes everything
 /// older stale: too much is regenerated, never too little. 200 bytes each: 20 MB at most.
 pub(super) const MAX_MARKS: usize = 100_000;
+
+/// Bits of a number that count what only this host knows: 16 million invalidations while the others
+/// cannot be told. The 40 bits above it outlast a thousand shared ones a second for 34 years.
+const OWN_BITS: u32 = 24;
+const OWN: u64 = (1 << OWN_BITS) - 1;
+
+/// The number of the `count`th invalidation that all hosts know.
+pub(super) fn numbered(count: u64) -> u64 {
+    count << OWN_BITS
+}
+
+/// How many invalidations that all hosts know a number stands for.
+pub(super) fn count(number: u64) -> u64 {
+    number >> OWN_BITS
+}
+
+/// Whether only this host knows the invalidation of this number.
+pub(super) fn is_own(number: u64) -> bool {
+    number & OWN != 0
+}
 
 /// What an invalidation is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,6 +70,8 @@ struct Table {
     purges: HashMap<PageKey, u64>,
     tags: HashMap<Tag, u64>,
     order: VecDeque<(u64, Mark)>,
+    /// Marks that only this host knows; none while no others are to know them.
+    untold: Option<HashSet<Mark>>,
 }
 
 /// How far the site's invalidations have come.
@@ -63,9 +94,11 @@ pub(super) struct Saved {
 #[derive(Debug)]
 pub(super) struct Raised {
     pub(super) site: Site,
-    pub(super) marks: Vec<Mark>,
+    pub(super) marks: Vec<(Mark, u64)>,
     /// Marks that the floor now stands for.
     pub(super) folded: Vec<Mark>,
+    /// Whether somebody may wait for it to be on disk: what others have said is had from them again.
+    pub(super) urgent: bool,
 }
 
 impl Marks {
@@ -99,10 +132,34 @@ impl Marks {
         note: impl FnOnce(Raised),
     ) -> u64 {
         let mut table = self.table.write();
-        let sequence = self.sequence() + 1;
-        let marks: Vec<Mark> = marks.into_iter().collect();
-        for mark in &marks {
-            table.raise(mark.clone(), sequence);
+        let sequence = self.next();
+        let marks = marks.into_iter().map(|mark| (mark, sequence)).collect();
+        self.settle(&mut table, sequence, marks, true, note);
+        sequence
+    }
+
+    /// Up to which count everything is stale.
+    pub(super) fn floor(&self) -> u64 {
+        count(self.table.read().floor)
+    }
+
+    /// The next number of this host's own.
+    fn next(&self) -> u64 {
+        let next = self.sequence() + 1;
+        if is_own(next) { next } else { next + 1 }
+    }
+
+    /// Enters marks that have their numbers, and tells `note` what changed.
+    fn settle(
+        &self,
+        table: &mut Table,
+        sequence: u64,
+        marks: Vec<(Mark, u64)>,
+        urgent: bool,
+        note: impl FnOnce(Raised),
+    ) {
+        for (mark, number) in &marks {
+            table.raise(mark.clone(), *number);
         }
         let folded = table.fold();
         let site = Site {
@@ -113,10 +170,10 @@ impl Marks {
             site,
             marks,
             folded,
+            urgent,
         });
         // Last: who reads this number finds the marks that it stands for.
         self.sequence.store(sequence, Ordering::Release);
-        sequence
     }
 
     /// Why the entry is invalid, if it is.
@@ -149,6 +206,16 @@ impl Marks {
         at(&table.paths).max(at(&table.purges)).max(table.floor)
     }
 
+    /// Whether there is a purge of this very page after `sequence`: then what was made from it must
+    /// not be shown, not even as the last good page.
+    pub(super) fn is_purged(&self, key: &PageKey, sequence: u64) -> bool {
+        if sequence >= self.sequence() {
+            return false;
+        }
+        let table = self.table.read();
+        table.purges.get(key).is_some_and(|purge| *purge > sequence)
+    }
+
     /// Whether the page was purged after `sequence`: then what was made from it must not be kept.
     pub(super) fn purged_since(&self, key: &PageKey, sequence: u64) -> bool {
         if sequence >= self.sequence() {
@@ -167,6 +234,13 @@ impl Table {
             Mark::Purge(key) => self.purges.insert(key.clone(), sequence),
             Mark::Tag(tag) => self.tags.insert(tag.clone(), sequence),
         };
+        if let Some(untold) = &mut self.untold {
+            if is_own(sequence) {
+                untold.insert(mark.clone());
+            } else {
+                untold.remove(&mark);
+            }
+        }
         self.order.push_back((sequence, mark));
     }
 
@@ -203,6 +277,9 @@ impl Table {
             };
             if gone {
                 self.floor = self.floor.max(sequence);
+                if let Some(untold) = &mut self.untold {
+                    untold.remove(&mark);
+                }
                 folded.push(mark);
             }
         }
@@ -296,11 +373,7 @@ mod tests {
         ] {
             marks.raise([mark], |raised| {
                 saved.site = raised.site;
-                let numbered = raised
-                    .marks
-                    .into_iter()
-                    .map(|mark| (mark, raised.site.sequence));
-                saved.marks.extend(numbered);
+                saved.marks.extend(raised.marks);
             });
         }
         saved.marks.reverse();

@@ -1,0 +1,156 @@
+//! `Event`: what the log of a site says, one after the other.
+
+use redis::RedisResult;
+
+use super::link::Link;
+use super::names;
+use crate::store::marks::{Mark, Told};
+
+/// Events read at once: bounded, also after a long absence.
+const AT_ONCE: usize = 256;
+
+/// A stream's entry as Redis sends it: its ID and its fields.
+type Raw = (String, Vec<(String, Vec<u8>)>);
+
+/// One event.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Its count.
+    pub(super) at: u64,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Something was invalidated.
+    Raised {
+        marks: Vec<Mark>,
+        /// Up to which everything is stale.
+        floor: u64,
+        /// The process that said it, and its latest number.
+        origin: String,
+        latest: u64,
+    },
+    /// Another history began.
+    Founded { history: String },
+}
+
+impl Event {
+    /// What an event tells a process, which is `own`.
+    pub(super) fn told(self, own: &str) -> Result<Told, String> {
+        match self.kind {
+            Kind::Founded { history } => Err(history),
+            Kind::Raised {
+                marks,
+                floor,
+                origin,
+                latest,
+            } => Ok(Told {
+                marks: marks.into_iter().map(|mark| (mark, self.at)).collect(),
+                head: self.at,
+                floor,
+                latest: (origin == own).then_some(latest),
+            }),
+        }
+    }
+
+    fn of((id, fields): Raw) -> Option<Self> {
+        let at = id.split_once('-')?.0.parse().ok()?;
+        let (mut marks, mut floor, mut latest) = (Vec::new(), 0, 0);
+        let (mut origin, mut history) = (String::new(), None);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let number = |bytes: &[u8]| text(bytes).parse().unwrap_or(0);
+        for (name, value) in &fields {
+            match &**name {
+                "m" => marks.extend(names::decode(value)),
+                "f" => floor = number(value),
+                "l" => latest = number(value),
+                "o" => origin = text(value),
+                "h" => history = Some(text(value)),
+                _ => {}
+            }
+        }
+        let kind = match history {
+            Some(history) => Kind::Founded { history },
+            None => Kind::Raised {
+                marks,
+                floor,
+                origin,
+                latest,
+            },
+        };
+        Some(Self { at, kind })
+    }
+}
+
+/// The events after the `count`th, waited for at most `wait_ms` milliseconds.
+pub(super) async fn after(
+    link: &mut Link,
+    log: &str,
+    count: u64,
+    wait_ms: Option<u64>,
+) -> RedisResult<Vec<Event>> {
+    let mut command = redis::cmd("XREAD");
+    command.arg("COUNT").arg(AT_ONCE);
+    if let Some(wait) = wait_ms {
+        command.arg("BLOCK").arg(wait);
+    }
+    command.arg("STREAMS").arg(log).arg(format!("{count}-1"));
+    let read: Option<Vec<(String, Vec<Raw>)>> = link.ask(&command).await?;
+    let events = read.into_iter().flatten().flat_map(|(_, events)| events);
+    Ok(events.filter_map(Event::of).collect())
+}
+
+/// The `count`th event, if the log still has it; and the count of the oldest that it has.
+pub(super) async fn at(
+    link: &mut Link,
+    log: &str,
+    count: u64,
+) -> RedisResult<(Option<Event>, Option<u64>)> {
+    let mut range = async |from: String, to: String| {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(log).arg(from).arg(to).arg("COUNT").arg(1);
+        let read: Vec<Raw> = link.ask(&command).await?;
+        RedisResult::Ok(read.into_iter().find_map(Event::of))
+    };
+    let it = range(format!("{count}-1"), format!("{count}-1")).await?;
+    let oldest = range("-".to_owned(), "+".to_owned()).await?;
+    Ok((it, oldest.map(|event| event.at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::Tag;
+
+    fn raw(fields: &[(&str, &[u8])]) -> Raw {
+        let fields = fields.iter();
+        let fields = fields.map(|(name, value)| ((*name).to_owned(), value.to_vec()));
+        ("7-1".to_owned(), fields.collect())
+    }
+
+    #[test]
+    fn events_are_what_other_hosts_of_this_version_write() {
+        let news = Mark::Tag(Tag::new("news").unwrap());
+        let event = Event::of(raw(&[
+            ("o", b"me"),
+            ("l", b"9"),
+            ("m", b"tnews"),
+            ("m", b"zlater"),
+            ("f", b"3"),
+            ("later", b"x"),
+        ]))
+        .unwrap();
+        let told = event.told("me").unwrap();
+        assert_eq!(told.marks, [(news, 7)]);
+        assert_eq!((told.head, told.floor, told.latest), (7, 3, Some(9)));
+        let founded = Event::of(raw(&[("h", b"abc")])).unwrap();
+        assert_eq!(founded.told("me").unwrap_err(), "abc");
+    }
+
+    #[test]
+    fn only_its_own_word_is_told() {
+        let event = Event::of(raw(&[("o", b"other"), ("l", b"9")])).unwrap();
+        assert_eq!(event.told("me").unwrap().latest, None);
+    }
+}

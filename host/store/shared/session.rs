@@ -1,0 +1,186 @@
+//! `Session`: the one task that keeps this host and Redis together.
+//!
+//! It connects, makes up for what was missed both ways, closes the breaker, and follows the log.
+//! Whatever fails ends the session; the next begins after a pause.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::breaker::Links;
+use super::link::Link;
+use super::{Core, Trouble, log};
+use crate::store::marks::Mark;
+
+/// The pause before another attempt; it doubles.
+const PAUSE: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The most that is added to a pause, as a part of it: hosts must not come back all at once.
+const JITTER: f64 = 0.3;
+
+/// How long connecting and each step of making up may take: nobody waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long Redis keeps a question for more of the log; the connection is known to live at least
+/// this often.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// How often the difference of the clocks is measured.
+const CLOCK: Duration = Duration::from_secs(10);
+
+/// Milliseconds that a probe stays.
+const PROBE: u64 = 1_000;
+
+/// A session that lasts this long has ended whatever was before.
+const CALM: Duration = Duration::from_secs(10);
+
+impl Core {
+    /// Runs until dropped.
+    pub(super) async fn keep(self: Arc<Self>) {
+        let mut attempt = 0;
+        loop {
+            self.breaker.try_again();
+            let started = Instant::now();
+            let ended = tokio::select! {
+                ended = self.session() => ended,
+                () = self.breaker.tripped() => Ok(()),
+            };
+            if let Err(why) = ended {
+                self.breaker.open(&why);
+            }
+            if started.elapsed() > CALM {
+                attempt = 0;
+            }
+            let pause = (PAUSE * (1 << attempt)).min(LONGEST);
+            attempt = (attempt + 1).min(6);
+            tokio::time::sleep(pause.mul_f64(1.0 + JITTER * fastrand::f64())).await;
+        }
+    }
+
+    async fn session(self: &Arc<Self>) -> Result<(), Trouble> {
+        let connect = async || {
+            let connected = timeout(PATIENCE, self.server.connect(PATIENCE)).await;
+            Ok::<_, Trouble>(connected.map_err(|_| Trouble::Unreachable)??)
+        };
+        let (mut control, pages, mut follower) =
+            (connect().await?, connect().await?, connect().await?);
+        self.look_at_policy(&mut control).await;
+        let (mut at, now) = timeout(PATIENCE * 5, self.sync(&mut control))
+            .await
+            .map_err(|_| Trouble::Slow)??;
+        // What this host has to say comes first: whoever asks it afterwards was not answered too early.
+        while let Some(told) = timeout(PATIENCE, self.tell(&mut control))
+            .await
+            .map_err(|_| Trouble::Slow)??
+        {
+            while at < told {
+                at = self.advance(&mut follower, at).await?;
+            }
+        }
+        let links = Arc::new(Links {
+            control,
+            pages,
+            offset: AtomicI64::new(self.offset(now)),
+        });
+        self.is_fit(&links).await?;
+        self.breaker.close(links.clone());
+        self.follow(&links, &mut follower, at).await
+    }
+
+    async fn follow(
+        self: &Arc<Self>,
+        links: &Links,
+        follower: &mut Link,
+        mut at: u64,
+    ) -> Result<(), Trouble> {
+        let mut measured = Instant::now();
+        loop {
+            if self.owes() {
+                self.handle.spawn(self.clone().settle());
+            }
+            at = self.advance(follower, at).await?;
+            self.count_untold();
+            if self.ledger.untold(1).is_some() {
+                // Not here: the log must be read on for it to be done.
+                self.handle.spawn(self.clone().publish());
+            }
+            if measured.elapsed() > CLOCK {
+                measured = Instant::now();
+                let now = self.time(&mut links.control.clone()).await?;
+                links.offset.store(self.offset(now), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Reads the log on from `at`; waits for more of it.
+    async fn advance(&self, follower: &mut Link, mut at: u64) -> Result<u64, Trouble> {
+        let wait = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
+        let read = log::after(follower, &self.names.control[2], at, Some(wait));
+        let events = timeout(WAIT + self.config.timeout * 2, read)
+            .await
+            .map_err(|_| Trouble::Slow)??;
+        for event in events {
+            at = event.at;
+            let told = event.told(&self.origin).map_err(|_| Trouble::History)?;
+            let marks: Vec<Mark> = told.marks.iter().map(|(mark, _)| mark.clone()).collect();
+            self.ledger.adopt(told);
+            self.purge(&marks);
+            self.applied.send_replace(at);
+        }
+        Ok(at)
+    }
+
+    /// Forgets the pages that were purged.
+    pub(super) fn purge(&self, marks: &[Mark]) {
+        for mark in marks {
+            if let (Mark::Purge(key), Some(tiers)) = (mark, self.tiers.upgrade()) {
+                tiers.remove(key);
+            }
+        }
+    }
+
+    /// Whether Redis takes what it is given, and as fast as readers need it to.
+    async fn is_fit(&self, links: &Links) -> Result<(), Trouble> {
+        for link in [&links.control, &links.pages] {
+            let mut link = link.clone();
+            let mut command = redis::cmd("SET");
+            command.arg(&self.names.probe).arg(&self.origin);
+            command.arg("PX").arg(PROBE);
+            let set = timeout(self.config.timeout, link.ask(&command));
+            let _: String = set.await.map_err(|_| Trouble::Slow)??;
+        }
+        Ok(())
+    }
+
+    /// The time on the server that has the site's invalidations.
+    async fn time(&self, link: &mut Link) -> Result<u64, Trouble> {
+        let hello = timeout(self.config.timeout, self.hello(link)).await;
+        Ok(hello.map_err(|_| Trouble::Slow)??.now)
+    }
+
+    /// Redis's clock less this host's.
+    fn offset(&self, there: u64) -> i64 {
+        let here = self.clock.now().as_millis();
+        i64::try_from(there).unwrap_or(0) - i64::try_from(here).unwrap_or(0)
+    }
+
+    /// Warns where Redis may forget invalidations.
+    async fn look_at_policy(&self, link: &mut Link) {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("maxmemory-policy");
+        // Not everybody may ask; a Cluster answers for one of its nodes.
+        let answer: Result<Vec<String>, _> = link.ask(&command).await;
+        let Some(policy) = answer.ok().and_then(|mut answer| answer.pop()) else {
+            return;
+        };
+        if policy.starts_with("allkeys") {
+            tracing::warn!(
+                "Redis has maxmemory-policy {policy}: it may forget invalidations, which makes every \
+                 host tell all of them again. Set it to volatile-lfu"
+            );
+        }
+    }
+}

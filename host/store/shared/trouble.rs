@@ -1,0 +1,51 @@
+//! `Trouble`: what is wrong with Redis, and what to do about it.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Why Redis was not asked or did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// It failed of late.
+    #[error("Redis failed of late, and is not asked")]
+    Open,
+    /// It did not answer in time.
+    #[error("Redis did not answer in time (`store.timeout`)")]
+    Slow,
+    /// There is no way to it.
+    #[error("Redis cannot be reached in time")]
+    Unreachable,
+    /// Its invalidations are others than those that this host has seen.
+    #[error("Redis came back with other invalidations than before")]
+    History,
+    /// It said no.
+    #[error("{0}")]
+    Redis(String),
+}
+
+impl From<RedisError> for Trouble {
+    fn from(error: RedisError) -> Self {
+        if error.is_timeout() {
+            return Trouble::Slow;
+        }
+        let said = error.to_string();
+        let hint = match error.kind() {
+            ErrorKind::AuthenticationFailed => {
+                ": set WISR_STORE_USER and WISR_STORE_PASSWORD to those of Redis"
+            }
+            _ if said.contains("NOAUTH") || said.contains("WRONGPASS") => {
+                ": set WISR_STORE_USER and WISR_STORE_PASSWORD to those of Redis"
+            }
+            ErrorKind::Server(ServerErrorKind::Moved) => {
+                ": this is a Cluster, name several of its nodes in store.url"
+            }
+            ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                ": the ACL user needs `~wisr:1:* +@read +@write +@scripting +time +@connection`"
+            }
+            _ if said.contains("OOM") => {
+                ": raise its maxmemory, and set maxmemory-policy to volatile-lfu"
+            }
+            _ => "",
+        };
+        Trouble::Redis(format!("Redis says: {error}{hint}"))
+    }
+}

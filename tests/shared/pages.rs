@@ -1,0 +1,326 @@
+//! Pages that hosts have in common.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::hosts::{host, site, until_breaker};
+use super::redis::Redis;
+use crate::modules;
+use crate::origin::Origin;
+use crate::site::{Running, wait_for};
+use crate::tools::tool;
+
+#[tokio::test]
+async fn a_page_that_one_host_made_is_a_hit_on_another_with_its_true_age() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let (a, b) = (
+        host(&redis.url(), &origin).await,
+        host(&redis.url(), &origin).await,
+    );
+    let made = a.get("/posts/1").await;
+    assert_eq!(made.verdict(), "MISS");
+    a.until("/posts/1", |page| page.header("age") != "0").await;
+    let there = b.get("/posts/1").await;
+    assert_eq!((there.verdict(), there.n()), ("HIT", 1));
+    assert!(there.header("age").parse::<u64>().unwrap() >= 1);
+    for header in ["etag", "last-modified", "content-type"] {
+        assert_eq!(there.header(header), made.header(header), "{header}");
+    }
+    assert_eq!(there.body, made.body);
+    assert_eq!(origin.count("/posts/1"), 1);
+    // This page, and the one that is made ahead.
+    assert_eq!(b.metric("wisr_shared_hits_total").await, 2.0);
+}
+
+#[tokio::test]
+async fn what_is_no_document_is_shared_as_well() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    origin.script("/posts/gone", json!({"outcome": "not-found"}));
+    let moved = json!({"outcome": "redirect", "location": "/new", "redirect_status": 308});
+    origin.script("/posts/moved", moved);
+    let (a, b) = (
+        host(&redis.url(), &origin).await,
+        host(&redis.url(), &origin).await,
+    );
+    for (path, status) in [("/posts/gone", 404), ("/posts/moved", 308)] {
+        for host in [&a, &b] {
+            assert_eq!(host.get(path).await.status, status, "{path}");
+        }
+        assert_eq!(origin.count(path), 1, "{path}");
+    }
+}
+
+/// A page expires at the same time everywhere, and is made anew once.
+#[tokio::test]
+async fn an_expired_page_is_made_anew_by_one_host_and_shown_by_all() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    origin.script("/posts/1", json!({"revalidate": 1}));
+    let mut hosts = Vec::new();
+    for _ in 0..3 {
+        hosts.push(host(&redis.url(), &origin).await);
+    }
+    hosts[0].get("/posts/1").await;
+    let mut seen = [0; 3];
+    while origin.count("/posts/1") < 5 {
+        for (host, seen) in hosts.iter().zip(&mut seen) {
+            let n = host.get("/posts/1").await.n();
+            assert!(n >= *seen, "{n} after {seen}");
+            *seen = n;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Four expiries of a second each: made by each host, the calls would come in threes.
+    let calls = origin.calls("/posts/1");
+    for pair in calls.windows(2) {
+        let apart = pair[1].at - pair[0].at;
+        assert!(apart >= Duration::from_millis(950), "{apart:?}");
+    }
+}
+
+/// During a rolling deployment readers of each host see what that host's own modules make.
+#[tokio::test]
+async fn hosts_with_different_modules_neither_show_each_others_pages_nor_fight() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let old = host(&redis.url(), &origin).await;
+    let new = site(&redis.url())
+        .module("posts/[id]", &modules::puppet_version(2))
+        .start_on(origin.clone())
+        .await;
+    until_breaker(&new, "closed").await;
+    for _ in 0..20 {
+        assert_eq!(old.get("/posts/1").await.whole()["version"], "0000");
+        assert_eq!(new.get("/posts/1").await.whole()["version"], "0002");
+    }
+    assert_eq!(origin.count("/posts/1"), 2);
+    // Both hear of an invalidation, and each makes its own page anew.
+    old.renew("/posts/1").await;
+    new.until("/posts/1", |page| page.verdict() == "HIT" && page.n() >= 3)
+        .await;
+    assert_eq!(new.get("/posts/1").await.whole()["version"], "0002");
+    assert_eq!(old.get("/posts/1").await.whole()["version"], "0000");
+    assert_eq!(origin.count("/posts/1"), 4);
+    // The deployment goes on: the host that comes to the new module finds its page.
+    old.swap("posts/[id]", &modules::puppet_version(2));
+    old.until("/posts/1", |page| page.whole()["version"] == "0002")
+        .await;
+    assert_eq!(origin.count("/posts/1"), 4);
+}
+
+#[tokio::test]
+async fn a_host_that_comes_anew_finds_what_others_have_made() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    let paths: Vec<String> = (0..50).map(|n| format!("/posts/{n}")).collect();
+    for path in &paths {
+        a.get(path).await;
+    }
+    drop(a);
+    let b = host(&redis.url(), &origin).await;
+    for path in &paths {
+        assert_eq!(b.get(path).await.verdict(), "HIT", "{path}");
+        assert_eq!(origin.count(path), 1, "{path}");
+    }
+}
+
+/// What a cold page asks of Redis: whether there is one, to make it, to keep it; a hit asks nothing.
+#[tokio::test]
+async fn a_cold_page_costs_three_commands_and_a_hit_none() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    let count = async || {
+        let mut counts = Vec::new();
+        for operation in ["get", "acquire", "commit", "release"] {
+            let name = format!("wisr_shared_operations_total{{operation={operation:?}}}");
+            counts.push(a.metric_or_zero(&name).await);
+        }
+        counts
+    };
+    let before = count().await;
+    for n in 0..50 {
+        a.get(&format!("/posts/{n}")).await;
+    }
+    let cold = count().await;
+    let more: Vec<f64> = cold.iter().zip(&before).map(|(a, b)| a - b).collect();
+    assert_eq!(more, [50.0, 50.0, 50.0, 0.0]);
+    for n in 0..50 {
+        assert_eq!(a.get(&format!("/posts/{n}")).await.verdict(), "HIT");
+    }
+    assert_eq!(count().await, cold);
+}
+
+/// Whatever is wrong with a page in Redis costs one generation.
+#[tokio::test]
+async fn what_cannot_be_read_counts_as_missing() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    a.get("/posts/1").await;
+    let pages = redis.keys("wisr:1:default:p:*").await;
+    // That of `/posts/1`, and that of `/`, which is made ahead.
+    assert_eq!(pages.len(), 2);
+    for (field, value) in [("body", "garbage"), ("meta", "WISm\u{7f}later")] {
+        for page in &pages {
+            redis.ask(&["HSET", page, field, value]).await;
+        }
+        let before = origin.count("/posts/1");
+        let b = host(&redis.url(), &origin).await;
+        let shown = b.get("/posts/1").await;
+        assert_eq!((shown.verdict(), shown.status), ("MISS", 200), "{field}");
+        assert_eq!(origin.count("/posts/1"), before + 1, "{field}");
+        assert!(b.metric("wisr_store_unreadable_total").await >= 1.0);
+        // It was made anew for all.
+        let c = host(&redis.url(), &origin).await;
+        assert_eq!(c.get("/posts/1").await.n(), shown.n(), "{field}");
+    }
+}
+
+/// Nothing in Redis outlives the pages that it belongs to, but for what is bounded.
+#[tokio::test]
+async fn the_memory_of_redis_comes_back_when_pages_expire() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let brief = site(&redis.url()).config("[store]\nkeep = \"3s\"");
+    let a = brief.start_on(origin.clone()).await;
+    until_breaker(&a, "closed").await;
+    a.revalidate(json!({"tags": ["news"]})).await;
+    let first = round(&a, &redis).await;
+    assert_eq!(round(&a, &redis).await, first);
+    let control = [
+        "wisr:1:{default}:log",
+        "wisr:1:{default}:marks",
+        "wisr:1:{default}:site",
+    ];
+    let mut left = redis.keys("*").await;
+    left.sort();
+    assert_eq!(left, control);
+}
+
+/// Makes pages and waits until they are gone; the memory that Redis then has for all keys.
+async fn round(host: &Running, redis: &Redis) -> u64 {
+    for n in 0..200 {
+        let path = format!("/posts/{n}");
+        let script = json!({"revalidate": 1, "tags": [format!("tag-{n}")]});
+        host.origin.script(&path, script);
+        assert_eq!(host.get(&path).await.status, 200);
+    }
+    wait_for("the pages to expire", async || {
+        let pages = redis.keys("wisr:1:default:p:*").await.len();
+        if pages == 0 {
+            Ok(())
+        } else {
+            Err(format!("{pages} pages"))
+        }
+    })
+    .await;
+    // Leases stay for an hour, as the memory of paused leaders.
+    for lease in redis.keys("wisr:1:default:l:*").await {
+        let answer = redis.ask(&["PTTL", &lease]).await;
+        let left: i64 = answer[1..].trim().parse().unwrap();
+        assert!((1..=3_600_000).contains(&left), "{lease}: {left}");
+        redis.ask(&["DEL", &lease]).await;
+    }
+    let mut bytes = 0;
+    for key in redis.keys("*").await {
+        let answer = redis.ask(&["MEMORY", "USAGE", &key]).await;
+        bytes += answer[1..].trim().parse::<u64>().unwrap();
+    }
+    bytes
+}
+
+/// What makes the clock of a program another one: put before the C library's.
+const SKEW: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(id, now);
+    if (!failed && id == CLOCK_REALTIME) now->tv_sec += atol(getenv("WISR_TEST_SKEW"));
+    return failed;
+}
+"#;
+
+/// Hosts whose clocks are an hour apart, each way, agree on ages and on what has expired.
+#[tokio::test]
+async fn hosts_need_not_agree_on_the_time() {
+    let (Some(redis), Some(cc)) = (
+        Redis::start().await,
+        tool("cc", "apt-get install build-essential"),
+    ) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("skew.c"), folder.path().join("skew.so"));
+    std::fs::write(&source, SKEW).unwrap();
+    let built = Command::new(cc)
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let origin = Origin::start().await;
+    origin.script("/posts/1", json!({"revalidate": 2}));
+    let mut hosts = vec![host(&redis.url(), &origin).await];
+    for skew in ["3600", "-3600"] {
+        let skewed = site(&redis.url())
+            .env("LD_PRELOAD", library.to_str().unwrap())
+            .env("WISR_TEST_SKEW", skew);
+        let host = skewed.start_on(origin.clone()).await;
+        until_breaker(&host, "closed").await;
+        hosts.push(host);
+    }
+    for first in 0..3 {
+        let path = format!("/posts/by-{first}");
+        hosts[first].get(&path).await;
+        for host in &hosts {
+            let shown = host.get(&path).await;
+            assert_eq!(shown.verdict(), "HIT", "made by {first}");
+            assert!(shown.header("age").parse::<u64>().unwrap() < 30);
+        }
+        assert_eq!(origin.count(&path), 1);
+    }
+    let dates = [&hosts[0], &hosts[1]].map(|host| host.get("/posts/by-0"));
+    let [here, ahead] = dates;
+    assert_ne!(
+        here.await.header("date")[..20],
+        ahead.await.header("date")[..20],
+        "no skew"
+    );
+    // Each expiry is the same moment for all.
+    while origin.count("/posts/1") < 4 {
+        for host in &hosts {
+            host.get("/posts/1").await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for pair in origin.calls("/posts/1").windows(2) {
+        assert!(pair[1].at - pair[0].at >= Duration::from_millis(1_900));
+    }
+}

@@ -1,0 +1,295 @@
+//! Redis down, slow, silent, full, locked: readers do not notice, and it heals by itself.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::hosts::{hasty, host, site, until_breaker};
+use super::proxy::{Proxy, Weather};
+use super::redis::Redis;
+use crate::origin::Origin;
+use crate::site::{Running, wait_for};
+
+/// Misses that are asked for while something is wrong: some of them wait for Redis, none for long.
+const MISSES: usize = 30;
+
+/// What a miss may take beside its generation, at most: `store.timeout` for each of the few times
+/// that it asks, far below the 10 s after which a reader is sent away.
+const BOUND: Duration = Duration::from_secs(5);
+
+async fn misses_are_served(host: &Running, what: &str) {
+    for n in 0..MISSES {
+        let started = Instant::now();
+        let page = host.get(&format!("/posts/{what}-{n}")).await;
+        assert_eq!(page.status, 200, "{what}");
+        assert!(started.elapsed() < BOUND, "{what}: {:?}", started.elapsed());
+    }
+}
+
+/// A host that shares, and gives Redis up soon.
+async fn hasty_host(url: &str, origin: &Origin) -> Running {
+    let host = hasty(url).start_on(origin.clone()).await;
+    until_breaker(&host, "closed").await;
+    host
+}
+
+#[tokio::test]
+async fn a_host_starts_without_redis_and_shares_once_it_is_there() {
+    let Some(mut redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let mut a = host(&redis.url(), &origin).await;
+    a.renew("/posts/1").await;
+    redis.kill();
+    a.restart().await;
+    let kept = a.get("/posts/1").await;
+    assert_eq!((kept.verdict(), kept.n()), ("HIT", 1));
+    let shared = until_breaker(&a, "open").await;
+    assert!(!shared["reason"].as_str().unwrap().is_empty());
+    misses_are_served(&a, "without").await;
+    redis.launch().await;
+    until_breaker(&a, "closed").await;
+    a.get("/posts/shared").await;
+    let b = host(&redis.url(), &origin).await;
+    assert_eq!(b.get("/posts/shared").await.verdict(), "HIT");
+    // What was made meanwhile is offered as well.
+    wait_for("all pages in Redis", async || {
+        let pages = redis.keys("wisr:1:default:p:*").await.len();
+        if pages >= MISSES {
+            Ok(())
+        } else {
+            Err(pages.to_string())
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_silent_network_costs_readers_a_moment_and_heals() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let proxy = Proxy::to(redis.address).await;
+    let a = hasty_host(&proxy.url(), &origin).await;
+    let slow = Weather::Slow(Duration::from_millis(500));
+    let weathers = [
+        (Weather::Black, "black"),
+        (slow, "slow"),
+        (Weather::Narrow(500), "narrow"),
+        (Weather::Cut, "cut"),
+    ];
+    for (weather, what) in weathers {
+        a.get("/posts/1").await;
+        proxy.turn(weather);
+        misses_are_served(&a, what).await;
+        assert_eq!(a.get("/posts/1").await.verdict(), "HIT");
+        until_breaker(&a, "open").await;
+        assert!(a.metric("wisr_shared_failures_total").await > 0.0);
+        proxy.turn(Weather::Fair);
+        until_breaker(&a, "closed").await;
+    }
+    a.get("/posts/after").await;
+    let b = host(&redis.url(), &origin).await;
+    assert_eq!(b.get("/posts/after").await.verdict(), "HIT");
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_keeps_nobody_waiting() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = hasty_host(&redis.url(), &origin).await;
+    a.get("/posts/1").await;
+    redis.signal(Signal::STOP);
+    misses_are_served(&a, "stopped").await;
+    assert_eq!(a.get("/posts/1").await.verdict(), "HIT");
+    until_breaker(&a, "open").await;
+    redis.signal(Signal::CONT);
+    until_breaker(&a, "closed").await;
+}
+
+/// Connections that never last: what is said is told all the same.
+#[tokio::test]
+async fn connections_that_end_all_the_time_lose_no_invalidation() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let proxy = Proxy::to(redis.address).await;
+    let a = hasty_host(&proxy.url(), &origin).await;
+    let b = host(&redis.url(), &origin).await;
+    for n in 0..10 {
+        let path = format!("/posts/{n}");
+        a.get(&path).await;
+        b.get(&path).await;
+    }
+    for n in 0..10 {
+        proxy.turn(Weather::Cut);
+        a.revalidate(json!({"paths": [format!("/posts/{n}")], "mode": "purge"}))
+            .await;
+        proxy.turn(Weather::Fair);
+    }
+    for n in 0..10 {
+        b.until(&format!("/posts/{n}"), |page| page.n() > 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redis_without_memory_is_left_alone_until_it_has_some() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = hasty_host(&redis.url(), &origin).await;
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    misses_are_served(&a, "full").await;
+    let shared = until_breaker(&a, "open").await;
+    let told = a.revalidate(json!({"tags": ["news"]})).await;
+    assert_eq!(told.json()["propagated"], false, "{shared}");
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    until_breaker(&a, "closed").await;
+    a.until_log("maxmemory").await;
+}
+
+#[tokio::test]
+async fn a_policy_that_may_forget_invalidations_is_warned_of() {
+    let arguments = ["--maxmemory-policy", "allkeys-lru"];
+    let Some(redis) = Redis::start_with(&arguments).await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    a.until_log("volatile-lfu").await;
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgets_are_told_again() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let (a, b) = (
+        host(&redis.url(), &origin).await,
+        host(&redis.url(), &origin).await,
+    );
+    for n in 0..10 {
+        redis.ask(&["SCRIPT", "FLUSH"]).await;
+        let path = format!("/posts/{n}");
+        a.get(&path).await;
+        assert_eq!(b.get(&path).await.verdict(), "HIT");
+        redis.ask(&["SCRIPT", "FLUSH"]).await;
+        a.renew(&path).await;
+        b.until(&path, |page| page.n() == 2).await;
+    }
+    assert!(!a.log().contains("NOSCRIPT"));
+}
+
+#[tokio::test]
+async fn who_may_not_in_is_told_so_and_serves_all_the_same() {
+    let arguments = ["--requirepass", "open-sesame"];
+    let Some(redis) = Redis::start_with(&arguments).await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let wrong = site(&redis.url()).env("WISR_STORE_PASSWORD", "guessed");
+    let a = wrong.start_on(origin.clone()).await;
+    a.until_log("WISR_STORE_PASSWORD").await;
+    misses_are_served(&a, "locked").await;
+    assert!(!a.log().contains("guessed"));
+    let right = site(&redis.url()).env("WISR_STORE_PASSWORD", "open-sesame");
+    let b = right.start_on(origin.clone()).await;
+    until_breaker(&b, "closed").await;
+}
+
+/// An ACL user with a password from the environment, who may do what is needed and no more.
+#[tokio::test]
+async fn an_acl_user_needs_the_keys_of_wisr_and_scripts() {
+    let may = "on >pw ~wisr:1:* +@read +@write +@scripting +time +@connection";
+    let arguments = [
+        "--user",
+        "wisr",
+        may,
+        "--user",
+        "mute",
+        &may.replace("+@scripting ", ""),
+    ];
+    let words: Vec<&str> = arguments.iter().flat_map(|it| it.split(' ')).collect();
+    let Some(redis) = Redis::start_with(&words).await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let as_user = |user: &str| {
+        site(&redis.url())
+            .env("WISR_STORE_USER", user)
+            .env("WISR_STORE_PASSWORD", "pw")
+    };
+    let a = as_user("wisr").start_on(origin.clone()).await;
+    until_breaker(&a, "closed").await;
+    assert_eq!(a.get("/posts/1").await.status, 200);
+    assert_eq!(redis_pages(&a).await, 1.0);
+    let mute = as_user("mute").start_on(origin.clone()).await;
+    mute.until_log("+@scripting").await;
+    assert_eq!(mute.get("/posts/2").await.status, 200);
+}
+
+async fn redis_pages(host: &Running) -> f64 {
+    host.metric_or_zero(r#"wisr_shared_operations_total{operation="commit"}"#)
+        .await
+        .min(1.0)
+}
+
+/// Over TLS, with a certificate of an authority of the operator's own.
+#[tokio::test]
+async fn redis_may_be_reached_over_tls() {
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let root = authority.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(authority, key);
+    let own = rcgen::KeyPair::generate().unwrap();
+    let server = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let server = server.signed_by(&own, &issuer).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let root = write("root.pem", &root.pem());
+    let (cert, key) = (
+        write("cert.pem", &server.pem()),
+        write("key.pem", &own.serialize_pem()),
+    );
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let arguments = ["--tls-port", &port.to_string(), "--tls-auth-clients", "no"];
+    let files = [
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &root,
+    ];
+    let Some(redis) = Redis::start_with(&[&arguments[..], &files[..]].concat()).await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let url = format!("rediss://localhost:{port}");
+    let trusting = site(&url).config(&format!("[store]\nca = {root:?}"));
+    let a = trusting.start_on(origin.clone()).await;
+    until_breaker(&a, "closed").await;
+    a.get("/posts/1").await;
+    let b = host(&redis.url(), &origin).await;
+    assert_eq!(b.get("/posts/1").await.verdict(), "HIT");
+    let doubting = site(&url).start_on(origin.clone()).await;
+    doubting.until_log("ertificate").await;
+    assert_eq!(doubting.get("/posts/1").await.status, 200);
+}
