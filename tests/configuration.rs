@@ -97,7 +97,7 @@ fn each_value_says_where_it_comes_from() {
 async fn a_server_does_what_its_environment_says() {
     let site = Site::new()
         .pages(&["index", "posts/[id]"])
-        .env("WISR_ADMIN_TOKEN", "operator")
+        .env("WISR_ADMIN_TOKEN", "operator-of-the-tests")
         .env("WISR_ROUTES", "{ \"/posts/[id]\" = { revalidate = 77 } }")
         .env("WISR_DEFAULTS_REVALIDATE", "55")
         .start_unready()
@@ -124,7 +124,7 @@ fn mistakes_name_their_place() {
     for (name, value, part) in [
         ("WISR_STORE_MEMORY", "lots", "128MiB"),
         ("WISR_COMPILE_CPU", "10ms", "at least"),
-        ("WISR_TOKEN", "abc", "at least 6"),
+        ("WISR_TOKEN", "abc", "at least 16"),
         ("WISR_TOKEN_FILE", "/nowhere", "cannot read /nowhere"),
         ("WISR_TELEMETRY_SAMPLE", "2", "from 0 to 1"),
         ("WISR_SERVER_ADMIN", "0.0.0.0:1", "admin-token"),

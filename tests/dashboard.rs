@@ -229,7 +229,7 @@ async fn a_browser_logs_in_once() {
     };
     let site = Site::new()
         .pages(&["index"])
-        .config("[server]\nadmin-token = \"horse\"");
+        .config("[server]\nadmin-token = \"horse-battery-staple\"");
     let site = site.start().await;
     browser
         .visit(&format!("{}/releases", site.admin_url()))
@@ -239,7 +239,9 @@ async fn a_browser_logs_in_once() {
     browser
         .visit(&format!("{}/releases", site.admin_url()))
         .await;
-    browser.type_into("#token", "horse\u{e007}").await;
+    browser
+        .type_into("#token", "horse-battery-staple\u{e007}")
+        .await;
     browser.until("h1", "Releases").await;
     browser.visit(&site.admin_url()).await;
     browser.until("body[data-live=yes] h1", "Overview").await;
@@ -252,7 +254,7 @@ async fn a_browser_logs_in_once() {
 async fn a_session_is_a_cookie_that_scripts_and_other_sites_do_not_have() {
     let site = Site::new()
         .pages(&["index"])
-        .config("[server]\nadmin-token = \"horse\"");
+        .config("[server]\nadmin-token = \"horse-battery-staple\"");
     let site = site.start().await;
     for path in ["/", "/pages", "/nothing"] {
         let refused = site.admin(path).await;
@@ -264,10 +266,18 @@ async fn a_session_is_a_cookie_that_scripts_and_other_sites_do_not_have() {
     assert_eq!((wrong.status, wrong.header("set-cookie")), (401, ""));
     let foreign = [("sec-fetch-site", "same-site")];
     assert_eq!(
-        form(&site, "/login", &foreign, "token=horse").await.status,
+        form(&site, "/login", &foreign, "token=horse-battery-staple")
+            .await
+            .status,
         403
     );
-    let entered = form(&site, "/login", &[], "token=horse&to=//evil.example").await;
+    let entered = form(
+        &site,
+        "/login",
+        &[],
+        "token=horse-battery-staple&to=//evil.example",
+    )
+    .await;
     assert_eq!((entered.status, entered.header("location")), (303, "/"));
     let cookie = entered.header("set-cookie");
     assert!(
@@ -280,7 +290,7 @@ async fn a_session_is_a_cookie_that_scripts_and_other_sites_do_not_have() {
     for path in PAGES.into_iter().chain(["/api/routes", "/metrics"]) {
         let shown = client.send("GET", path, &cookie, "").await.unwrap();
         assert_eq!(shown.status, 200, "{path}");
-        for secret in ["horse", TOKEN, pair] {
+        for secret in ["horse-battery-staple", TOKEN, pair] {
             assert!(!shown.text().contains(secret), "{secret} in {path}");
         }
     }

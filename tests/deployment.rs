@@ -19,7 +19,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 async fn a_container_can_ask_for_health() {
     let site = Site::new()
         .pages(&["slow"])
-        .config("[defaults]\nwall = \"60s\"\n[server]\nadmin-token = \"operator\"")
+        .config("[defaults]\nwall = \"60s\"\n[server]\nadmin-token = \"operator-of-the-tests\"")
         .start_held("/slow")
         .await;
     site.until_calls("/slow", 1).await;

@@ -454,9 +454,9 @@ async fn refusals_are_told_as_the_document_says() {
 async fn the_document_says_who_is_let_in() {
     let site = Site::new()
         .pages(&["index"])
-        .config("[server]\nadmin-token = \"horse\"");
+        .config("[server]\nadmin-token = \"horse-battery-staple\"");
     let site = site.start_unready().await;
-    let bearer = [("authorization", "Bearer horse")];
+    let bearer = [("authorization", "Bearer horse-battery-staple")];
     let mut client = Client::new(site.admin_door());
     let told = client
         .send("GET", "/api/openapi.json", &bearer, "")

@@ -148,7 +148,7 @@ impl Schemas {
         let message = self.written.subschema_for::<Message<'_>>();
         let mut responses = self.refusals(&PUBLIC);
         let done = [(StatusCode::OK, "Done")];
-        for (status, meaning) in Told::TROUBLES.into_iter().chain([Told::LATER]).chain(done) {
+        for (status, meaning) in Told::STATUSES.into_iter().chain(done) {
             let schema = match responses.contains_key(status.as_str()) {
                 true => json!({"anyOf": [told, message]}),
                 false => json!(told),

@@ -147,11 +147,7 @@ pub(super) fn operations() -> Vec<Operation> {
         (BODY_BYTES, "as {\"paths\": [\"/posts/1\"]}"),
         act,
     );
-    vec![
-        list,
-        one.refuses(unknown),
-        act.also(&Told::TROUBLES).also(&[Told::LATER]),
-    ]
+    vec![list, one.refuses(unknown), act.also(&Told::STATUSES)]
 }
 
 async fn list(admin: Arc<Admin>, query: Query) -> Result<Answer<Entries>, Refusal> {

@@ -234,11 +234,11 @@ mod tests {
     fn what_is_no_folder_of_a_page_is_refused() {
         for (text, rule) in [
             ("posts/[id", "route /posts/[id"),
-            ("a/[...b]/c", "must be last"),
+            ("a/[...b]/c", "nothing can stand after it"),
             ("a b", "' ' is not for names of folders"),
             ("é", "'é' is not"),
             ("_layout", "holds no pages"),
-            ("../up", "holds no pages"),
+            ("../up", "cannot be a part of a path"),
             ("api/hook", "API routes"),
         ] {
             let error = Place::parse(text).unwrap_err().to_string();

@@ -44,26 +44,25 @@ struct Single {
 }
 
 impl Told {
-    /// The status of what is done here and not yet on the other hosts.
-    pub const LATER: (StatusCode, &'static str) = (
-        StatusCode::ACCEPTED,
-        "Done here, the other hosts are told later",
-    );
-
-    /// The statuses of what is not done.
-    pub const TROUBLES: [(StatusCode, &'static str); 3] = [
+    /// The statuses beside 200 that it comes with: the first three of what is not done, the last of
+    /// what is done here and not yet on the other hosts.
+    pub const STATUSES: [(StatusCode, &'static str); 4] = [
         (StatusCode::INTERNAL_SERVER_ERROR, "Error revalidating"),
         (
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many pages are being made",
         ),
         (StatusCode::NOT_FOUND, "No route has this path"),
+        (
+            StatusCode::ACCEPTED,
+            "Done here, and told to the other hosts later",
+        ),
     ];
 
     /// The answer. A failure outweighs an unknown route, and both outweigh what went well. What
     /// holds but is not on disk is told: it ends with the process, unless the disk recovers before.
     pub fn of(report: &Report) -> (StatusCode, Self) {
-        let [failed, overloaded, unknown] = Self::TROUBLES;
+        let [failed, overloaded, unknown, (later, _)] = Self::STATUSES;
         let trouble = if report.has(Effect::Failed) {
             Some(failed)
         } else if report.has(Effect::Overloaded) {
@@ -82,7 +81,7 @@ impl Told {
             warning: report.warning(),
         };
         let done = match told.propagated {
-            Some(false) => Self::LATER.0,
+            Some(false) => later,
             _ => StatusCode::OK,
         };
         (trouble.map_or(done, |(status, _)| status), told)
