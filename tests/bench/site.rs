@@ -16,7 +16,7 @@ use crate::servers::Process;
 /// Where the page of all hits is.
 pub(crate) const PAGE: &str = "/page";
 
-const TOKEN: &str = "versus-token";
+const TOKEN: &str = "a-token-of-the-benchmark";
 
 /// Eight generations at once, a route whose generations keep a core busy for 0.9 s each, and one for
 /// pages that differ by a number.

@@ -57,7 +57,7 @@ async fn a_call_never_settles_for_what_another_host_had_begun() {
     let call = {
         let mut client = b.reader();
         let body = json!({"paths": ["/posts/1"]}).to_string();
-        let headers = [("authorization", "Bearer secret")];
+        let headers = [("authorization", "Bearer a-secret-of-the-tests")];
         tokio::spawn(async move {
             let told = client.send("POST", "/api/revalidate", &headers, &body);
             told.await.unwrap()
