@@ -92,12 +92,44 @@ fn each_value_says_where_it_comes_from() {
     );
 }
 
+/// Whatever opens something is hidden, whoever says it: tokens, secrets, the passwords of URLs.
+#[test]
+fn no_secret_is_shown() {
+    let site = site(
+        "[draft]\ntoken = \"geheim, geheim, geheim\"\n[webhooks.cms]\nsecret = \"geheim\"\n\
+         paths = [\"/a\"]\n[store]\nurl = [\"redis://anna:geheim@a:1\", \"rediss://:ge/he@im@b:2\"]\n\
+         [telemetry]\notlp = \"http://anna:geheim@c:3\"\n",
+    );
+    for form in [["--set"].as_slice(), &["--set", "--json"]] {
+        let told = config(site.path(), form, &[]);
+        assert_eq!(told.code, Some(0), "{}", told.stderr);
+        let shown = told.stdout + &told.stderr;
+        assert!(
+            !shown.contains("geheim") && !shown.contains("im@"),
+            "{shown}"
+        );
+        for part in [
+            "draft.token",
+            "webhooks.cms.secret",
+            "redis://anna:(hidden)@a:1",
+            "rediss://:(hidden)@b:2",
+            "http://anna:(hidden)@c:3",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+    let url = ("WISR_STORE_URL", "redis://anna:geheim@d:4");
+    let told = config(site.path(), &["--set"], &[url]).stdout;
+    assert!(told.contains("redis://anna:(hidden)@d:4"), "{told}");
+    assert!(!told.contains("geheim"), "{told}");
+}
+
 /// What a variable says is what a server does; what it cannot mean names it.
 #[tokio::test]
 async fn a_server_does_what_its_environment_says() {
     let site = Site::new()
         .pages(&["index", "posts/[id]"])
-        .env("WISR_ADMIN_TOKEN", "operator")
+        .env("WISR_ADMIN_TOKEN", "operator operator")
         .env("WISR_ROUTES", "{ \"/posts/[id]\" = { revalidate = 77 } }")
         .env("WISR_DEFAULTS_REVALIDATE", "55")
         .start_unready()
@@ -124,7 +156,7 @@ fn mistakes_name_their_place() {
     for (name, value, part) in [
         ("WISR_STORE_MEMORY", "lots", "128MiB"),
         ("WISR_COMPILE_CPU", "10ms", "at least"),
-        ("WISR_TOKEN", "abc", "at least 6"),
+        ("WISR_TOKEN", "abc", "at least 16"),
         ("WISR_TOKEN_FILE", "/nowhere", "cannot read /nowhere"),
         ("WISR_TELEMETRY_SAMPLE", "2", "from 0 to 1"),
         ("WISR_SERVER_ADMIN", "0.0.0.0:1", "admin-token"),

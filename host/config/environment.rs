@@ -283,7 +283,8 @@ fn nested(path: &[String], value: Value) -> Table {
     }
 }
 
-fn merge(into: &mut Table, from: Table) {
+/// Puts what `from` says over what `into` says, key by key.
+pub(super) fn merge(into: &mut Table, from: Table) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
             (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
