@@ -118,6 +118,12 @@ fn no_secret_is_shown() {
             assert!(shown.contains(part), "{part}: {shown}");
         }
     }
+    let cms = ("WISR_WEBHOOK_CMS_SECRET", "geheim, too");
+    let told = config(site.path(), &["--set"], &[cms]).stdout;
+    assert!(
+        told.contains("WISR_WEBHOOK_CMS_SECRET") && !told.contains("geheim"),
+        "{told}"
+    );
     let url = ("WISR_STORE_URL", "redis://anna:geheim@d:4");
     let told = config(site.path(), &["--set"], &[url]).stdout;
     assert!(told.contains("redis://anna:(hidden)@d:4"), "{told}");

@@ -437,9 +437,11 @@ async fn only_the_sender_is_heard() {
         deliver(&site, "github", &[], body).await;
     }
     let refused = deliver(&site, "github", &[], body).await;
-    assert_eq!(
-        (refused.status, &refused.json()["message"]),
-        (429, &json!("Too many invalid signatures"))
+    assert_eq!(refused.status, 429);
+    let told = refused.json()["message"].to_string();
+    assert!(
+        told.contains("Too many invalid signatures: try again in"),
+        "{told}"
     );
     // Behind a shared address the right one still passes.
     assert_eq!(
