@@ -92,6 +92,44 @@ fn each_value_says_where_it_comes_from() {
     );
 }
 
+/// Whatever opens something is hidden, whoever says it: tokens, secrets, the passwords of URLs.
+#[test]
+fn no_secret_is_shown() {
+    let site = site(
+        "[draft]\ntoken = \"geheim, geheim, geheim\"\n[webhooks.cms]\nsecret = \"geheim\"\n\
+         paths = [\"/a\"]\n[store]\nurl = [\"redis://anna:geheim@a:1\", \"rediss://:ge/he@im@b:2\"]\n\
+         [telemetry]\notlp = \"http://anna:geheim@c:3\"\n",
+    );
+    for form in [["--set"].as_slice(), &["--set", "--json"]] {
+        let told = config(site.path(), form, &[]);
+        assert_eq!(told.code, Some(0), "{}", told.stderr);
+        let shown = told.stdout + &told.stderr;
+        assert!(
+            !shown.contains("geheim") && !shown.contains("im@"),
+            "{shown}"
+        );
+        for part in [
+            "draft.token",
+            "webhooks.cms.secret",
+            "redis://anna:(hidden)@a:1",
+            "rediss://:(hidden)@b:2",
+            "http://anna:(hidden)@c:3",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+    let cms = ("WISR_WEBHOOK_CMS_SECRET", "geheim, too");
+    let told = config(site.path(), &["--set"], &[cms]).stdout;
+    assert!(
+        told.contains("WISR_WEBHOOK_CMS_SECRET") && !told.contains("geheim"),
+        "{told}"
+    );
+    let url = ("WISR_STORE_URL", "redis://anna:geheim@d:4");
+    let told = config(site.path(), &["--set"], &[url]).stdout;
+    assert!(told.contains("redis://anna:(hidden)@d:4"), "{told}");
+    assert!(!told.contains("geheim"), "{told}");
+}
+
 /// What a variable says is what a server does; what it cannot mean names it.
 #[tokio::test]
 async fn a_server_does_what_its_environment_says() {

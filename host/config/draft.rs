@@ -9,7 +9,7 @@ use super::units::{Span, secret};
 use crate::http;
 
 /// The environment variable that holds the draft token, so that it need not be in a file.
-pub(super) const TOKEN_VARIABLE: &str = "WISR_DRAFT_TOKEN";
+const TOKEN_VARIABLE: &str = "WISR_DRAFT_TOKEN";
 
 /// The key of a pass is made from the token: whoever has one could try short tokens out.
 const MIN_TOKEN: usize = 16;
@@ -31,11 +31,6 @@ pub(super) struct Draft {
     embed: Option<bool>,
 }
 
-/// Whether what `wisr.toml` says under `key` does not count, since the environment says it.
-pub(super) fn is_given(key: &str) -> bool {
-    key == "draft.token" && std::env::var_os(TOKEN_VARIABLE).is_some()
-}
-
 impl Draft {
     /// What the table means; without a token there is no draft mode.
     pub(super) fn resolve(&self) -> anyhow::Result<Option<http::Draft>> {
@@ -44,8 +39,7 @@ impl Draft {
             (Duration::from_secs(1)..=MAX_LIFETIME).contains(&lifetime),
             "[draft] lifetime is from \"1s\" to \"400d\""
         );
-        let given = std::env::var(TOKEN_VARIABLE).ok();
-        let Some(token) = given.as_ref().or(self.token.as_ref()) else {
+        let Some(token) = &self.token else {
             return Ok(None);
         };
         ensure!(

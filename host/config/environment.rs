@@ -22,6 +22,9 @@ const PREFIX: &str = "WISR_";
 /// Added to a variable's name, it says that the value is the name of a file.
 const IN_FILE: &str = "_FILE";
 
+/// What the variable of a webhook's secret begins with: `WISR_WEBHOOK_CMS_SECRET`.
+const WEBHOOK: &str = "WISR_WEBHOOK";
+
 /// Names that were there first, or that a standard gives; they win over those of the rule.
 const SHORT: [(&str, &str); 5] = [
     (super::TOKEN_VARIABLE, "revalidate.token"),
@@ -208,7 +211,13 @@ fn chosen(key: &Key, name: &str, file: &Table) -> Option<Meant> {
         return None;
     }
     let (before, after) = (&key.path[..place], &key.path[place + 1..]);
-    let rest = name.strip_prefix(&long(before))?.strip_prefix('_')?;
+    // A webhook's secret is said in the singular, and of a webhook that there is.
+    let singular = || {
+        let is_secret = key.name() == "webhooks.*.secret";
+        name.strip_prefix(WEBHOOK).filter(|_| is_secret)
+    };
+    let plural = name.strip_prefix(&long(before));
+    let rest = plural.or_else(singular)?.strip_prefix('_')?;
     let after: String = after
         .iter()
         .map(|part| format!("_{}", shout(part)))
@@ -218,6 +227,9 @@ fn chosen(key: &Key, name: &str, file: &Table) -> Option<Meant> {
         .iter()
         .try_fold(file, |table, part| table.get(part)?.as_table());
     let known = siblings.and_then(|table| table.keys().find(|name| shout(name) == written));
+    if known.is_none() && plural.is_none() {
+        return None;
+    }
     let mut path = key.path.clone();
     path[place] = known
         .cloned()
@@ -283,7 +295,8 @@ fn nested(path: &[String], value: Value) -> Table {
     }
 }
 
-fn merge(into: &mut Table, from: Table) {
+/// Puts what `from` says over what `into` says, key by key.
+pub(super) fn merge(into: &mut Table, from: Table) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
             (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),

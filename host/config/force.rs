@@ -113,7 +113,7 @@ impl View<'_> {
     fn setting(&self, path: &[String], known: &[String], is_secret: bool) -> Option<Setting> {
         let (value, origin) = match (self.flag(path), look(&self.merged, path)) {
             (Some((flag, value)), _) => (value, Origin::Flag { flag }),
-            (None, Some(value)) => (value.to_string(), self.origin(path)),
+            (None, Some(value)) => (masked(value).to_string(), self.origin(path)),
             (None, None) => (key(known)?.default.shown(&self.machine), Origin::Default),
         };
         let is_hidden = is_secret && origin != Origin::Default;
@@ -160,6 +160,33 @@ impl View<'_> {
 /// What stands at `path` below `value`.
 fn look<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, part| value.get(part))
+}
+
+/// The same without the passwords of URLs, wherever they stand in it.
+fn masked(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(without_password(text)),
+        Value::Array(list) => Value::Array(list.iter().map(masked).collect()),
+        Value::Table(table) => {
+            let masked = table
+                .iter()
+                .map(|(key, value)| (key.clone(), masked(value)));
+            Value::Table(masked.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// `redis://user:password@host` with its password hidden. What stands before the last `@` may be
+/// one, however badly it is written.
+fn without_password(text: &str) -> String {
+    let parts = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let (before, host) = rest.rsplit_once('@')?;
+        let (user, _) = before.split_once(':')?;
+        Some(format!("{scheme}://{user}:{HIDDEN}@{host}"))
+    };
+    parts().unwrap_or_else(|| text.to_owned())
 }
 
 /// The places that a key with [`ANY`] in it stands for, as far as there is something.

@@ -203,6 +203,7 @@ impl Config {
             Some(folder) => root.join(folder),
             None => site.join(".wisr/artifacts"),
         };
+        let roots = fixed.outbound.extra_roots.as_ref();
         let poll = fixed.server.poll;
         let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
         let engine = EngineConfig {
@@ -217,11 +218,7 @@ impl Config {
         };
         Ok(Self {
             outbound: outbound::ClientConfig {
-                extra_roots: fixed
-                    .outbound
-                    .extra_roots
-                    .as_ref()
-                    .map(|pem| root.join(pem)),
+                extra_roots: roots.map(|pem| root.join(pem)),
                 ..outbound::ClientConfig::default()
             },
             http,

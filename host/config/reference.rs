@@ -73,9 +73,14 @@ pub fn markdown() -> String {
     } in file
     {
         let (of, own) = name.split_once('.').unwrap_or(("", name));
+        // Of a table whose name the person chooses, the keys have names.
+        let (place, own) = match own.strip_prefix("*.") {
+            Some(own) => (format!("{of}.NAME"), own.trim_end_matches(".*")),
+            None => (of.to_owned(), own),
+        };
         if of != table {
             // Writing to a `String` cannot fail.
-            let _ = writeln!(text, "| `[{of}]` | | |");
+            let _ = writeln!(text, "| `[{place}]` | | |");
             table = of;
         }
         let own = if own == "*" {
@@ -128,7 +133,7 @@ const KEYS: &[Key] = &[
     row(
         "server.admin-token",
         Words("none"),
-        "`authorization: Bearer …` for the admin port, except `/livez` and `/readyz`; required beyond loopback",
+        "`authorization: Bearer …` for the admin port, except `/livez` and `/readyz`; at least 16 characters, required beyond loopback",
     ),
     row(
         "server.threads",
@@ -163,7 +168,7 @@ const KEYS: &[Key] = &[
     row(
         "revalidate.token",
         Words("none"),
-        "turns the endpoint on; at least 6 characters, better 32 random ones",
+        "turns the endpoint on; at least 16 characters, such as `openssl rand -hex 16` makes",
     ),
     row(
         "store.memory",
@@ -181,6 +186,36 @@ const KEYS: &[Key] = &[
         "store.disk",
         Words("no limit"),
         "bytes of pages on disk; pages that no route shows go first, then those that say there is none, then those not in memory, the oldest first",
+    ),
+    row(
+        "store.url",
+        Words("none"),
+        "where hosts share pages: `\"redis://host:6379\"`, `\"rediss://…\"`, or a list of nodes of a Cluster",
+    ),
+    row(
+        "store.site",
+        Value("\"default\""),
+        "which site they are of; the same on all its hosts",
+    ),
+    row(
+        "store.timeout",
+        Value("\"200ms\""),
+        "how long whoever waits for a page waits for Redis",
+    ),
+    row(
+        "store.lease",
+        Value("\"5s\""),
+        "after how long a silent host that makes a page is taken for dead; at least three times `timeout`",
+    ),
+    row(
+        "store.keep",
+        Value("\"7d\""),
+        "how long Redis keeps a page that nobody makes anew",
+    ),
+    row(
+        "store.ca",
+        Words("the system's"),
+        "root certificates (PEM) for `rediss://`",
     ),
     row(
         "generations.concurrency",
@@ -211,9 +246,74 @@ const KEYS: &[Key] = &[
     ),
     row("compile.wall", Value("\"120s\""), "its time by the clock"),
     row(
+        "compile.quick",
+        Value("\"1MiB\""),
+        "modules of more bytes serve from quickly made code, a few times slower, until better code takes its place",
+    ),
+    row(
         "shell.crawlers",
         Words("a built-in list"),
         "parts of the `user-agent` of clients that wait for the page instead of getting a shell",
+    ),
+    row(
+        "draft.token",
+        Words("none"),
+        "turns draft mode on; at least 16 characters, and another than that of `[revalidate]`",
+    ),
+    row(
+        "draft.lifetime",
+        Value("\"1h\""),
+        "how long an editor sees drafts; at most `\"400d\"`",
+    ),
+    row(
+        "draft.embed",
+        Value("false"),
+        "whether frames of other sites show drafts (`SameSite=None; Secure; Partitioned`: https only)",
+    ),
+    row(
+        "webhooks.*.secret",
+        Words("required"),
+        "what the sender proves itself by; at least 6 characters",
+    ),
+    row(
+        "webhooks.*.scheme",
+        Value("\"header\""),
+        "`\"header\"`, `\"github\"`, `\"stripe\"` or `\"standard-webhooks\"`",
+    ),
+    row(
+        "webhooks.*.header",
+        Words("of the scheme"),
+        "the header that has the secret or the signature",
+    ),
+    row(
+        "webhooks.*.tolerance",
+        Value("\"5m\""),
+        "how old a delivery may be that states its time",
+    ),
+    row(
+        "webhooks.*.when.*",
+        Words("all deliveries"),
+        "which deliveries a rule is for: a header or a JSON pointer, and the value or values it has",
+    ),
+    row(
+        "webhooks.*.paths",
+        Value("[]"),
+        "paths to revalidate, with `{/a/b}` for what a JSON pointer finds",
+    ),
+    row(
+        "webhooks.*.tags",
+        Value("[]"),
+        "tags to revalidate, in the same way",
+    ),
+    row(
+        "webhooks.*.mode",
+        Words("as of a call"),
+        "as of a call to `/api/revalidate`",
+    ),
+    row(
+        "webhooks.*.on",
+        Words("none"),
+        "further rules, each with `when`, `paths`, `tags` and `mode`",
     ),
     row(
         "outbound.extra-roots",
@@ -296,6 +396,11 @@ const KEYS: &[Key] = &[
         "origins that the page may fetch from",
     ),
     row(
+        "defaults.may-revalidate",
+        Value("false"),
+        "whether an API route may have pages made anew",
+    ),
+    row(
         "defaults.settings.*",
         Words("none"),
         "settings of this route",
@@ -342,6 +447,7 @@ const KEYS: &[Key] = &[
 mod tests {
     use std::path::Path;
 
+    use super::super::environment::merge;
     use super::super::file::File;
     use super::super::keys;
     use super::super::{Config, DEFAULT_FILTER, Overrides};
@@ -353,23 +459,25 @@ mod tests {
         let config = Config::resolve(&fixed, &live, Path::new("/site"), &Overrides::default());
         let config = config.unwrap_or_else(|error| panic!("{text}: {error:#}"));
         let route = (config.release.routes)("/a");
+        let shared = config.shared.as_ref();
+        let shared = shared.map(|it| (&it.site, it.timeout, it.lease, it.keep));
         format!(
             "{:?} {:?} {:?} {:?} {:?} {:?}",
             (&config.http, &config.admin, &config.isr),
-            (&config.store, &config.engine, &config.outbound),
+            (&config.store, &config.engine, &config.outbound, &shared),
             (config.release.poll, config.generation_threads, &config.dev),
             (&route.policy, &route.limits),
-            (&route.outbound, &route.query, &route.settings),
+            (
+                &route.outbound,
+                &route.query,
+                &route.settings,
+                route.may_revalidate
+            ),
             (
                 &config.trace,
                 fixed.log.filter.as_deref().unwrap_or(DEFAULT_FILTER)
             ),
         )
-    }
-
-    fn line(name: &str, value: &str) -> String {
-        let (table, key) = name.split_once('.').unwrap();
-        format!("[{table}]\n{key} = {value}")
     }
 
     #[test]
@@ -399,12 +507,18 @@ mod tests {
 
     /// Another value of the same kind.
     fn other(default: &str) -> String {
-        let words = ["wisr=info,warn", "combined", "always", "never", "wisr"];
-        let others = ["warn", "json", "when-props-change", "", "other"];
-        let word = words.iter().position(|word| default == format!("{word:?}"));
-        match word {
-            Some(3) => "7".to_owned(),
-            Some(place) => format!("{:?}", others[place]),
+        let others = [
+            ("\"wisr=info,warn\"", "\"warn\""),
+            ("\"combined\"", "\"json\""),
+            ("\"always\"", "\"when-props-change\""),
+            ("\"never\"", "7"),
+            ("\"wisr\"", "\"other\""),
+            ("\"default\"", "\"other\""),
+            ("\"header\"", "\"github\""),
+            ("false", "true"),
+        ];
+        match others.iter().find(|(known, _)| *known == default) {
+            Some((_, other)) => (*other).to_owned(),
             None if default.contains("127.0.0.1") => "\"127.0.0.1:7\"".to_owned(),
             None if default.starts_with('[') => "[\"https://a.example\"]".to_owned(),
             None => {
@@ -416,14 +530,17 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_code() {
-        let nothing = meaning(TRACED);
+        let nothing = meaning(BASE);
         for key in KEYS {
             let Default::Value(default) = key.default else {
                 continue;
             };
-            let said = |value: &str| meaning(&with(&line(key.name, value)));
+            let said = |value: &str| meaning(&with(key.name, value));
             assert_eq!(said(default), nothing, "{} = {default}", key.name);
-            let other = other(default);
+            let other = match key.name {
+                "webhooks.*.paths" | "webhooks.*.tags" => "[\"/a\"]".to_owned(),
+                _ => other(default),
+            };
             assert_ne!(
                 said(&other),
                 nothing,
@@ -434,19 +551,15 @@ mod tests {
     }
 
     /// What has no effect without another key.
-    const TRACED: &str = "[telemetry]\notlp = \"http://127.0.0.1:1\"\n[log]\naccess = \"stdout\"";
+    const BASE: &str = "telemetry.otlp = \"http://127.0.0.1:1\"\nlog.access = \"stdout\"\n\
+        store.url = \"redis://127.0.0.1\"\ndraft.token = \"0123456789abcdef\"\n\
+        webhooks.cms = { secret = \"0123456789abcdef\", on = [{ tags = [\"a\"] }] }\n";
 
-    fn with(more: &str) -> String {
-        let mut table: toml::Table = TRACED.parse().unwrap();
-        for (name, value) in more.parse::<toml::Table>().unwrap() {
-            let both = table
-                .entry(name)
-                .or_insert_with(|| toml::Table::new().into());
-            let toml::Value::Table(value) = value else {
-                panic!("{more}")
-            };
-            both.as_table_mut().unwrap().extend(value);
-        }
+    fn with(name: &str, value: &str) -> String {
+        let mut table: toml::Table = BASE.parse().unwrap();
+        let path = name.replace('*', "cms");
+        let given = toml::from_str::<toml::Table>(&format!("{path} = {value}"));
+        merge(&mut table, given.unwrap());
         table.to_string()
     }
 

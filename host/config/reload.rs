@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::file::{FixedTables, LiveTables};
 use super::live::{Frame, Live};
 use super::said::Said;
-use super::{FILE, Overrides, draft, webhook};
+use super::{FILE, Overrides};
 
 /// What a running server knows of its file.
 #[derive(Clone)]
@@ -98,7 +98,7 @@ impl Reloader {
             "revalidate.token" => self.overrides.token.is_some(),
             "server.listen" => self.overrides.listen.is_some(),
             "server.admin" => self.overrides.admin.is_some(),
-            _ => draft::is_given(key) || webhook::is_given(key),
+            _ => false,
         };
         restart.retain(|key| !overridden(key));
         applied.retain(|key| !restart.contains(key) && !overridden(key));

@@ -91,14 +91,6 @@ fn variable(name: &str) -> String {
     format!("WISR_WEBHOOK_{name}_SECRET")
 }
 
-/// Whether what `wisr.toml` says under `key` does not count, since the environment says it.
-pub(super) fn is_given(key: &str) -> bool {
-    let name = key
-        .strip_prefix("webhooks.")
-        .and_then(|key| key.strip_suffix(".secret"));
-    name.is_some_and(|name| std::env::var_os(variable(name)).is_some())
-}
-
 impl Webhook {
     fn resolve(&self, name: &str) -> anyhow::Result<http::Webhook> {
         let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
@@ -107,8 +99,7 @@ impl Webhook {
             "a name has letters, digits, `-` and `_`: it is part of the address"
         );
         let variable = variable(name);
-        let given = std::env::var(&variable).ok();
-        let Some(secret) = given.as_ref().or(self.secret.as_ref()) else {
+        let Some(secret) = &self.secret else {
             bail!("it has no secret: set `secret`, or {variable} in the environment");
         };
         ensure!(
