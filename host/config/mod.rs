@@ -216,14 +216,7 @@ impl Config {
             compile_threads: cores.div_ceil(2),
         };
         Ok(Self {
-            outbound: outbound::ClientConfig {
-                extra_roots: fixed
-                    .outbound
-                    .extra_roots
-                    .as_ref()
-                    .map(|pem| root.join(pem)),
-                ..outbound::ClientConfig::default()
-            },
+            outbound: outbound(fixed, root),
             http,
             admin,
             isr: generations(fixed, concurrency, overrides),
@@ -293,6 +286,14 @@ fn generations(file: &FixedTables, concurrency: usize, overrides: &Overrides) ->
         queue: file.generations.queue.unwrap_or(1_000),
         wait: wait.map_or(Duration::from_secs(10), |wait| wait.0),
         await_module: overrides.dev,
+    }
+}
+
+fn outbound(file: &FixedTables, root: &Path) -> outbound::ClientConfig {
+    let roots = file.outbound.extra_roots.as_ref();
+    outbound::ClientConfig {
+        extra_roots: roots.map(|pem| root.join(pem)),
+        ..outbound::ClientConfig::default()
     }
 }
 
