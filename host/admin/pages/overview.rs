@@ -72,7 +72,7 @@ fn shared(shared: &Shared) -> Markup {
         div { dt { "Shared" } dd {
             (badge(colour, &format!("breaker {}", shared.breaker)))
             @if let Some(reason) = &shared.reason { p { (sentence(reason)) "." } }
-            @if untold > 0 { p { strong { (count(untold)) } " invalidations not told to other hosts yet." } }
+            @if untold > 0 { p { "Invalidations not told to other hosts yet: " strong { (count(untold)) } "." } }
         } }
     }
 }
