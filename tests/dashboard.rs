@@ -414,7 +414,12 @@ async fn what_guests_say_is_shown_and_does_nothing() {
         "/posts/8",
         json!({"tags": ["<b>tag</b>"], "fetch": "http://127.0.0.1:1/<i>"}),
     );
-    for path in ["/posts/7", "/posts/8", "/posts/%3Cu%3E%1B%E2%80%AE"] {
+    site.origin.script(
+        "/posts/9",
+        json!({"props": {"<i>title": NASTY}, "render": {"outcome": "error"}}),
+    );
+    let paths = ["/posts/7", "/posts/8", "/posts/9"];
+    for path in paths.into_iter().chain(["/posts/%3Cu%3E%1B%E2%80%AE"]) {
         site.get(path).await;
     }
     let mut shown = String::new();
@@ -423,6 +428,7 @@ async fn what_guests_say_is_shown_and_does_nothing() {
         "/pages",
         "/incidents",
         "/incident?id=1",
+        "/incident?id=2",
         "/page?path=/posts/8",
     ] {
         let page = site.admin(path).await;
@@ -434,10 +440,12 @@ async fn what_guests_say_is_shown_and_does_nothing() {
     }
     assert_eq!(
         shown.matches("<script").count(),
-        5,
+        6,
         "one of its own on each page"
     );
     assert!(shown.contains("&lt;b&gt;tag"), "{shown}");
+    assert!(shown.contains("  &quot;&lt;i&gt;title&quot;: "), "{shown}");
+    assert!(!shown.contains("<dt>Shared</dt>"), "it shares with nobody");
 }
 
 /// However many pages there are, a list shows some and says where it goes on: nobody is left out

@@ -76,7 +76,7 @@ impl Totals {
             stale: sum(&["stale", "last-good"]),
             misses: sum(&["miss", "shell"]),
             errors: sum(&["error", "overloaded"]),
-            answers: metrics.answers.counts(),
+            answers: metrics.request_seconds.counts(),
         }
     }
 }
@@ -148,6 +148,8 @@ fn sample(
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
     use crate::telemetry::Clock;
 
@@ -157,7 +159,9 @@ mod tests {
         let clock = Clock::starting_at(Timestamp::from_millis(1_000));
         let stop = async {
             metrics.hits.inc_by(3);
-            metrics.answers.observe(Duration::from_micros(100));
+            metrics
+                .request_seconds
+                .observe(None, StatusCode::OK, Duration::from_micros(90));
             tokio::time::sleep(EVERY * 200 + EVERY / 2).await;
         };
         live.watch(&metrics, || clock.now(), stop).await;
@@ -177,7 +181,9 @@ mod tests {
         let stop = async {
             tokio::time::sleep(EVERY / 2).await;
             metrics.hits.inc_by(3);
-            metrics.answers.observe(Duration::from_micros(100));
+            metrics
+                .request_seconds
+                .observe(None, StatusCode::OK, Duration::from_micros(90));
             metrics.generations_running.inc();
             tokio::time::sleep(EVERY).await;
         };
@@ -186,6 +192,6 @@ mod tests {
             panic!("not one");
         };
         assert_eq!((only.hits, only.misses, only.running), (3, 0, 1));
-        assert_eq!((only.p50_us, only.p99_us), (Some(112), Some(112)));
+        assert_eq!((only.p50_us, only.p99_us), (Some(100), Some(100)));
     }
 }

@@ -1,7 +1,10 @@
 //! `Admin`: the operators' door: probes, metrics, and what the server knows of itself.
 //!
-//! A request is admitted by the `guard`. Then it is one of the `api`'s operations, which programs
-//! ask for, or one of the `pages` of the dashboard, which show what the operations tell.
+//! A request is admitted by the `guard`: with the token, or in a browser with one of the `session`s
+//! that the token opens. Then it is one of the `api`'s operations, which programs ask for, or one of
+//! the `pages` of the dashboard, which show what the operations tell, and of the last minutes what
+//! `live` remembers. `answer` says what a browser may do with each, `refusal` why something is not
+//! done.
 
 mod answer;
 mod api;

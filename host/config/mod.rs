@@ -203,7 +203,6 @@ impl Config {
             Some(folder) => root.join(folder),
             None => site.join(".wisr/artifacts"),
         };
-        let roots = fixed.outbound.extra_roots.as_ref();
         let poll = fixed.server.poll;
         let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
         let engine = EngineConfig {
@@ -217,10 +216,7 @@ impl Config {
             compile_threads: cores.div_ceil(2),
         };
         Ok(Self {
-            outbound: outbound::ClientConfig {
-                extra_roots: roots.map(|pem| root.join(pem)),
-                ..outbound::ClientConfig::default()
-            },
+            outbound: outbound(fixed, root),
             http,
             admin,
             isr: generations(fixed, concurrency, overrides),
@@ -290,6 +286,14 @@ fn generations(file: &FixedTables, concurrency: usize, overrides: &Overrides) ->
         queue: file.generations.queue.unwrap_or(1_000),
         wait: wait.map_or(Duration::from_secs(10), |wait| wait.0),
         await_module: overrides.dev,
+    }
+}
+
+fn outbound(file: &FixedTables, root: &Path) -> outbound::ClientConfig {
+    let roots = file.outbound.extra_roots.as_ref();
+    outbound::ClientConfig {
+        extra_roots: roots.map(|pem| root.join(pem)),
+        ..outbound::ClientConfig::default()
     }
 }
 

@@ -162,7 +162,7 @@ async fn collect(
             break;
         }
         let frame = frame.map_err(|error| {
-            invalid(format!(
+            Stop::invalid(format!(
                 "its body broke off ({error}): finish it, with as many bytes as its \
                  `content-length` says"
             ))
@@ -186,7 +186,7 @@ fn check(mut response: Response<Bytes>, is_head: bool) -> Result<Response<Bytes>
     let status = response.status();
     if status.is_informational() {
         let words = format!("status {status} is no final response: use 200 to 599");
-        return Err(invalid(words));
+        return Err(Stop::invalid(words));
     }
     let reserved = |headers: &HeaderMap| {
         let is_reserved = |name: &&header::HeaderName| {
@@ -196,7 +196,7 @@ fn check(mut response: Response<Bytes>, is_head: bool) -> Result<Response<Bytes>
     };
     if let Some(name) = reserved(response.headers()) {
         let words = format!("header `{name}` is wisr's to set: remove it from the response");
-        return Err(invalid(words));
+        return Err(Stop::invalid(words));
     }
     let has_body = !matches!(
         status,
@@ -219,12 +219,8 @@ fn unreachable(never: Infallible) -> wasmtime_wasi_http::Error {
 }
 
 fn unfinished() -> Stop {
-    invalid(
+    Stop::invalid(
         "it returned without a complete response: set the `response-outparam` and finish the \
          `outgoing-body`",
     )
-}
-
-fn invalid(reason: impl ToString) -> Stop {
-    Stop::broken(FailureKind::Invalid, reason)
 }

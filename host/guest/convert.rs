@@ -53,7 +53,7 @@ pub(super) fn decision(outcome: wit::Outcome, limits: &Limits) -> Result<Decisio
         }
         wit::Outcome::Redirect(redirect) => {
             let (location, status) =
-                check_redirect(&redirect.location, redirect.status).map_err(invalid)?;
+                check_redirect(&redirect.location, redirect.status).map_err(Stop::invalid)?;
             Ok(Decision::Done(Outcome::Redirect {
                 location,
                 status,
@@ -71,11 +71,11 @@ fn props(returned: wit::Props, limits: &Limits) -> Result<Props, Stop> {
     } = returned;
     within("props", "props", data.len(), limits.props)?;
     serde_json::from_str::<IgnoredAny>(&data)
-        .map_err(|error| invalid(format!("its props are not JSON: {error}")))?;
+        .map_err(|error| Stop::invalid(format!("its props are not JSON: {error}")))?;
     Ok(Props {
         json: Bytes::from(data),
         lifetime: lifetime(freshness)?,
-        tags: Tag::all(&tags).map_err(invalid)?,
+        tags: Tag::all(&tags).map_err(Stop::invalid)?,
     })
 }
 
@@ -83,7 +83,7 @@ fn lifetime(freshness: wit::Freshness) -> Result<Lifetime, Stop> {
     match freshness {
         wit::Freshness::Inherit => Ok(Lifetime::Inherit),
         wit::Freshness::Never => Ok(Lifetime::Never),
-        wit::Freshness::Seconds(0) => Err(invalid(
+        wit::Freshness::Seconds(0) => Err(Stop::invalid(
             "a page cannot stay fresh for 0 seconds: return at least 1, or `never` for a page \
              that only changes on demand",
         )),
@@ -102,7 +102,7 @@ pub(super) fn document(returned: wit::Document, limits: &Limits) -> Result<Docum
     let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
     Document::check(returned.status, headers, body).map_err(|rejected| match rejected {
         Rejected::ServerError(_) => Stop::broken(FailureKind::ServerError, rejected),
-        _ => invalid(rejected),
+        _ => Stop::invalid(rejected),
     })
 }
 
@@ -136,10 +136,6 @@ fn within(what: &str, name: &str, bytes: usize, limit: u64) -> Result<(), Stop> 
             size(limit)
         ),
     ))
-}
-
-fn invalid(reason: impl ToString) -> Stop {
-    Stop::broken(FailureKind::Invalid, reason)
 }
 
 #[cfg(test)]

@@ -43,6 +43,11 @@ impl Stop {
         }
     }
 
+    /// What the guest returned is not what it may be.
+    pub(super) fn invalid(reason: impl ToString) -> Self {
+        Self::broken(FailureKind::Invalid, reason)
+    }
+
     /// Its kind and one sentence that a page's author can act on. `stderr` is what the guest
     /// wrote to it last; `call` bounds what one call may move.
     pub(super) fn explain(self, limits: &Limits, call: u64, stderr: &str) -> (FailureKind, String) {

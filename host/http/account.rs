@@ -36,8 +36,8 @@ pub(super) fn account(failure: &Failure) -> String {
     if !failure.stderr.is_empty() {
         preformatted(&mut html, "stderr", failure.stderr.trim_end());
     }
-    if let Some(props) = &failure.props {
-        preformatted(&mut html, "Props", &pretty(props));
+    if let Some(props) = failure.readable_props() {
+        preformatted(&mut html, "Props", &props);
     }
     if !cost.fetches.is_empty() {
         html.push_str("<h2>Fetches</h2><ol>");
@@ -66,13 +66,6 @@ fn row(html: &mut String, fetch: &Fetch) {
         millis(fetch.duration),
         fetch.bytes
     );
-}
-
-/// Props that were not cut are JSON.
-fn pretty(json: &str) -> String {
-    let value = serde_json::from_str::<serde_json::Value>(json);
-    let pretty = value.and_then(|value| serde_json::to_string_pretty(&value));
-    pretty.unwrap_or_else(|_| json.to_owned())
 }
 
 fn millis(span: Duration) -> String {

@@ -19,6 +19,11 @@ pub(super) struct Located<'a> {
 }
 
 impl Located<'_> {
+    /// Whether it is a page that nobody may ask for.
+    pub(super) fn is_error_page(&self) -> bool {
+        is_error_page(self.routed)
+    }
+
     /// What to ask the cache for.
     pub(super) fn ask(self) -> Ask {
         let params = self.routed.pattern.params_of(self.path);
@@ -29,6 +34,11 @@ impl Located<'_> {
             self.query,
         )
     }
+}
+
+/// Error pages answer for others; they have no address of their own.
+pub(super) fn is_error_page(routed: &Routed) -> bool {
+    matches!(&*routed.page.route, "/404" | "/500")
 }
 
 /// The best route that has the page; the query counts as far as that route allows it.

@@ -1,11 +1,15 @@
 //! The public door: from a request to the page that answers it.
 //!
 //! A request's way: `listen` and `connection` (sockets) → `sound` (is it one?) → `check` (of what?)
-//! → `service` (`Site`: a file, an API route (`api`), an endpoint (`revalidate`, `webhook`,
-//! `draft`) or a page?) → `locate` (whose page?) → the cache → `showing` (how did it come to be
+//! → `service` (`Site`; its `place` says who answers: a file, an API route (`api`), an endpoint
+//! (`revalidate`, `webhook`, `draft`) or a page?) → `locate` (whose page?) → the cache → `showing` (how did it come to be
 //! shown?) → `respond`, with `negotiate` (which coding?) and `conditional` (does the reader have it
 //! already?). What goes wrong becomes a `Problem` of `errors`. A hit that is asked for plainly has a
-//! short way: `lane`, with `head`.
+//! short way: `lane`, with `head` and `views`, which asks the same `place`. Both are counted by
+//! `visit`. An author's browser also gets the `overlay`, and whoever watches a line of the `witness`.
+//!
+//! Who calls with a token or a seal, for `revalidate`, `draft` or `webhook`, may be wrong as often as
+//! `throttle` allows; what they ask for is done by one [`Revalidation`].
 //!
 //! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
 //! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).

@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, REFERER, USER_AGENT};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -13,17 +12,16 @@ use super::body::Body;
 use super::connection::Answer;
 use super::lane::Express;
 use super::showing::{FRESH, X_WISR_CACHE};
+use crate::telemetry::Clock;
 use crate::telemetry::access::{AccessLog, Line};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::timings::Timings;
 use crate::telemetry::trace::{self, Asked, RequestSpan};
-use crate::telemetry::{Clock, Latency};
 
 /// What is done with the requests of a door.
 #[derive(Debug, Clone)]
 pub struct Watch {
     timings: Timings,
-    answers: Latency,
     access: Option<Arc<AccessLog>>,
     clock: Clock,
 }
@@ -51,7 +49,6 @@ impl Watch {
     pub fn new(metrics: &Metrics, access: Option<AccessLog>, clock: Clock) -> Self {
         Self {
             timings: metrics.request_seconds.clone(),
-            answers: metrics.answers.clone(),
             access: access.map(Arc::new),
             clock,
         }
@@ -64,13 +61,9 @@ impl Watch {
         }
         let began = Instant::now();
         let express = answer()?;
-        self.count(Some(FRESH.as_bytes()), express.status, began.elapsed());
+        let hit = Some(FRESH.as_bytes());
+        self.timings.observe(hit, express.status, began.elapsed());
         Some(express)
-    }
-
-    fn count(&self, cache: Option<&[u8]>, status: StatusCode, took: Duration) {
-        self.timings.observe(cache, status, took);
-        self.answers.observe(took);
     }
 
     /// Begins to watch a request. To be called on a copy that the connection has to itself: what
@@ -109,7 +102,7 @@ impl Visit {
         let took = self.began.elapsed();
         let (status, cache) = (response.status(), response.headers().get(X_WISR_CACHE));
         let word = cache.map(|cache| cache.as_bytes());
-        self.watch.count(word, status, took);
+        self.watch.timings.observe(word, status, took);
         let cache = || cache.and_then(|cache| cache.to_str().ok());
         if let Some(span) = self.span {
             span.end(status, cache());

@@ -3,6 +3,17 @@
 //! Shows what is there, makes what is not, renews what is stale, keeps the last good page when
 //! that fails. It has never heard of WebAssembly: pages come from a `page::Render`.
 //!
+//! | where | what |
+//! |---|---|
+//! | `reader`, [`Served`] | what a reader gets, and why |
+//! | `flight`, `queue` | one generation of a page at a time, so many at once, the urgent ones first |
+//! | `generation`, `make` | one generation, from its begin to the entry that is stored |
+//! | `share` | what it has to do with other hosts: a lease before, the page for all after |
+//! | `draft` | the same for one editor, kept nowhere |
+//! | `ahead` | pages made before anybody asks |
+//! | `backoff`, `account` | what failed: when to try again, and who is told |
+//! | `routes` | which routes have pages |
+//!
 //! Invariants: a page has at most one generation at a time, drafts aside; a generation runs in a
 //! task of its own, so that a reader who hangs up neither ends nor repeats it; whoever needs data
 //! read after an invalidation never gets the result of a generation that began before it; nothing

@@ -84,6 +84,14 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The props for people to read: in lines, unless they were cut and are no JSON any more.
+    pub fn readable_props(&self) -> Option<String> {
+        let props = self.props.as_ref()?;
+        let value = serde_json::from_str::<serde_json::Value>(props);
+        let pretty = value.and_then(|value| serde_json::to_string_pretty(&value));
+        Some(pretty.unwrap_or_else(|_| props.clone()))
+    }
+
     /// A failure with nothing but its reason.
     pub fn new(
         kind: FailureKind,

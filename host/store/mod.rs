@@ -3,6 +3,16 @@
 //! Entries are kept apart from the marks, which are the invalidations that they are subject to:
 //! an invalidation costs the same whether it concerns ten pages or ten million.
 //!
+//! | where | what |
+//! |---|---|
+//! | [`Tiers`] | all of it: memory over disk, with the shared tier beside them |
+//! | `memory` | what hits are served from, with `hits`, their count |
+//! | `durable` | what survives restarts: entries, marks and [`Note`]s |
+//! | `shared` | what several hosts have in common: entries, leases, the log of invalidations |
+//! | `marks`, `ledger` | what was invalidated, and the disk that keeps it |
+//! | `codec` | an entry as bytes, for disk and for other hosts |
+//! | [`Window`], `brief` | which entries a list shows, and what of each |
+//!
 //! # Memory
 //!
 //! However many pages there are, the process stays below 1.15 times the sum of

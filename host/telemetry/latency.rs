@@ -1,57 +1,27 @@
-//! `Latency`: how long something took, counted so that quantiles of any stretch of time can be told.
+//! `Counts`: how long things took, counted finely enough to tell quantiles of any stretch of time.
 
 use std::array;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use thread_local::ThreadLocal;
+/// Upper bounds of the buckets in nanoseconds, from 1 µs to 100 s in steps of ISO 3's series R10: a
+/// quantile is told 28 % too high at most, and round bounds are among them.
+pub(super) const BOUNDS: [u64; 81] = {
+    const SERIES: [u64; 10] = [100, 125, 160, 200, 250, 315, 400, 500, 630, 800];
+    let mut bounds = [0; 81];
+    let mut place = 0;
+    while place < bounds.len() {
+        bounds[place] = SERIES[place % 10] * 10_u64.pow(place as u32 / 10 + 1);
+        place += 1;
+    }
+    bounds
+};
 
-/// Buckets of each power of two of microseconds: a quantile is told a quarter too high at most.
-const PER_OCTAVE: u32 = 4;
-
-/// From 1 µs to 67 s; what takes longer counts as that.
-const BUCKETS: usize = 26 * PER_OCTAVE as usize;
-
-/// Counts that each thread adds to in a place of its own.
-#[derive(Debug, Default, Clone)]
-pub struct Latency(Arc<ThreadLocal<Part>>);
-
-/// One thread's part, on cache lines of its own.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Part([AtomicU64; BUCKETS]);
+/// One bucket for each of [`BOUNDS`], and one for what takes longer.
+pub(super) const BUCKETS: usize = BOUNDS.len() + 1;
 
 /// All counts at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counts([u64; BUCKETS]);
-
-impl Default for Part {
-    fn default() -> Self {
-        Self(array::from_fn(|_| AtomicU64::new(0)))
-    }
-}
-
-impl Latency {
-    /// Counts something that took `span`.
-    pub fn observe(&self, span: Duration) {
-        let Part(part) = self.0.get_or_default();
-        let count = &part[bucket(span)];
-        // No other thread writes it: no need for a locked instruction.
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
-    /// What was counted so far.
-    pub fn counts(&self) -> Counts {
-        let mut sums = [0; BUCKETS];
-        for Part(part) in self.0.iter() {
-            for (sum, count) in sums.iter_mut().zip(part) {
-                *sum += count.load(Ordering::Relaxed);
-            }
-        }
-        Counts(sums)
-    }
-}
+pub struct Counts(pub(super) [u64; BUCKETS]);
 
 impl Counts {
     /// What was counted since `earlier`.
@@ -61,31 +31,33 @@ impl Counts {
         Self(array::from_fn(place))
     }
 
-    /// The span that a part of `quantile`, 0 to 1, stayed below; none of nothing.
+    /// The span that a part of `quantile`, 0 to 1, did not exceed, 100 s at most; none of nothing.
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
-        let total: u64 = self.0.iter().sum();
-        let rank = (total as f64 * quantile).ceil() as u64;
+        let rank = (self.sum() as f64 * quantile).ceil() as u64;
         let mut below = 0;
         let place = self.0.iter().position(|count| {
             below += count;
             below >= rank.max(1)
         })?;
-        Some(upper(place))
+        let last = BOUNDS.len() - 1;
+        Some(Duration::from_nanos(BOUNDS[place.min(last)]))
+    }
+
+    /// How many were counted.
+    pub(super) fn sum(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// How many took longer than `over` and no longer than `up_to`, in nanoseconds. Both are among
+    /// [`BOUNDS`], or 0, or [`u64::MAX`] for no end.
+    pub(super) fn between(&self, over: u64, up_to: u64) -> u64 {
+        self.0[bucket(over + 1)..=bucket(up_to)].iter().sum()
     }
 }
 
-fn bucket(span: Duration) -> usize {
-    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1);
-    let octave = micros.ilog2();
-    let part = (u128::from(micros) << 2 >> octave) & 3;
-    let place = octave * PER_OCTAVE + part as u32;
-    usize::try_from(place).unwrap_or(BUCKETS).min(BUCKETS - 1)
-}
-
-/// Where a bucket ends.
-fn upper(place: usize) -> Duration {
-    let (octave, part) = (place / PER_OCTAVE as usize, place % PER_OCTAVE as usize);
-    Duration::from_micros(((5 + part as u64) << octave).div_ceil(4))
+/// The bucket of what took `nanos`.
+pub(super) fn bucket(nanos: u64) -> usize {
+    BOUNDS.partition_point(|bound| *bound < nanos)
 }
 
 impl Default for Counts {
@@ -102,27 +74,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bucket_holds_what_is_up_to_a_quarter_below_its_end(micros in 4u64..60_000_000) {
-            let end = upper(bucket(Duration::from_micros(micros))).as_micros() as u64;
-            prop_assert!(end > micros && end <= micros + micros / 4 + 1, "{micros}: {end}");
+        fn a_bucket_holds_what_is_little_below_its_end(nanos in 1_001u64..100_000_000_000) {
+            let end = BOUNDS[bucket(nanos)];
+            prop_assert!(end >= nanos && end * 100 < nanos * 128, "{nanos}: {end}");
         }
     }
 
     #[test]
-    fn quantiles_of_a_stretch_of_time() {
-        let latency = Latency::default();
-        assert_eq!(latency.counts().quantile(0.5), None);
-        let observe = |span, times: u32| (0..times).for_each(|_| latency.observe(span));
-        observe(Duration::from_secs(3_600), 1_000);
-        let before = latency.counts();
-        std::thread::scope(|scope| {
-            scope.spawn(|| observe(Duration::from_micros(100), 98));
-        });
-        observe(Duration::from_millis(50), 2);
-        let since = latency.counts().since(&before);
-        let told = |quantile| since.quantile(quantile).unwrap().as_micros();
-        assert_eq!((told(0.0), told(0.5), told(0.98)), (112, 112, 112));
-        assert_eq!((told(0.99), told(1.0)), (57_344, 57_344));
-        assert!(before.quantile(1.0).unwrap() > Duration::from_secs(60));
+    fn buckets_reach_from_a_microsecond_to_a_hundred_seconds() {
+        assert_eq!((BOUNDS[0], BOUNDS[80]), (1_000, 100_000_000_000));
+        assert!(BOUNDS.is_sorted());
+        assert_eq!((bucket(0), bucket(1_000), bucket(1_001)), (0, 0, 1));
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
     }
 }

@@ -23,8 +23,6 @@ pub type Seconds = Counter<f64, AtomicU64>;
 /// A family of histograms.
 pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-use super::Latency;
-
 /// How a page was answered: one of the few words of `Served::as_str`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Verdict {
@@ -112,8 +110,6 @@ macro_rules! metrics {
             registry: Registry,
             /// `served{verdict="hit"}`, looked up once: it is raised on the hot path.
             pub hits: Counter<u64, Sum>,
-            /// How long answers of the public door took, finer than is worth exporting.
-            pub answers: Latency,
             $(#[doc = $help] pub $name: $kind,)*
         }
 
@@ -126,8 +122,8 @@ macro_rules! metrics {
                 let version = [("version", env!("CARGO_PKG_VERSION"))];
                 wisr.register("build", "The version that runs", Info::new(version));
                 registry.register_collector(Box::new(Process));
-                let (hits, answers) = Default::default();
-                let mut metrics = Self { registry, hits, answers, $($name,)* };
+                let hits = Counter::default();
+                let mut metrics = Self { registry, hits, $($name,)* };
                 metrics.hits = metrics.served.get_or_create_owned(&Verdict { verdict: "hit" });
                 metrics
             }

@@ -12,4 +12,4 @@ pub mod trace;
 
 pub use clock::Clock;
 pub use incident::{Incident, Incidents, Subject};
-pub use latency::{Counts, Latency};
+pub use latency::Counts;

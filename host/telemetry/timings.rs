@@ -1,8 +1,10 @@
 //! `Timings`: how long requests took, counted by each thread in a place of its own.
 //!
 //! A histogram that all threads share costs a hit more than it does altogether; here it costs a
-//! look at the clock and two additions to numbers that nobody else writes.
+//! look at the clock and two additions to numbers that nobody else writes. Prometheus is shown few
+//! of the many buckets, the dashboard quantiles of all.
 
+use std::array;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +15,8 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, N
 use prometheus_client::metrics::MetricType;
 use thread_local::ThreadLocal;
 
+use super::latency::{BUCKETS, Counts, bucket};
+
 /// What the cache had for a request, in the words of `x-wisr-cache`; the last for what is not a
 /// page.
 const CACHE: [&str; 6] = ["hit", "stale", "miss", "shell", "bypass", "none"];
@@ -20,10 +24,24 @@ const CACHE: [&str; 6] = ["hit", "stale", "miss", "shell", "bypass", "none"];
 /// Classes of status codes.
 const STATUS: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Upper bounds in microseconds: most hits are in the first, a generation has 10 s by default.
-const BOUNDS: [u64; 15] = [
-    100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000,
+/// Upper bounds that Prometheus is shown, in nanoseconds: most hits are in the first, a generation
+/// has 10 s by default. Each is one of [`super::latency::BOUNDS`].
+const SHOWN: [u64; 15] = [
+    100_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
 ];
 
 /// Histograms of how long requests took, by what the cache had and the class of the status.
@@ -35,11 +53,19 @@ pub struct Timings(Arc<ThreadLocal<Part>>);
 #[repr(align(128))]
 struct Part([[Cell; STATUS.len()]; CACHE.len()]);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cell {
-    /// One for each of [`BOUNDS`], and one for what is longer.
-    counts: [AtomicU64; BOUNDS.len() + 1],
-    micros: AtomicU64,
+    counts: [AtomicU64; BUCKETS],
+    nanos: AtomicU64,
+}
+
+impl Default for Cell {
+    fn default() -> Self {
+        Self {
+            counts: array::from_fn(|_| AtomicU64::new(0)),
+            nanos: AtomicU64::new(0),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,24 +83,50 @@ impl Timings {
         let class = usize::from(status.as_u16() / 100).clamp(1, STATUS.len()) - 1;
         let Part(cells) = self.0.get_or_default();
         let cell = &cells[cache][class];
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.iter().position(|bound| micros <= *bound);
-        add(&cell.counts[bucket.unwrap_or(BOUNDS.len())], 1);
-        add(&cell.micros, micros);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        add(&cell.counts[bucket(nanos)], 1);
+        add(&cell.nanos, nanos);
     }
 
-    /// The counts and the sum in microseconds of one histogram, over all threads.
-    fn total(&self, cache: usize, status: usize) -> ([u64; BOUNDS.len() + 1], u64) {
-        let (mut counts, mut micros) = ([0; BOUNDS.len() + 1], 0);
+    /// All requests so far.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        let cells = self.0.iter().flat_map(|Part(cells)| cells.as_flattened());
+        cells.for_each(|cell| cell.add_to(&mut counts));
+        counts
+    }
+
+    /// The counts and the sum in nanoseconds of one histogram, over all threads.
+    fn total(&self, cache: usize, status: usize) -> (Counts, u64) {
+        let (mut counts, mut nanos) = (Counts::default(), 0_u64);
         for Part(cells) in self.0.iter() {
             let cell = &cells[cache][status];
-            for (count, more) in counts.iter_mut().zip(&cell.counts) {
-                *count += more.load(Ordering::Relaxed);
-            }
-            micros += cell.micros.load(Ordering::Relaxed);
+            cell.add_to(&mut counts);
+            nanos = nanos.wrapping_add(cell.nanos.load(Ordering::Relaxed));
         }
-        (counts, micros)
+        (counts, nanos)
     }
+}
+
+impl Cell {
+    fn add_to(&self, counts: &mut Counts) {
+        for (sum, count) in counts.0.iter_mut().zip(&self.counts) {
+            *sum += count.load(Ordering::Relaxed);
+        }
+    }
+}
+
+/// What Prometheus is shown: bounds in seconds, and how many lie between each and the one before.
+fn shown(counts: &Counts) -> Vec<(f64, u64)> {
+    let mut over = 0;
+    let bounded = SHOWN.iter().map(|bound| {
+        let many = counts.between(over, *bound);
+        over = *bound;
+        (seconds(*bound), many)
+    });
+    let mut buckets: Vec<_> = bounded.collect();
+    buckets.push((f64::INFINITY, counts.between(over, u64::MAX)));
+    buckets
 }
 
 /// Adds to a number that no other thread writes: no need for a locked instruction.
@@ -87,17 +139,18 @@ impl EncodeMetric for Timings {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         for (row, cache) in CACHE.into_iter().enumerate() {
             for (column, status) in STATUS.into_iter().enumerate() {
-                let (counts, micros) = self.total(row, column);
-                let count: u64 = counts.iter().sum();
-                if count == 0 {
+                let (counts, nanos) = self.total(row, column);
+                if counts.sum() == 0 {
                     continue;
                 }
-                let bounds = BOUNDS.iter().map(|bound| seconds(*bound));
-                let bounds = bounds.chain([f64::INFINITY]);
-                let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
                 encoder
                     .encode_family(&Labels { cache, status })?
-                    .encode_histogram::<NoLabelSet>(seconds(micros), count, &buckets, None)?;
+                    .encode_histogram::<NoLabelSet>(
+                        seconds(nanos),
+                        counts.sum(),
+                        &shown(&counts),
+                        None,
+                    )?;
             }
         }
         Ok(())
@@ -108,8 +161,8 @@ impl EncodeMetric for Timings {
     }
 }
 
-fn seconds(micros: u64) -> f64 {
-    Duration::from_micros(micros).as_secs_f64()
+fn seconds(nanos: u64) -> f64 {
+    Duration::from_nanos(nanos).as_secs_f64()
 }
 
 #[cfg(test)]
@@ -131,10 +184,45 @@ mod tests {
         observe(Some("STALE"), 304, 60_000_000);
         observe(None, 404, 1);
         observe(Some("other"), 999, 1);
-        let hits = timings.total(0, 1);
-        assert_eq!((&hits.0[..3], hits.1), (&[1, 1, 0][..], 201));
-        assert_eq!(timings.total(1, 2).0[BOUNDS.len()], 1);
-        assert_eq!(timings.total(5, 3).0[0], 1);
-        assert_eq!(timings.total(5, 4).0[0], 1);
+        let of = |cache, status| {
+            let (counts, nanos) = timings.total(cache, status);
+            let many: Vec<u64> = shown(&counts).into_iter().map(|(_, many)| many).collect();
+            assert_eq!(many.iter().sum::<u64>(), counts.sum());
+            (many, nanos)
+        };
+        let hits = of(0, 1);
+        assert_eq!((&hits.0[..3], hits.1), (&[1, 1, 0][..], 201_000));
+        assert_eq!(of(1, 2).0[SHOWN.len()], 1);
+        assert_eq!(of(5, 3).0[0], 1);
+        assert_eq!(of(5, 4).0[0], 1);
+        assert_eq!(timings.counts().sum(), 5);
+    }
+
+    #[test]
+    fn a_bound_that_is_shown_is_where_a_bucket_ends() {
+        for bound in SHOWN {
+            assert_eq!(bucket(bound) + 1, bucket(bound + 1), "{bound}");
+        }
+    }
+
+    #[test]
+    fn quantiles_of_a_stretch_of_time() {
+        let timings = Timings::default();
+        assert_eq!(timings.counts().quantile(0.5), None);
+        let observe = |cache: &str, span, times: u32| {
+            let cache = Some(cache.as_bytes());
+            (0..times).for_each(|_| timings.observe(cache, StatusCode::OK, span));
+        };
+        observe("HIT", Duration::from_secs(3_600), 1_000);
+        let before = timings.counts();
+        std::thread::scope(|scope| {
+            scope.spawn(|| observe("HIT", Duration::from_micros(90), 98));
+        });
+        observe("MISS", Duration::from_millis(45), 2);
+        let since = timings.counts().since(&before);
+        let told = |quantile| since.quantile(quantile).unwrap().as_micros();
+        assert_eq!((told(0.0), told(0.5), told(0.98)), (100, 100, 100));
+        assert_eq!((told(0.99), told(1.0)), (50_000, 50_000));
+        assert!(before.quantile(1.0).unwrap() > Duration::from_secs(60));
     }
 }

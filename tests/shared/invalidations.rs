@@ -126,6 +126,11 @@ async fn what_is_said_without_redis_is_told_later() {
         json["warning"].as_str().unwrap().contains("Redis"),
         "{json}"
     );
+    let overview = a.admin("/").await.text();
+    assert!(
+        overview.contains("not told to other hosts yet"),
+        "{overview}"
+    );
     assert_eq!(a.get("/posts/1").await.n(), 2);
     assert_eq!(b.get("/posts/1").await.n(), 1);
     a.kill();

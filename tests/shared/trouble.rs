@@ -48,6 +48,9 @@ async fn a_host_starts_without_redis_and_shares_once_it_is_there() {
     assert_eq!((kept.verdict(), kept.n()), ("HIT", 1));
     let shared = until_breaker(&a, "open").await;
     assert!(!shared["reason"].as_str().unwrap().is_empty());
+    let overview = a.admin("/").await.text();
+    assert!(overview.contains("<dt>Shared</dt>"), "{overview}");
+    assert!(overview.contains("breaker open"), "{overview}");
     misses_are_served(&a, "without").await;
     redis.launch().await;
     until_breaker(&a, "closed").await;

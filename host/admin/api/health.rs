@@ -11,7 +11,7 @@ use super::super::live::Sample;
 use super::super::refusal::Refusal;
 use super::operation::{Nothing, Operation, Told};
 use crate::page::Timestamp;
-use crate::store::StoreHealth;
+use crate::store::{SharedHealth, StoreHealth};
 
 /// What Prometheus calls the format of [`crate::telemetry::metrics::Metrics::encode`].
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,6 +36,13 @@ pub(in crate::admin) struct Shared {
     pub(in crate::admin) reason: Option<String>,
     /// Invalidations that the other hosts are to be told.
     pub(in crate::admin) untold: usize,
+}
+
+impl Shared {
+    /// Whether there is a shared tier at all.
+    pub(in crate::admin) fn is_on(&self) -> bool {
+        self.breaker != SharedHealth::Off.as_str()
+    }
 }
 
 /// How the server is.

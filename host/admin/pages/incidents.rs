@@ -117,6 +117,10 @@ fn account(failure: &Failure) -> Markup {
         } @else {
             pre { (visible(failure.stderr.trim_end())) }
         }
+        @if let Some(props) = failure.readable_props() {
+            h2 { "Props that it rendered" }
+            pre { (visible(&props)) }
+        }
         h2 { "Backtrace" }
         @if failure.frames.is_empty() {
             (nothing("None: it did not trap, or the incident is kept without it."))

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::Admin;
-use super::super::api::health;
+use super::super::api::health::{self, Shared};
 use super::chart::CHARTS;
 use super::format::{ago, badge, bytes, count, sentence};
 use crate::page::Timestamp;
@@ -29,6 +29,7 @@ pub(super) fn main(admin: &Admin) -> Markup {
                     Some(why) => { (badge("bad", &readiness.store)) p { (sentence(why)) "." } }
                 }
             } }
+            @if readiness.shared.is_on() { (shared(&readiness.shared)) }
             div { dt { "Memory" } dd {
                 @if let Some(resident) = memory.resident { strong { (bytes(resident)) } " in all, " }
                 (bytes(memory.bytes.try_into().unwrap_or(0))) " of it for "
@@ -56,6 +57,23 @@ pub(super) fn main(admin: &Admin) -> Markup {
             "For programs: " a href="/metrics" { "metrics" } ", "
             a href="/api/openapi.json" { "the API" } "."
         }
+    }
+}
+
+/// What other hosts have of this one.
+fn shared(shared: &Shared) -> Markup {
+    let colour = if shared.reason.is_none() {
+        "good"
+    } else {
+        "warn"
+    };
+    let untold = shared.untold.try_into().unwrap_or(u64::MAX);
+    html! {
+        div { dt { "Shared" } dd {
+            (badge(colour, &format!("breaker {}", shared.breaker)))
+            @if let Some(reason) = &shared.reason { p { (sentence(reason)) "." } }
+            @if untold > 0 { p { "Invalidations not told to other hosts yet: " strong { (count(untold)) } "." } }
+        } }
     }
 }
 

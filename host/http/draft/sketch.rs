@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use super::super::locate::{allowed, is_error_page};
 use crate::isr::{Ask, Isr, Refused};
 use crate::page::{Content, Entry};
 use crate::release::Release;
 use crate::route::Path;
-
-use super::super::locate::allowed;
 
 /// The page of the first route that has one, if any has. What `static-paths` lists does not
 /// matter: what is being written is not listed yet.
@@ -23,8 +22,7 @@ pub(in crate::http) async fn sketch(
     let mut missing = None;
     for found in release.table.matches(path) {
         let routed = found.value;
-        // They answer for others and have no address of their own.
-        if matches!(&*routed.page.route, "/404" | "/500") {
+        if is_error_page(routed) {
             continue;
         }
         let query = query.map_or_else(Vec::new, |query| allowed(query, &routed.config.query));

@@ -5,6 +5,7 @@
 //! replaced or removed.
 
 mod aside;
+mod reading;
 mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,7 +18,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
 
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::ledger::Ledger;
@@ -28,6 +28,7 @@ use super::{Brief, Kept, Memory, Store, Unkept, Window};
 use crate::page::{Entry, PageKey, Stamp, Stamped, Summary, Tag, Why};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
+use reading::{Read, Reading};
 
 /// How much is kept, and where.
 #[derive(Debug, Clone)]
@@ -65,40 +66,6 @@ pub struct Tiers {
     /// Pages being read from disk. Who changes a page takes it off, so that what was read is not
     /// brought into memory.
     reading: Mutex<HashMap<PageKey, Arc<Reading>>>,
-}
-
-/// A read from disk; those who wait are told what came of it.
-#[derive(Debug, Default)]
-struct Reading {
-    read: OnceLock<Read>,
-    told: Notify,
-}
-
-#[derive(Debug, Clone)]
-enum Read {
-    /// The entry, if there is one.
-    Done(Option<Arc<Entry>>),
-    /// The page was changed meanwhile: look again.
-    Overtaken,
-}
-
-impl Reading {
-    async fn wait(&self) -> Read {
-        loop {
-            // Made before the look, so that it hears of whatever comes after that.
-            let told = self.told.notified();
-            if let Some(read) = self.read.get() {
-                return read.clone();
-            }
-            told.await;
-        }
-    }
-
-    fn tell(&self, read: Read) {
-        // It is told once.
-        let _ = self.read.set(read);
-        self.told.notify_waiters();
-    }
 }
 
 impl Tiers {

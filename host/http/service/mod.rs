@@ -1,0 +1,227 @@
+//! `Site`: answers one request of the public door.
+//!
+//! checks → a file, an API route, an endpoint of wisr's own, or the page → how the reader may have
+//! it. A fresh page is answered at once; everything else in a boxed future.
+
+mod own;
+mod pages;
+mod place;
+mod watched;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tokio::runtime::Handle;
+
+use super::api::Apis;
+use super::body::Body;
+use super::check;
+use super::draft::Desk;
+use super::errors::Problem;
+use super::files::Files;
+use super::locate::locate;
+use super::overlay::{Dev, Overlay};
+use super::respond::{Face, Reader};
+use super::revalidate::{self, Revalidation};
+use super::shadows::Shadows;
+use super::throttle::Throttle;
+use super::views::Views;
+use super::webhook::Mailroom;
+use super::{Answer, Config, Express, Plain, Service, Settings};
+use crate::isr::Isr;
+use crate::release::{ApiRouted, Release, Releases};
+use crate::route::Path;
+use crate::telemetry::Incidents;
+use crate::telemetry::trace::at_route;
+use place::{Endpoint, Place};
+use watched::is_watched;
+
+/// The built-in revalidate endpoint; an API route of the site takes its place.
+pub const REVALIDATE: &str = "/api/revalidate";
+
+/// The public door.
+pub struct Site {
+    releases: Arc<Releases>,
+    isr: Isr,
+    views: Views,
+    apis: Apis,
+    revalidation: Revalidation,
+    mailroom: Mailroom,
+    files: Option<Files>,
+    settings: ArcSwap<Settings>,
+    throttle: Throttle,
+    dev: bool,
+    overlay: Option<Overlay>,
+}
+
+impl Site {
+    /// A site that serves the pages of `releases` through `isr`, and the files of the public
+    /// folder. API routes run on `threads`. `dev` is what `wisr dev` adds, which shows
+    /// the `incidents` of pages.
+    pub fn new(
+        config: Config,
+        releases: Arc<Releases>,
+        isr: Isr,
+        threads: Handle,
+        dev: Option<Dev>,
+        incidents: Arc<Incidents>,
+    ) -> Self {
+        let files = config.public.map(|public| {
+            let mut shadows = Shadows::of(releases.clone());
+            Files::watch(public, move |has_file| shadows.look(has_file))
+        });
+        let revalidation = Revalidation {
+            isr: isr.clone(),
+            releases: releases.clone(),
+        };
+        Self {
+            apis: Apis::new(threads.clone(), revalidation.clone(), isr.metrics().clone()),
+            mailroom: Mailroom::new(revalidation.clone(), threads),
+            revalidation,
+            throttle: Throttle::new("site", isr.metrics()),
+            files,
+            releases,
+            isr,
+            views: Views::default(),
+            settings: ArcSwap::from_pointee(config.settings),
+            dev: config.dev,
+            overlay: dev.map(|dev| Overlay::new(dev, incidents)),
+        }
+    }
+
+    /// Takes up other settings; requests in flight go on under those that they began with.
+    pub fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    fn route(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        let target = check::target(method, uri);
+        let path = match target {
+            Ok(path) => path,
+            Err(problem) => {
+                let reader = Reader { headers, method };
+                return Answer::Now(reader.sized(problem.page(self.dev)));
+            }
+        };
+        let release = self.releases.load();
+        match self.place(&release, &path) {
+            Place::Own => self.own(&path, request),
+            Place::File(name) => self.file(name, request),
+            Place::Api(routed) => self.api(routed, request),
+            Place::Endpoint(endpoint) => self.endpoint(endpoint, path, request, peer),
+            Place::Page => self.page(&release, Some(&path), Face::Page, request),
+        }
+    }
+
+    /// Who answers for `path`: the one truth of [`Self::route`] and of the short way.
+    fn place(&self, release: &Release, path: &Path) -> Place {
+        let files = self.files.as_ref();
+        Place::of(path, files, release, &self.settings)
+    }
+
+    /// An endpoint of wisr's own.
+    fn endpoint(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        path: Path,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Answer {
+        let (site, address) = (self.clone(), peer.ip());
+        Answer::Later(Box::pin(async move {
+            let settings = site.settings.load_full();
+            match endpoint {
+                Endpoint::Revalidate => {
+                    let endpoint = revalidate::Endpoint {
+                        revalidation: &site.revalidation,
+                        token: settings.token.as_ref(),
+                        throttle: &site.throttle,
+                    };
+                    endpoint.answer(request, address).await
+                }
+                Endpoint::Draft => {
+                    let desk = Desk {
+                        draft: settings.draft.as_deref(),
+                        release: &site.releases.current(),
+                        throttle: &site.throttle,
+                        now: site.isr.now(),
+                    };
+                    desk.answer(&path, &request.into_parts().0, address)
+                }
+                Endpoint::Webhook(name, webhook) => {
+                    let from = (&site.throttle, address);
+                    let mailroom = &site.mailroom;
+                    mailroom.answer((&name, &webhook), request, from).await
+                }
+            }
+        }))
+    }
+
+    fn api(self: &Arc<Self>, routed: Arc<ApiRouted>, request: Request<Incoming>) -> Answer {
+        at_route(routed.pattern.as_str());
+        let site = self.clone();
+        Answer::Later(Box::pin(async move {
+            site.apis.answer(routed, request, site.dev).await
+        }))
+    }
+
+    /// A file of the public folder.
+    fn file(self: &Arc<Self>, name: Box<str>, request: Request<Incoming>) -> Answer {
+        self.later(request, async move |site, parts| {
+            let served = match &site.files {
+                Some(files) => files.serve(name, parts.clone()).await,
+                None => None,
+            };
+            match served {
+                Some(response) => response,
+                None => site.problem(&Problem::NotFound, Face::Page, &parts).await,
+            }
+        })
+    }
+
+    fn later<F>(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        answer: impl FnOnce(Arc<Self>, Parts) -> F,
+    ) -> Answer
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Answer::Later(Box::pin(answer(self.clone(), request.into_parts().0)))
+    }
+}
+
+impl Service for Site {
+    fn express(&self, plain: &Plain<'_>) -> Option<Express> {
+        if self.dev || is_watched() {
+            return None;
+        }
+        let path = Path::parse(plain.path).ok()?;
+        let release = self.releases.load();
+        let Place::Page = self.place(&release, &path) else {
+            return None;
+        };
+        let located = locate(&release, &path, plain.query)?;
+        if located.is_error_page() {
+            return None;
+        }
+        let reader = Reader {
+            headers: &plain.headers,
+            method: &Method::GET,
+        };
+        self.views
+            .express(&self.asked(&located, Face::Page, reader))
+    }
+
+    fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        match is_watched() || self.overlay.is_some() {
+            true => self.watched(request, peer),
+            false => self.route(request, peer),
+        }
+    }
+}
