@@ -30,7 +30,7 @@ pub(in crate::admin) struct Operation {
     /// The form of the answer.
     pub(super) kind: Kind,
     /// The statuses that the answer comes with, beside 200.
-    pub(super) also: &'static [(StatusCode, &'static str)],
+    pub(super) also: Vec<(StatusCode, &'static str)>,
     /// What it may refuse, beside what every operation does.
     pub(super) refuses: &'static [(StatusCode, &'static str)],
     run: Box<dyn Fn(Arc<Admin>, Given) -> Pending + Send + Sync>,
@@ -142,15 +142,16 @@ impl Operation {
             summary,
             asks,
             kind,
-            also: &[],
+            also: Vec::new(),
             refuses: &[],
             run,
         }
     }
 
     /// The same with further statuses of its answer.
-    pub(super) fn also(self, also: &'static [(StatusCode, &'static str)]) -> Self {
-        Self { also, ..self }
+    pub(super) fn also(mut self, also: &[(StatusCode, &'static str)]) -> Self {
+        self.also.extend_from_slice(also);
+        self
     }
 
     /// The same with further statuses of refusals.
