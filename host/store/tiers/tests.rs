@@ -220,6 +220,31 @@ async fn a_disk_that_hangs_is_a_miss_for_all_after_the_first_has_waited() {
 }
 
 #[tokio::test]
+async fn who_asks_for_many_pages_of_a_disk_that_hangs_gets_those_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiers = open(folder.path(), 1 << 20);
+    tiers.put(made(&tiers, "/a", 1));
+    tiers.synced().await.unwrap();
+    let hung = tiers.hang();
+    tokio::time::pause();
+    let (start, all) = (tokio::time::Instant::now(), tiers.clone());
+    let asking = tokio::spawn(async move {
+        let listed = all.list(Window::new("/", 9)).await.len();
+        let stamps = all.stamps(vec![key("/cold")]).await.len();
+        let removed = all.remove_routes(|_| true).await;
+        (listed, stamps, removed)
+    });
+    while !asking.is_finished() {
+        // Threads that hang keep a paused clock from going on by itself.
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(asking.await.unwrap(), (1, 0, 1));
+    assert!(start.elapsed() < PATIENCE * 4, "{:?}", start.elapsed());
+    assert!(tiers.get_hot(&key("/a")).is_none());
+    drop(hung);
+}
+
+#[tokio::test]
 async fn a_crawler_of_ten_times_the_pages_leaves_the_hot_ones_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let weight = document("/0000", 1, &"text ".repeat(200)).weight();
