@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::redis::Redis;
 use crate::origin::Origin;
 use crate::site::{Running, Site, wait_for};
 
@@ -24,6 +25,17 @@ pub(crate) async fn host(url: &str, origin: &Origin) -> Running {
     host.until_ready().await;
     until_breaker(&host, "closed").await;
     host
+}
+
+/// Two hosts of one origin that share a server of their own; none where there is no Redis.
+pub(crate) async fn pair() -> Option<(Redis, Origin, Running, Running)> {
+    let redis = Redis::start().await?;
+    let origin = Origin::start().await;
+    let (a, b) = (
+        host(&redis.url(), &origin).await,
+        host(&redis.url(), &origin).await,
+    );
+    Some((redis, origin, a, b))
 }
 
 /// Waits until the breaker is in this state; why it is.

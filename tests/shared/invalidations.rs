@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::hosts::{host, until_breaker};
+use super::hosts::{host, pair, until_breaker};
 use super::proxy::{Proxy, Weather};
 use super::redis::Redis;
 use crate::client::Client;
@@ -52,14 +52,9 @@ async fn what_is_invalidated_on_one_host_is_on_all() {
 /// No host shows a purged page, not even as its last good one.
 #[tokio::test]
 async fn a_purged_page_is_gone_everywhere() {
-    let Some(redis) = Redis::start().await else {
+    let Some((_redis, origin, a, mut b)) = pair().await else {
         return;
     };
-    let origin = Origin::start().await;
-    let (a, mut b) = (
-        host(&redis.url(), &origin).await,
-        host(&redis.url(), &origin).await,
-    );
     a.get("/posts/1").await;
     b.get("/posts/1").await;
     origin.fail("/posts/1");
@@ -74,14 +69,9 @@ async fn a_purged_page_is_gone_everywhere() {
 
 #[tokio::test]
 async fn what_another_host_renders_while_its_page_is_purged_is_not_kept() {
-    let Some(redis) = Redis::start().await else {
+    let Some((redis, origin, a, b)) = pair().await else {
         return;
     };
-    let origin = Origin::start().await;
-    let (a, b) = (
-        host(&redis.url(), &origin).await,
-        host(&redis.url(), &origin).await,
-    );
     origin.hold("/posts/1");
     let waiting = b.waiting("/posts/1");
     b.until_calls("/posts/1", 1).await;

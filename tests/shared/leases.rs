@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::hosts::{host, site, until_breaker};
+use super::hosts::{host, pair, site, until_breaker};
 use super::redis::Redis;
 use crate::origin::Origin;
 use crate::site::{Running, all};
@@ -43,14 +43,9 @@ async fn however_many_ask_however_many_hosts_a_page_is_made_once() {
 /// whichever host that is.
 #[tokio::test]
 async fn a_call_never_settles_for_what_another_host_had_begun() {
-    let Some(redis) = Redis::start().await else {
+    let Some((_redis, origin, a, b)) = pair().await else {
         return;
     };
-    let origin = Origin::start().await;
-    let (a, b) = (
-        host(&redis.url(), &origin).await,
-        host(&redis.url(), &origin).await,
-    );
     origin.hold("/posts/1");
     let reader = a.waiting("/posts/1");
     a.until_calls("/posts/1", 1).await;
@@ -149,14 +144,9 @@ async fn a_leader_that_takes_longer_than_its_lease_keeps_it() {
 
 #[tokio::test]
 async fn a_page_that_fails_on_one_host_may_be_made_by_the_next_at_once() {
-    let Some(redis) = Redis::start().await else {
+    let Some((_redis, origin, a, b)) = pair().await else {
         return;
     };
-    let origin = Origin::start().await;
-    let (a, b) = (
-        host(&redis.url(), &origin).await,
-        host(&redis.url(), &origin).await,
-    );
     origin.fail("/posts/1");
     assert_eq!(a.get("/posts/1").await.status, 500);
     origin.heal("/posts/1");

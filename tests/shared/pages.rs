@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::hosts::{host, site, until_breaker};
+use super::hosts::{host, pair, site, until_breaker};
 use super::redis::Redis;
 use crate::modules;
 use crate::origin::Origin;
@@ -14,14 +14,9 @@ use crate::tools::tool;
 
 #[tokio::test]
 async fn a_page_that_one_host_made_is_a_hit_on_another_with_its_true_age() {
-    let Some(redis) = Redis::start().await else {
+    let Some((_redis, origin, a, b)) = pair().await else {
         return;
     };
-    let origin = Origin::start().await;
-    let (a, b) = (
-        host(&redis.url(), &origin).await,
-        host(&redis.url(), &origin).await,
-    );
     let made = a.get("/posts/1").await;
     assert_eq!(made.verdict(), "MISS");
     a.until("/posts/1", |page| page.header("age") != "0").await;

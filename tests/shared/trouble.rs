@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::hosts::{hasty, host, site, until_breaker};
+use super::hosts::{hasty, host, pair, site, until_breaker};
 use super::proxy::{Proxy, Weather};
 use super::redis::Redis;
 use crate::origin::Origin;
@@ -171,14 +171,9 @@ async fn a_policy_that_may_forget_invalidations_is_warned_of() {
 
 #[tokio::test]
 async fn scripts_that_redis_forgets_are_told_again() {
-    let Some(redis) = Redis::start().await else {
+    let Some((redis, _origin, a, b)) = pair().await else {
         return;
     };
-    let origin = Origin::start().await;
-    let (a, b) = (
-        host(&redis.url(), &origin).await,
-        host(&redis.url(), &origin).await,
-    );
     for n in 0..10 {
         redis.ask(&["SCRIPT", "FLUSH"]).await;
         let path = format!("/posts/{n}");
