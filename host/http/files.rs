@@ -112,10 +112,7 @@ impl Files {
             > 1;
         let root = self.root.clone();
         let serving = tokio::task::spawn_blocking(move || {
-            let reader = Reader {
-                headers: &parts.headers,
-                method: &parts.method,
-            };
+            let reader = Reader::of(&parts);
             let file = match File::open(&root, &name, coding)? {
                 None if coding != Coding::Identity => File::open(&root, &name, Coding::Identity)?,
                 file => file,

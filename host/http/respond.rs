@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use super::body::Body;
@@ -68,6 +69,16 @@ impl<'a> Drawn<'a> {
 pub(super) struct Form {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+impl<'a> Reader<'a> {
+    /// Who sent this request.
+    pub(super) fn of(parts: &'a Parts) -> Self {
+        Self {
+            headers: &parts.headers,
+            method: &parts.method,
+        }
+    }
 }
 
 impl Reader<'_> {

@@ -41,13 +41,8 @@ impl Installed {
 
     /// Puts a file in place when its bytes differ; true when it did.
     pub(super) fn put(&mut self, file: &str, bytes: &[u8]) -> anyhow::Result<bool> {
-        let path = self.out.join(file);
         self.files.insert(file.to_owned());
-        if fs::read(&path).is_ok_and(|old| old == bytes) {
-            return Ok(false);
-        }
-        replace(&path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
-        Ok(true)
+        put(&self.out.join(file), bytes)
     }
 
     /// Whether an earlier build made the file, and it is still there.
@@ -95,6 +90,16 @@ impl Installed {
         let text = serde_json::to_vec_pretty(self)?;
         replace(&self.out.join(RECORD), &text).context("cannot write the record of the build")
     }
+}
+
+/// Puts a file in place when its bytes differ, so that nobody takes it for a new one; true when it
+/// did.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(false);
+    }
+    replace(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(true)
 }
 
 /// The old bytes or the new ones, never a part: a server may be watching.

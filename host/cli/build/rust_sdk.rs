@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context;
 use toml::{Table, Value};
 
 use super::install;
@@ -57,12 +56,8 @@ pub(in crate::cli) fn lay_down(src: &Path) -> anyhow::Result<()> {
     let manifest = manifest()?;
     let files = FILES.into_iter().chain([("Cargo.toml", manifest.as_str())]);
     for (place, text) in files {
-        let path = folder.join(place);
         // cargo would compile again what is written again.
-        if !fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
-            install::replace(&path, text.as_bytes())
-                .with_context(|| format!("cannot write `{}`", path.display()))?;
-        }
+        install::put(&folder.join(place), text.as_bytes())?;
     }
     Ok(())
 }

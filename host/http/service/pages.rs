@@ -59,10 +59,7 @@ impl Site {
     }
 
     async fn sketch(&self, path: &Path, face: Face, parts: &Parts) -> Response<Body> {
-        let reader = Reader {
-            headers: &parts.headers,
-            method: &parts.method,
-        };
+        let reader = Reader::of(parts);
         let release = self.releases.current();
         let sketch = draft::sketch(&self.isr, &release, path, parts.uri.query());
         let problem = match sketch.await {
@@ -163,10 +160,7 @@ impl Site {
         face: Face,
         parts: &Parts,
     ) -> Response<Body> {
-        let reader = Reader {
-            headers: &parts.headers,
-            method: &parts.method,
-        };
+        let reader = Reader::of(parts);
         if let Served::Shell(shell) = served {
             return reader.shell(shell);
         }
@@ -189,10 +183,7 @@ impl Site {
         face: Face,
         parts: &Parts,
     ) -> Response<Body> {
-        let reader = Reader {
-            headers: &parts.headers,
-            method: &parts.method,
-        };
+        let reader = Reader::of(parts);
         match face {
             Face::Data => reader.sized(problem.json()),
             Face::Page => {

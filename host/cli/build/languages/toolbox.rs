@@ -53,11 +53,7 @@ impl Toolbox {
     /// Lays down the files of the SDK that are not there as they should be.
     pub(super) fn unpack(&self) -> anyhow::Result<()> {
         for (place, bytes) in self.files {
-            let path = self.at(place);
-            if !fs::read(&path).is_ok_and(|old| old == *bytes) {
-                install::replace(&path, bytes)
-                    .with_context(|| format!("cannot write `{}`", path.display()))?;
-            }
+            install::put(&self.at(place), bytes)?;
         }
         Ok(())
     }
