@@ -2,7 +2,7 @@
 //! Whatever the machine does, readers have pages, operators are told, and it heals by itself.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -40,8 +40,12 @@ impl Apart {
             .output()
         {
             Ok(output) if output.status.success() => {
-                // Ends with the pipe that it reads from.
-                let keeper = unshare.arg("cat").stdout(Stdio::null()).spawn().unwrap();
+                // Ends with the pipe that it reads from, and speaks once it is apart: whoever
+                // entered before would mount for the whole machine.
+                let echo = unshare.args(["sh", "-c", "echo && exec cat"]);
+                let mut keeper = echo.stdout(Stdio::piped()).spawn().unwrap();
+                let said = keeper.stdout.as_mut().unwrap().read_exact(&mut [0]);
+                said.expect("a mount name space, as the probe had one");
                 return Some(Self { keeper });
             }
             Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -79,6 +83,9 @@ impl Drop for Apart {
         let _ = self.keeper.wait();
     }
 }
+
+/// The disk that is filled.
+const DISK_BYTES: u64 = 24 << 20;
 
 /// What the store says of itself.
 async fn store(site: &Running) -> String {
@@ -118,8 +125,9 @@ async fn a_full_disk_costs_no_page() {
     let Some(apart) = Apart::new() else {
         return;
     };
-    let disk = apart
-        .after("{ mountpoint -q \"$0/.wisr\" || mount -t tmpfs -o size=24m wisr \"$0/.wisr\"; }");
+    let disk = apart.after(&format!(
+        "{{ mountpoint -q \"$0/.wisr\" || mount -t tmpfs -o size={DISK_BYTES} wisr \"$0/.wisr\"; }}"
+    ));
     let site = Site::new().pages(&["posts/[id]"]).file(".wisr/.keep", b"");
     let mut site = site.under(disk).start().await;
     site.renew("/posts/1").await;
@@ -171,11 +179,15 @@ async fn a_full_disk_costs_no_page() {
     assert_eq!(site.get("/posts/1").await.n(), 39);
 }
 
-/// Writes until the disk refuses the last byte.
+/// Writes until the disk refuses the last byte. No more than a small disk holds: the machine's own
+/// is not to be filled.
 fn fill(file: &Path) {
     let mut file = std::fs::File::create(file).unwrap();
     for size in [1 << 20, 4096, 1] {
-        while file.write_all(&vec![0; size]).is_ok() {}
+        while file.write_all(&vec![0; size]).is_ok() {
+            let written = file.metadata().unwrap().len();
+            assert!(written < DISK_BYTES, "this is not the small disk");
+        }
     }
 }
 
