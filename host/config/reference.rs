@@ -138,7 +138,7 @@ const KEYS: &[Key] = &[
     row(
         "server.threads",
         OfMachine("the number of cores", |machine| machine.cores.to_string()),
-        "threads that serve",
+        "threads that serve; as many as cores: each stays on one",
     ),
     row(
         "server.connections",

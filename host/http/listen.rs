@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use super::address::{Counted, Crowd, PerAddress};
 use super::connection::{self, Service};
+use super::cores;
 use super::timed::Patience;
 use super::visit::Watch;
 
@@ -158,8 +160,10 @@ impl Bound {
         let slots = Arc::new(Semaphore::new(self.config.max_connections.max(1)));
         let crowd = Crowd::new(self.config.per_address);
         let (alive, ended) = mpsc::channel(1);
+        let mut cores = cores::each_its_own(self.listeners.len()).into_iter();
         let start = |(listener, runtime)| {
             let thread = Thread {
+                core: cores.next(),
                 service: Arc::clone(&service),
                 stop: stop.clone(),
                 slots: Arc::clone(&slots),
@@ -188,9 +192,12 @@ impl Drop for Bound {
 }
 
 fn runtime() -> io::Result<Runtime> {
+    let all = cores::all();
     Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
+        // They wait for disks: what they inherit of a serving thread would only hold both up.
+        .on_thread_start(move || cores::stay_on(&all))
         .build()
 }
 
@@ -228,6 +235,8 @@ pub(super) async fn told(stop: &mut Stop) {
 }
 
 struct Thread<S> {
+    /// Its own; none where it shares all.
+    core: Option<CpuSet>,
     service: Arc<S>,
     stop: Stop,
     slots: Arc<Semaphore>,
@@ -238,6 +247,7 @@ struct Thread<S> {
 
 impl<S: Service> Thread<S> {
     fn run(self, runtime: Runtime, listener: StdListener) -> io::Result<()> {
+        self.core.iter().for_each(cores::stay_on);
         let ended = runtime.block_on(self.accept(listener));
         // A file that is still being read must not hold up the end.
         runtime.shutdown_background();

@@ -18,8 +18,9 @@ use super::*;
 /// Bytes of `/large`.
 const LARGE: usize = 16 << 20;
 
-/// Answers with the path; `/slow` says that it has arrived and waits for the signal, and what has
-/// `panic` in its name does so.
+/// Answers with the path; `/slow` says that it has arrived and waits for the signal, what has
+/// `panic` in its name does so, and `/cores` says on how many cores its thread may run, and one that
+/// waits for disks.
 struct Echo {
     go: watch::Receiver<bool>,
     arrived: watch::Sender<bool>,
@@ -31,6 +32,13 @@ impl Service for Echo {
         match &*path {
             "/slow" => {}
             "/large" => return Answer::Now(Response::new(Body::from(Bytes::from(vec![0; LARGE])))),
+            "/cores" => {
+                return Answer::Later(Box::pin(async {
+                    let waiting = tokio::task::spawn_blocking(|| cores::all().count());
+                    let both = (cores::all().count(), waiting.await.unwrap());
+                    Response::new(Body::from(format!("{both:?}")))
+                }));
+            }
             "/panic" => panic!("asked for"),
             "/late-panic" => return Answer::Later(Box::pin(async { panic!("asked for") })),
             "/body-panic" => {
@@ -129,6 +137,21 @@ async fn both_versions_are_answered_on_one_port() {
     let body = http_body_util::BodyExt::collect(response.into_body()).await;
     assert_eq!(body.unwrap().to_bytes(), "/three");
     running.abort();
+}
+
+#[tokio::test]
+async fn each_thread_has_a_core_of_its_own_if_there_are_as_many() {
+    let cores = cores::all().count();
+    for (threads, on) in [(cores as usize, 1), (cores as usize + 1, cores)] {
+        let server = start(Config {
+            threads,
+            ..config()
+        });
+        let asked = b"GET /cores HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let answer = talk(server.addr, asked).await;
+        let told = format!("\r\n\r\n({on}, {cores})");
+        assert!(answer.ends_with(&told), "{threads} threads: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod check;
 mod conditional;
 mod config;
 mod connection;
+mod cores;
 mod crawler;
 mod draft;
 mod errors;
