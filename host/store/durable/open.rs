@@ -45,7 +45,7 @@ pub enum OpenError {
     },
     /// The operating system has no threads for those who read.
     #[error("cannot start the threads that read pages from disk: {0}")]
-    NoThreads(rayon::ThreadPoolBuildError),
+    NoThreads(io::Error),
     /// The file system refused.
     #[error(
         "cannot use {}: {source}. The folder and everything in it must be writable by this user",

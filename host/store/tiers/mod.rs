@@ -5,6 +5,7 @@
 //! replaced or removed.
 
 mod aside;
+mod readers;
 mod reading;
 mod sharing;
 
@@ -28,6 +29,7 @@ use super::{Brief, Kept, Memory, Store, Unkept, Window};
 use crate::page::{Entry, PageKey, Stamp, Stamped, Summary, Tag, Why};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
+use readers::Readers;
 use reading::{Read, Reading};
 
 /// How much is kept, and where.
@@ -47,11 +49,6 @@ pub struct Config {
 /// hold up a webhook for longer than its sender waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Pages that are read from disk at once: enough to keep a disk busy. Each thread that makes
-/// entries keeps a few MiB of its own for the next ones, so they are not as many as there are
-/// readers.
-const READERS: usize = 8;
-
 /// How long a reader waits for the disk before the page counts as missing: it is made anew sooner.
 const READ_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -59,7 +56,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(3);
 pub struct Tiers {
     memory: Arc<Memory>,
     durable: Option<Arc<Durable>>,
-    readers: rayon::ThreadPool,
+    readers: Readers,
     ledger: Arc<Ledger>,
     /// What hosts have in common, once they do.
     shared: OnceLock<Shared>,
@@ -105,11 +102,7 @@ impl Tiers {
                 (Some(Arc::new(durable)), Marks::load(saved))
             }
         };
-        let readers = rayon::ThreadPoolBuilder::new()
-            .num_threads(READERS)
-            .thread_name(|_| "wisr-read".to_owned())
-            .build()
-            .map_err(OpenError::NoThreads)?;
+        let readers = Readers::start().map_err(OpenError::NoThreads)?;
         let tiers = Arc::new(Self {
             memory: Arc::new(Memory::new(config.memory, metrics.clone())),
             ledger: Arc::new(Ledger::new(marks, durable.clone())),
