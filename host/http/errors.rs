@@ -128,7 +128,7 @@ impl Problem {
                 format!("{failure}. Readers go on getting the page that is published.")
             }
             Self::Overloaded(after) => {
-                format!("Please try again in {} seconds.", after.as_secs().max(1))
+                format!("Please try again in {} s.", seconds(*after))
             }
         }
     }
@@ -181,11 +181,17 @@ impl Problem {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
             Self::Overloaded(after) => {
-                headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+                headers.insert(header::RETRY_AFTER, seconds(*after).into());
             }
             _ => {}
         }
     }
+}
+
+/// Whole seconds that somebody is told to wait (RFC 9110 section 10.2.3), none too few.
+pub fn seconds(wait: Duration) -> u64 {
+    let seconds = u64::try_from(wait.as_millis().div_ceil(1000));
+    seconds.unwrap_or(u64::MAX).max(1)
 }
 
 /// For what no cache may keep.
@@ -299,8 +305,10 @@ mod tests {
         );
         assert_eq!(
             Problem::Overloaded(after).json().headers()[header::RETRY_AFTER],
-            "1"
+            "2"
         );
+        let told = Problem::Overloaded(after).explain();
+        assert_eq!(told, "Please try again in 2 s.");
     }
 
     #[test]

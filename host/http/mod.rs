@@ -55,6 +55,7 @@ pub use config::{Config, SESSION_COOKIE, Secret, Settings};
 pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use draft::Draft;
+pub use errors::seconds;
 pub use head::Plain;
 pub use lane::Express;
 pub use locate::pairs;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Secret;
 use super::body::Body;
-use super::errors::no_store;
+use super::errors::{no_store, seconds};
 use super::throttle::{Denied, Throttle};
 use super::upload;
 pub use call::Parameters;
@@ -75,7 +75,7 @@ pub(super) fn refusal(denied: Denied, what: &str) -> Response<Body> {
     let Denied::TooOften(wait) = denied else {
         return message(StatusCode::UNAUTHORIZED, &format!("Invalid {what}"));
     };
-    let seconds = wait.as_millis().div_ceil(1000) as u64;
+    let seconds = seconds(wait);
     let told = format!("Too many invalid {what}s: try again in {seconds} s");
     let mut response = message(StatusCode::TOO_MANY_REQUESTS, &told);
     let headers = response.headers_mut();
