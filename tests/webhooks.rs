@@ -432,6 +432,7 @@ async fn only_the_sender_is_heard() {
         let refused = deliver(&site, "github", &headers, body).await;
         assert_eq!(refused.status, 401, "{signature:?}");
         assert_eq!(refused.json(), json!({"message": "Invalid signature"}));
+        assert_eq!(refused.header("www-authenticate"), "Signature");
     }
     for _ in 0..10 {
         deliver(&site, "github", &[], body).await;

@@ -24,7 +24,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::body::Body;
-use super::revalidate::{Call, Revalidation, Told, message, not_allowed, refusal, respond};
+use super::reply::{Proof, message, not_allowed, refusal, respond, unproven};
+use super::revalidate::{Call, Revalidation, Told};
 use super::throttle::Throttle;
 use super::upload;
 use crate::page::Report;
@@ -100,7 +101,7 @@ impl Mailroom {
         let seal = &webhook.seal;
         let may_be_right = || seal.is_there(&parts.headers);
         if let Err(denied) = throttle.admit(address, Instant::now(), may_be_right) {
-            return refusal(denied, "signature");
+            return refusal(denied, Proof::Signature);
         }
         let body = match upload::read(body, MAX_BODY).await {
             Ok(body) => body,
@@ -110,11 +111,11 @@ impl Mailroom {
         let proven = seal.check(&parts.headers, &body, now);
         let is_right = || proven != Err(Unproven::Wrong);
         if let Err(denied) = throttle.admit(address, Instant::now(), is_right) {
-            return refusal(denied, "signature");
+            return refusal(denied, Proof::Signature);
         }
         let Ok(Proven { once }) = proven else {
             let untimely = "The delivery was signed too long ago, or the clocks disagree";
-            return message(StatusCode::UNAUTHORIZED, untimely);
+            return unproven(Proof::Signature, untimely);
         };
         let taken = match once {
             None => None,
