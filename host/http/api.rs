@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -88,7 +88,6 @@ impl Apis {
     ) -> Result<Response<Body>, Problem> {
         let place = self.places.take(routed.pattern.route());
         let place = place.ok_or(Problem::Overloaded(BUSY))?;
-        let is_head = request.method() == Method::HEAD;
         let (mut head, body) = request.into_parts();
         let body = upload::read(body, MAX_BODY).await;
         let body = body.map_err(Problem::Upload)?;
@@ -100,7 +99,7 @@ impl Apis {
             routed.answer(request, revalidate).await
         });
         match task.await {
-            Ok(answered) => Ok(sent(answered?, is_head)),
+            Ok(answered) => Ok(sent(answered?)),
             Err(lost) => {
                 let failure = Failure::new(FailureKind::Host, "handle", lost.to_string());
                 Err(Problem::Failed(Arc::new(failure)))
@@ -150,7 +149,7 @@ fn keep_session(headers: &mut HeaderMap) {
 }
 
 /// What is sent: kept by nobody, unless the module says otherwise.
-fn sent(response: Response<Bytes>, is_head: bool) -> Response<Body> {
+fn sent(response: Response<Bytes>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     head.headers
         .entry(header::CACHE_CONTROL)
@@ -160,8 +159,7 @@ fn sent(response: Response<Bytes>, is_head: bool) -> Response<Body> {
     }
     head.headers
         .insert(header::CONTENT_LENGTH, body.len().into());
-    let body = if is_head { Body::Empty } else { body.into() };
-    Response::from_parts(head, body)
+    Response::from_parts(head, body.into())
 }
 
 #[cfg(test)]
@@ -218,26 +216,20 @@ mod tests {
             let value = response.headers().get(header::CONTENT_LENGTH);
             value.map(|value| value.to_str().unwrap().to_owned())
         };
-        assert_eq!(length(&sent(response(b"abc"), false)).as_deref(), Some("3"));
-        let head = sent(response(b"abc"), true);
-        assert_eq!(length(&head).as_deref(), Some("3"));
-        assert!(matches!(head.body(), Body::Empty));
-        assert_eq!(length(&sent(response(b""), true)), None);
+        assert_eq!(length(&sent(response(b"abc"))).as_deref(), Some("3"));
+        assert_eq!(length(&sent(response(b""))), None);
     }
 
     #[test]
     fn a_module_may_say_that_its_answer_can_be_kept() {
         let mut response = Response::new(Bytes::new());
         assert_eq!(
-            sent(response.clone(), false).headers()[header::CACHE_CONTROL],
+            sent(response.clone()).headers()[header::CACHE_CONTROL],
             "private, no-store"
         );
         let public = HeaderValue::from_static("public, max-age=5");
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, public.clone());
-        assert_eq!(
-            sent(response, false).headers()[header::CACHE_CONTROL],
-            public
-        );
+        assert_eq!(sent(response).headers()[header::CACHE_CONTROL], public);
     }
 }

@@ -232,7 +232,7 @@ impl Reader<'_> {
                 response.headers_mut().remove(of_body);
             }
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-        } else if *self.method != Method::HEAD {
+        } else {
             *response.body_mut() = Body::from(form.body);
         }
         response
@@ -248,16 +248,13 @@ impl Reader<'_> {
         self.sized(response)
     }
 
-    /// RFC 9110 section 9.3.2: HEAD has the headers of GET, its length among them.
+    /// Says how long the body is.
     pub(super) fn sized(&self, mut response: Response<Body>) -> Response<Body> {
         if let Body::Full(bytes) = response.body() {
             let length = bytes.len().into();
             response
                 .headers_mut()
                 .insert(header::CONTENT_LENGTH, length);
-        }
-        if *self.method == Method::HEAD {
-            *response.body_mut() = Body::Empty;
         }
         response
     }
