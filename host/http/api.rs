@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::SESSION_COOKIE;
 use super::body::Body;
+use super::draft;
 use super::errors::{BUSY, Problem, no_store};
 use super::places::Places;
 use super::revalidate::{Call, Revalidation};
@@ -118,7 +119,7 @@ fn clean(headers: &mut HeaderMap, body: &Bytes) {
     for name in own {
         headers.remove(name);
     }
-    keep_session(headers);
+    keep_cookies(headers);
     // HTTP/1.0 has no host, while wasi:http must have one.
     let unnamed = HeaderValue::from_static("localhost");
     headers.entry(header::HOST).or_insert(unnamed);
@@ -128,15 +129,20 @@ fn clean(headers: &mut HeaderMap, body: &Bytes) {
     }
 }
 
-/// Takes the session of the admin port off the cookies.
-fn keep_session(headers: &mut HeaderMap) {
-    let is_it = |pair: &[u8]| {
+/// What opens more than a module may see: the session of the admin port, and the pass to the drafts
+/// of all pages.
+const OWN_COOKIES: [&str; 2] = [SESSION_COOKIE, draft::COOKIE];
+
+/// Takes wisr's own cookies off.
+fn keep_cookies(headers: &mut HeaderMap) {
+    let is_own = |pair: &[u8]| {
         let name = pair.split(|byte| *byte == b'=').next().unwrap_or(pair);
-        name.trim_ascii() == SESSION_COOKIE.as_bytes()
+        let name = name.trim_ascii();
+        OWN_COOKIES.iter().any(|own| own.as_bytes() == name)
     };
     let lines = headers.get_all(header::COOKIE).iter();
     let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = pairs.partition(|pair| is_it(pair));
+    let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = pairs.partition(|pair| is_own(pair));
     if own.is_empty() {
         return;
     }
@@ -187,10 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn the_session_of_an_operator_does_not_reach_a_module() {
+    fn what_operators_and_editors_are_known_by_does_not_reach_a_module() {
         for (lines, expected) in [
             (&["a=1; wisr-session=x; b=2"][..], Some("a=1; b=2")),
             (&["wisr-session=x"], None),
+            (&["wisr_draft=1.x; a=1", "wisr-session=x"], Some("a=1")),
             (&["a=1", "wisr-session = x", "b=2"], Some("a=1; b=2")),
             (
                 &["a=wisr-session=x; wisr-sessions=1"],
@@ -201,7 +208,7 @@ mod tests {
             for line in lines {
                 headers.append(header::COOKIE, HeaderValue::from_static(line));
             }
-            keep_session(&mut headers);
+            keep_cookies(&mut headers);
             let left = headers
                 .get(header::COOKIE)
                 .map(|left| left.to_str().unwrap());
