@@ -119,7 +119,7 @@ impl Mailroom {
         };
         let taken = match once {
             None => None,
-            Some((signature, until)) => match self.replays.take(signature, until, now) {
+            Some((signature, until)) => match self.replays.take((name, signature), until, now) {
                 Some(taken) => Some(taken),
                 None => return message(StatusCode::CONFLICT, "This delivery was taken already"),
             },
