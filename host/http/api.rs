@@ -1,5 +1,6 @@
 //! `Apis`: requests that a module of the site answers itself.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::SESSION_COOKIE;
+use super::address::Household;
 use super::body::Body;
 use super::draft;
 use super::errors::{BUSY, Problem, no_store};
@@ -24,6 +26,9 @@ use crate::telemetry::metrics::{Metrics, RouteOutcome, class};
 
 /// Bytes of a request's body: forms and the calls of other systems fit, files do not.
 const MAX_BODY: usize = 1 << 20;
+
+/// Requests that are read, wait for an instance or run at once, so that their bodies have a bound.
+const AT_ONCE: usize = 256;
 
 /// Where API routes run.
 pub(super) struct Apis {
@@ -54,19 +59,20 @@ impl Apis {
             revalidate,
             threads,
             metrics,
-            places: Arc::default(),
+            places: Places::new(AT_ONCE),
         }
     }
 
-    /// The module's answer, or why there is none.
+    /// The module's answer to a request from `address`, or why there is none.
     pub(super) async fn answer(
         &self,
         routed: Arc<ApiRouted>,
         request: Request<Incoming>,
+        address: IpAddr,
         dev: bool,
     ) -> Response<Body> {
         let (route, began) = (routed.pattern.route(), Instant::now());
-        let response = match self.run(routed, request).await {
+        let response = match self.run(routed, request, address).await {
             Ok(response) => response,
             // A person reads it in development; else it is a program.
             Err(problem) if dev => problem.page(true),
@@ -86,8 +92,10 @@ impl Apis {
         &self,
         routed: Arc<ApiRouted>,
         request: Request<Incoming>,
+        address: IpAddr,
     ) -> Result<Response<Body>, Problem> {
-        let place = self.places.take(routed.pattern.route());
+        let caller = Household::of(address);
+        let place = self.places.take(routed.pattern.route(), caller);
         let place = place.ok_or(Problem::Overloaded(BUSY))?;
         let (mut head, body) = request.into_parts();
         let body = upload::read(body, MAX_BODY).await;

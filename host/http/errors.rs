@@ -15,7 +15,7 @@ use crate::page::Failure;
 use crate::release::ApiError;
 use crate::route::BadPath;
 
-/// When to try again after too many requests to API routes: most of them take less.
+/// When to try again after too many requests to API routes or webhooks: most of them take less.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 
 /// Why a request gets no page.

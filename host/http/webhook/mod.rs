@@ -20,10 +20,12 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::address::Household;
 use super::body::Body;
+use super::errors::{BUSY, Problem};
+use super::places::Places;
 use super::reply::{Proof, message, not_allowed, refusal, respond, unproven};
 use super::revalidate::{Call, Revalidation, Told};
 use super::throttle::Throttle;
@@ -37,8 +39,9 @@ pub use seal::{Scheme, Seal};
 /// Bytes of a delivery: entries with long texts fit.
 const MAX_BODY: usize = 1 << 20;
 
-/// Deliveries that are read or worked on at once, so that their bodies have a bound.
-const AT_ONCE: usize = 128;
+/// Deliveries that are read or worked on at once, so that their bodies have a bound. Those that are
+/// not proven yet are shared out among callers.
+const AT_ONCE: usize = 256;
 
 /// The webhooks of a site, by name.
 pub type Webhooks = BTreeMap<String, Arc<Webhook>>;
@@ -58,7 +61,7 @@ pub(super) struct Mailroom {
     revalidation: Revalidation,
     threads: Handle,
     replays: Replays,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// The webhook of a path below `/api/`, with its name.
@@ -77,7 +80,7 @@ impl Mailroom {
             revalidation,
             threads,
             replays: Replays::default(),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            places: Places::new(AT_ONCE),
         }
     }
 
@@ -92,11 +95,9 @@ impl Mailroom {
         if parts.method != Method::POST {
             return not_allowed("POST");
         }
-        let Ok(_place) = self.places.try_acquire() else {
-            return message(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Too many deliveries at once",
-            );
+        let caller = Household::of(address);
+        let Some(mut place) = self.places.take(name.into(), caller) else {
+            return Problem::Overloaded(BUSY).json();
         };
         let seal = &webhook.seal;
         let may_be_right = || seal.is_there(&parts.headers);
@@ -117,6 +118,7 @@ impl Mailroom {
             let untimely = "The delivery was signed too long ago, or the clocks disagree";
             return unproven(Proof::Signature, untimely);
         };
+        place.vouch();
         let taken = match once {
             None => None,
             Some((signature, until)) => match self.replays.take((name, signature), until, now) {
