@@ -135,7 +135,9 @@ impl Site {
     ) -> Response<Body> {
         let patience = match patience {
             // A script asks for props, and a crawler for what it will index: a shell helps neither.
-            _ if face == Face::Data || self.settings.load().crawlers.sent(&parts.headers) => {
+            Patience::Shell
+                if face == Face::Data || self.settings.load().crawlers.sent(&parts.headers) =>
+            {
                 Patience::Wait
             }
             patience => patience,
