@@ -15,7 +15,8 @@ pub(super) enum Head<'a> {
     Plain(Plain<'a>),
     /// All of it is one request without a body.
     Other,
-    /// Something else: half a request, or more than one, or one with a body, or none at all.
+    /// Something else: half a request, or more than one, or one with a body or of HTTP/1.0, or none
+    /// at all.
     Unclear,
 }
 
@@ -54,10 +55,12 @@ impl<'a> Head<'a> {
         let (Some(method), Some(target)) = (request.method, request.path) else {
             return Self::Unclear;
         };
-        if length != bytes.len() || method == "CONNECT" {
+        // hyper answers what it cannot read in the version of what it read last.
+        let is_old = request.version != Some(1);
+        if length != bytes.len() || method == "CONNECT" || is_old {
             return Self::Unclear;
         }
-        let mut is_plain = method == "GET" && request.version == Some(1) && is_plain(target);
+        let mut is_plain = method == "GET" && is_plain(target);
         let mut hosts = 0;
         let mut headers = HeaderMap::new();
         for line in request.headers.iter() {
@@ -174,7 +177,6 @@ mod tests {
     #[test]
     fn whoever_wants_more_takes_the_long_way() {
         for text in [
-            "GET / HTTP/1.0\nhost: x\n\n",
             "HEAD / HTTP/1.1\nhost: x\n\n",
             "DELETE / HTTP/1.1\nhost: x\n\n",
             "GET * HTTP/1.1\nhost: x\n\n",
@@ -206,6 +208,7 @@ mod tests {
             "GET / HTTP/1.1\nhost : x\n\n",
             "GET / HTTP/1.1\nhost: x\n y\n\n",
             "CONNECT x:80 HTTP/1.1\nhost: x:80\n\n",
+            "GET / HTTP/1.0\nhost: x\n\n",
             "PRI * HTTP/2.0\n\nSM\n\n",
         ] {
             assert_eq!(way(text), "unclear", "{text}");

@@ -309,3 +309,7 @@ impl<S: Service> AsyncWrite for Lane<S> {
 #[cfg(test)]
 #[path = "lane_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "lane_fuzz.rs"]
+mod fuzz;
