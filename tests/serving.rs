@@ -340,6 +340,24 @@ async fn the_404_page_is_shown_for_what_is_missing() {
     assert_eq!(gone.directive("s-maxage"), Some("60"));
 }
 
+/// A 404 page that only fails is not tried again for each reader: what it reads from may be what is
+/// slow.
+#[tokio::test]
+async fn a_404_page_that_fails_keeps_nobody_waiting() {
+    let site = Site::new()
+        .pages(&["index", "404"])
+        .script("/404", json!({ "outcome": "error" }))
+        .start()
+        .await;
+    for _ in 0..5 {
+        let missing = site.get("/nowhere").await;
+        assert_eq!(missing.status, 404);
+        let told = missing.text();
+        assert!(told.contains("Nothing is published"), "{told}");
+    }
+    assert_eq!(site.origin.count("/404"), 1);
+}
+
 /// `500.wasm` is what a failure looks like.
 #[tokio::test]
 async fn the_500_page_is_shown_for_a_failure() {
