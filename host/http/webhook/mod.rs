@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::address::Household;
 use super::body::Body;
 use super::errors::{BUSY, Problem};
-use super::places::Places;
+use super::places::{Place, Places};
 use super::reply::{Proof, message, not_allowed, refusal, respond, unproven};
 use super::revalidate::{Call, Revalidation, Told};
 use super::throttle::Throttle;
@@ -127,15 +127,22 @@ impl Mailroom {
             },
         };
         match calls(webhook, &parts.headers, &body) {
-            Ok(calls) => self.perform(name, calls, taken).await,
+            Ok(calls) => self.perform(name, calls, (taken, place)).await,
             Err(mistake) => mistake.answer(name),
         }
     }
 
-    /// Goes on if the sender hangs up, as some do after a few seconds: what it told of has changed.
-    async fn perform(&self, name: &str, calls: Vec<Call>, taken: Option<Taken>) -> Response<Body> {
+    /// Goes on if the sender hangs up, as some do after a few seconds: what it told of has changed. So
+    /// it also keeps its place.
+    async fn perform(
+        &self,
+        name: &str,
+        calls: Vec<Call>,
+        (taken, place): (Option<Taken>, Place),
+    ) -> Response<Body> {
         let revalidation = self.revalidation.clone();
         let working = self.threads.spawn(async move {
+            let _place = place;
             let mut all = Report::default();
             for call in calls {
                 all.and(revalidation.perform(call).await);
