@@ -377,6 +377,30 @@ async fn the_500_page_is_shown_for_a_failure() {
     assert_uncached(&answer);
 }
 
+/// Who goes on with something else than there is now is told so: 412 (RFC 9110 13.1.1, 13.1.4).
+#[tokio::test]
+async fn a_reader_who_means_another_page_gets_412() {
+    let site = posts().await;
+    let page = site.get("/posts/1").await;
+    let before = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (header, value, status) in [
+        ("if-match", page.header("etag"), 200),
+        ("if-match", "*", 200),
+        ("if-match", "\"other\"", 412),
+        ("if-unmodified-since", page.header("last-modified"), 200),
+        ("if-unmodified-since", before, 412),
+    ] {
+        let answer = site.get_with("/posts/1", &[(header, value)]).await;
+        assert_eq!(answer.status, status, "{header}: {value}");
+        if status == 412 {
+            assert_uncached(&answer);
+        }
+    }
+    // There is nothing to be another one of.
+    let missing = site.get_with("/nowhere", &[("if-match", "\"x\"")]).await;
+    assert_eq!(missing.status, 404);
+}
+
 /// `if-none-match` by value, weakly compared, in a list, or `*` answers 304 (RFC 9110 13.1.2).
 #[tokio::test]
 async fn a_reader_who_has_the_page_gets_304() {

@@ -104,6 +104,7 @@ impl Line {
             6 if is(header::EXPECT) => Self::Special,
             6 if is(header::COOKIE) && draft::may_be_in(line.value) => Self::Special,
             7 if is(header::UPGRADE) => Self::Body,
+            8 if is(header::IF_MATCH) => Self::Special,
             10 if is(header::CONNECTION) => {
                 if line.value.eq_ignore_ascii_case(b"keep-alive") {
                     Self::Idle
@@ -116,6 +117,7 @@ impl Line {
             15 if is(header::ACCEPT_ENCODING) => Self::Form(header::ACCEPT_ENCODING),
             17 if is(header::TRANSFER_ENCODING) => Self::Body,
             17 if is(header::IF_MODIFIED_SINCE) => Self::Form(header::IF_MODIFIED_SINCE),
+            19 if is(header::IF_UNMODIFIED_SINCE) => Self::Special,
             _ => Self::Idle,
         }
     }
@@ -188,6 +190,8 @@ mod tests {
             "GET / HTTP/1.1\nhost:\n\n",
             "GET / HTTP/1.1\nhost: a@b\n\n",
             "GET / HTTP/1.1\nhost: x\nconnection: close\n\n",
+            "GET / HTTP/1.1\nhost: x\nif-match: \"a\"\n\n",
+            "GET / HTTP/1.1\nhost: x\nif-unmodified-since: b\n\n",
             "GET / HTTP/1.1\nhost: x\nexpect: 100-continue\n\n",
             "GET / HTTP/1.1\nhost: x\ncookie: a=b; wisr_draft=1.x\n\n",
         ] {
