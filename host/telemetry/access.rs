@@ -165,7 +165,7 @@ impl Line<'_> {
 
     fn json(&self) -> String {
         let at = humantime::format_rfc3339_millis(self.at.to_system_time());
-        let mut line = json!({
+        let told = json!({
             "time": at.to_string(),
             "peer": self.peer,
             "method": self.method,
@@ -179,6 +179,17 @@ impl Line<'_> {
             "agent": self.agent,
         })
         .to_string();
+        let mut line = String::with_capacity(told.len() + 1);
+        for char in told.chars() {
+            match char {
+                // JSON may have them as they are; a terminal obeys some of them.
+                '\u{7f}'..='\u{9f}' => {
+                    // Writing to a `String` cannot fail.
+                    let _ = write!(line, "\\u{:04x}", u32::from(char));
+                }
+                char => line.push(char),
+            }
+        }
         line.push('\n');
         line
     }
@@ -346,6 +357,21 @@ mod tests {
             "{told}"
         );
         assert!(line("/a", "").combined().ends_with("\"-\"\n"));
+    }
+
+    #[test]
+    fn nothing_that_a_client_says_steers_a_terminal() {
+        let agent = "\u{1b}[2J \u{9b}2J \u{7f} \u{e9}";
+        let line = line("/\u{9b}2J", agent);
+        for told in [line.combined(), line.json()] {
+            let told = told.strip_suffix('\n').unwrap();
+            assert!(!told.contains(char::is_control), "{told:?}");
+        }
+        let told: serde_json::Value = serde_json::from_str(&line.json()).unwrap();
+        assert_eq!(
+            (&told["path"], &told["agent"]),
+            (&json!("/\u{9b}2J"), &json!(agent))
+        );
     }
 
     #[test]
