@@ -129,6 +129,7 @@ async fn a_module_that_fails_harms_nobody() {
         ("hook", "leak", "invalid", "without a complete response"),
         ("hook", "length", "invalid", "content-length"),
         ("hook", "own", "invalid", "`x-wisr-cache` is wisr's"),
+        ("hook", "file", "invalid", "`x-accel-redirect` is wisr's"),
         ("hook", "huge", "output", "limit `page`"),
         ("hook", "bomb", "memory", "limit `memory`"),
     ] {

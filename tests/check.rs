@@ -25,6 +25,27 @@ async fn site() -> (TempDir, Origin) {
     (folder, origin)
 }
 
+/// A module whose path a static file has is never served, and what hides it is named.
+#[tokio::test]
+async fn a_module_behind_a_static_file_is_told() {
+    let folder = Site::new()
+        .pages(&["about"])
+        .lay_out(&Origin::start().await);
+    let (public, file) = (folder.path().join("public"), "pages/about.wasm");
+    std::fs::create_dir_all(&public).unwrap();
+    assert_eq!(wisr(folder.path(), &["check", file]).await.code, Some(0));
+    std::fs::write(public.join("about"), "").unwrap();
+    let told = wisr(folder.path(), &["check", file]).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    for words in ["would never be served", "`public/about` has the same path"] {
+        assert!(told.stdout.contains(words), "{words} in {}", told.stdout);
+    }
+    let told = wisr(folder.path(), &["check", "--json", file]).await;
+    let report: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(report[0]["served"], false);
+    assert!(report[0]["reason"].as_str().unwrap().contains("rename"));
+}
+
 /// A path is rendered with the hosts, settings and limits of its route; nothing is kept.
 #[tokio::test]
 async fn a_path_is_rendered_as_its_site_would() {

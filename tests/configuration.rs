@@ -96,7 +96,7 @@ fn each_value_says_where_it_comes_from() {
 #[test]
 fn no_secret_is_shown() {
     let site = site(
-        "[draft]\ntoken = \"geheim, geheim, geheim\"\n[webhooks.cms]\nsecret = \"geheim\"\n\
+        "[draft]\ntoken = \"geheim, geheim, geheim\"\n[webhooks.cms]\nsecret = \"geheim, sehr geheim\"\n\
          paths = [\"/a\"]\n[store]\nurl = [\"redis://anna:geheim@a:1\", \"rediss://:ge/he@im@b:2\"]\n\
          [telemetry]\notlp = \"http://anna:geheim@c:3\"\n",
     );
@@ -118,7 +118,7 @@ fn no_secret_is_shown() {
             assert!(shown.contains(part), "{part}: {shown}");
         }
     }
-    let cms = ("WISR_WEBHOOK_CMS_SECRET", "geheim, too");
+    let cms = ("WISR_WEBHOOK_CMS_SECRET", "geheim, geheim, too");
     let told = config(site.path(), &["--set"], &[cms]).stdout;
     assert!(
         told.contains("WISR_WEBHOOK_CMS_SECRET") && !told.contains("geheim"),

@@ -301,15 +301,18 @@ async fn a_session_is_a_cookie_that_scripts_and_other_sites_do_not_have() {
 }
 
 /// A browser sends the cookies of a host to all its ports: a module behind the public one must not
-/// be handed the session of an operator.
+/// be handed the session of an operator, nor the pass of an editor, which opens all drafts.
 #[tokio::test]
-async fn an_api_route_never_sees_a_session() {
+async fn an_api_route_never_sees_a_session_or_a_pass() {
     let site = Site::new()
         .module("api/hook", modules::hook())
         .start()
         .await;
     let seen = site
-        .get_with("/api/hook", &[("cookie", "a=1; wisr-session=4711; b=2")])
+        .get_with(
+            "/api/hook",
+            &[("cookie", "a=1; wisr-session=4711; wisr_draft=1.4711.x; b=2")],
+        )
         .await;
     let seen = seen.text();
     assert!(

@@ -113,6 +113,10 @@ async fn who_has_a_file_is_not_sent_it_again() {
         (changed.status, changed.text().as_str()),
         (200, "9876543210")
     );
+    // Who goes on with the old one is not given a part of the new one.
+    let part = [("if-match", tag), ("range", "bytes=5-")];
+    let answer = site.get_with("/digits.txt", &part).await;
+    assert_eq!(answer.status, 412);
 }
 
 /// A part of a file is sent to who asks for one, as long as it is the file that they have the rest

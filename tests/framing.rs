@@ -401,4 +401,5 @@ async fn who_still_sends_hears_why_nobody_listens() {
     let mut rest = String::new();
     stream.read_to_string(&mut rest).await.unwrap();
     assert!(rest.contains("larger than 64 KiB"), "{rest}");
+    assert!(rest.contains("connection: close"), "{rest}");
 }

@@ -204,8 +204,10 @@ const REFUSED: [(&str, &str, &str); 8] = [
     ("", "types of another contract", "not those of `wisr:page@0.1.0`"),
     ("(memory 4096)", "more memory than a page may have",
         "256 MiB of memory from the start, where at most 128 MiB are allowed (limit `memory`)"),
-    ("(memory 1) (memory 1) (memory 1) (memory 1) (memory 1)", "five memories", "memories"),
-    ("(table 200000 funcref)", "a table of 200,000", "100000"),
+    ("(memory 1) (memory 1) (memory 1) (memory 1) (memory 1)", "five memories",
+        "5 memories, where at most 4 are allowed (fixed)"),
+    ("(table 200000 funcref)", "a table of 200,000",
+        "200000 elements, where at most 100000 are allowed (fixed)"),
     ("(start $s) (func $s (loop (br 0)))", "a start that never ends", "limit `cpu`"),
     ("(start $s) (func $s unreachable)", "a start that traps", "it does not start"),
     ("(memory 1) (memory 1) (memory 1) (start $s) (func $s (loop

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::modules;
 use crate::site::{Running, Site, TOKEN};
 
 /// Types of frames (section 6).
@@ -131,7 +132,8 @@ impl Attacker {
         loop {
             let told = self.next().await;
             let told = told.unwrap_or_else(|| panic!("closed without a frame {kind} of {stream}"));
-            if (told.kind, told.stream) == (kind, stream) && told.flags & ACK == 0 {
+            let is_ack = told.flags & ACK != 0 && matches!(told.kind, SETTINGS | PING);
+            if (told.kind, told.stream) == (kind, stream) && !is_ack {
                 return told;
             }
         }
@@ -220,6 +222,33 @@ async fn broken_rules_end_what_they_are_broken_on() {
             (kind, PROTOCOL_ERROR),
             "{section}"
         );
+    }
+}
+
+/// Section 8.1: what answers HEAD has no body, whoever answers: pages, endpoints and modules, well and
+/// in trouble.
+#[tokio::test]
+async fn head_has_no_body_whoever_answers() {
+    let site = Site::new()
+        .pages(&["index"])
+        .module("api/hook", modules::hook())
+        .start()
+        .await;
+    for path in [
+        "/",
+        "/nothing",
+        "/nothing/",
+        "/api/hook",
+        "/api/hook?do=trap",
+        "/api/revalidate",
+        "/api/draft",
+    ] {
+        let block = [b"\x86\x02\x04HEAD\x01\x01a", &header(":path", path)[..]].concat();
+        let mut attacker = Attacker::new(site.site()).await;
+        let head = frame(HEADERS, END_STREAM | END_HEADERS, 1, &block);
+        attacker.send(&head).await;
+        let told = attacker.until(HEADERS, 1).await;
+        assert_ne!(told.flags & END_STREAM, 0, "{path}");
     }
 }
 

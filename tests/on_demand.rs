@@ -103,6 +103,7 @@ async fn a_wrong_or_missing_token_is_401() {
             (401, json!({ "message": "Invalid token" })),
             "{query}"
         );
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
     }
     let body = json!({ "paths": ["/posts/1"] }).to_string();
     for authorization in [

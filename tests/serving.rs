@@ -340,6 +340,24 @@ async fn the_404_page_is_shown_for_what_is_missing() {
     assert_eq!(gone.directive("s-maxage"), Some("60"));
 }
 
+/// A 404 page that only fails is not tried again for each reader: what it reads from may be what is
+/// slow.
+#[tokio::test]
+async fn a_404_page_that_fails_keeps_nobody_waiting() {
+    let site = Site::new()
+        .pages(&["index", "404"])
+        .script("/404", json!({ "outcome": "error" }))
+        .start()
+        .await;
+    for _ in 0..5 {
+        let missing = site.get("/nowhere").await;
+        assert_eq!(missing.status, 404);
+        let told = missing.text();
+        assert!(told.contains("Nothing is published"), "{told}");
+    }
+    assert_eq!(site.origin.count("/404"), 1);
+}
+
 /// `500.wasm` is what a failure looks like.
 #[tokio::test]
 async fn the_500_page_is_shown_for_a_failure() {
@@ -357,6 +375,30 @@ async fn the_500_page_is_shown_for_a_failure() {
         .await;
     assert_eq!(answer.status, 500);
     assert_uncached(&answer);
+}
+
+/// Who goes on with something else than there is now is told so: 412 (RFC 9110 13.1.1, 13.1.4).
+#[tokio::test]
+async fn a_reader_who_means_another_page_gets_412() {
+    let site = posts().await;
+    let page = site.get("/posts/1").await;
+    let before = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (header, value, status) in [
+        ("if-match", page.header("etag"), 200),
+        ("if-match", "*", 200),
+        ("if-match", "\"other\"", 412),
+        ("if-unmodified-since", page.header("last-modified"), 200),
+        ("if-unmodified-since", before, 412),
+    ] {
+        let answer = site.get_with("/posts/1", &[(header, value)]).await;
+        assert_eq!(answer.status, status, "{header}: {value}");
+        if status == 412 {
+            assert_uncached(&answer);
+        }
+    }
+    // There is nothing to be another one of.
+    let missing = site.get_with("/nowhere", &[("if-match", "\"x\"")]).await;
+    assert_eq!(missing.status, 404);
 }
 
 /// `if-none-match` by value, weakly compared, in a list, or `*` answers 304 (RFC 9110 13.1.2).

@@ -211,6 +211,22 @@ async fn a_request_is_traced_to_its_fetches() {
     assert_eq!(service, Some(&Value::StringValue("the-site".to_owned())));
 }
 
+/// A method that a client makes up is no name of a span.
+#[tokio::test]
+async fn a_method_of_no_standard_names_nothing() {
+    let collector = Collector::start().await;
+    let site = collector.serve(Site::new().pages(&["index"]), "0").await;
+    let parent = parent("01");
+    let traced = [("traceparent", parent.as_str())];
+    assert_eq!(site.send("MADE-UP", "/", &traced, "").await.status, 405);
+    let asked = collector
+        .span("the request", |span| span.kind() == SpanKind::Server)
+        .await;
+    assert_eq!(asked.name, "HTTP");
+    tells(&asked, "http.request.method", "_OTHER");
+    tells(&asked, "http.request.method_original", "MADE-UP");
+}
+
 /// Another trace gets the same page: nothing of a trace is part of it.
 #[tokio::test]
 async fn nothing_of_a_trace_is_part_of_a_page() {

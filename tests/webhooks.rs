@@ -35,7 +35,7 @@ const CONTENTFUL: &str = r#"
 const GITHUB: &str = r#"
     [webhooks.github]
     scheme = "github"
-    secret = "github s3cret"
+    secret = "the github s3cret"
     when = { x-github-event = ["issues", "issue_comment"] }
     paths = ["/issues/{/issue/number}", "/labels/{/issue/labels/*/name}"]
     tags = ["issues"]
@@ -62,7 +62,7 @@ fn signed(key: &[u8], text: &str) -> Vec<u8> {
 
 /// A delivery as GitHub makes it.
 async fn github(site: &Running, event: &str, body: &str) -> Response {
-    let signature = HEXLOWER.encode(&signed(b"github s3cret", body));
+    let signature = HEXLOWER.encode(&signed(b"the github s3cret", body));
     let signature = format!("sha256={signature}");
     let headers = [
         ("x-github-event", event),
@@ -280,12 +280,13 @@ async fn a_delivery_is_taken_once() {
 async fn a_replay_is_refused_and_a_retry_is_not() {
     let site = Site::new()
         .pages(&["posts/[id]"])
-        .config("[webhooks.shop]\nscheme = \"stripe\"\nsecret = \"shop s3cret\"\npaths = [\"/posts/{/id}\"]")
+        .config("[webhooks.shop]\nscheme = \"stripe\"\nsecret = \"the shop's own s3cret\"\npaths = [\"/posts/{/id}\"]")
         .start()
         .await;
     let delivery = |body: &str| {
         let time = UNIX_EPOCH.elapsed().unwrap().as_secs();
-        let signature = HEXLOWER.encode(&signed(b"shop s3cret", &format!("{time}.{body}")));
+        let signature =
+            HEXLOWER.encode(&signed(b"the shop's own s3cret", &format!("{time}.{body}")));
         format!("t={time},v1={signature}")
     };
     let body = r#"{"id": 1}"#;
@@ -340,7 +341,7 @@ async fn a_replay_is_refused_and_a_retry_is_not() {
 async fn a_sender_that_hangs_up_ends_nothing() {
     let site = Site::new()
         .pages(&["posts/[id]"])
-        .config("[webhooks.list]\nsecret = \"list s3cret\"\npaths = [\"/posts/{/ids}\"]")
+        .config("[webhooks.list]\nsecret = \"the list's own s3cret\"\npaths = [\"/posts/{/ids}\"]")
         .config("[generations]\nconcurrency = 1")
         .start()
         .await;
@@ -349,7 +350,7 @@ async fn a_sender_that_hangs_up_ends_nothing() {
     let body = json!({"ids": ids}).to_string();
     let mut sender = site.reader();
     let sending = tokio::spawn(async move {
-        let secret = [("x-webhook-secret", "list s3cret")];
+        let secret = [("x-webhook-secret", "the list's own s3cret")];
         sender
             .send("POST", "/api/webhooks/list", &secret, &body)
             .await
@@ -366,11 +367,18 @@ async fn a_sender_that_hangs_up_ends_nothing() {
 async fn a_payload_that_means_no_page_does_nothing() {
     let site = Site::new()
         .pages(&["index", "posts/[slug]", "admin"])
-        .config("[webhooks.cms]\nsecret = \"cms s3cret\"\npaths = [\"/posts/{/slug}\"]\ntags = [\"id:{/id}\"]")
+        .config("[webhooks.cms]\nsecret = \"the cms' own s3cret\"\npaths = [\"/posts/{/slug}\"]\ntags = [\"id:{/id}\"]")
         .start()
         .await;
-    let send =
-        async |body: &str| deliver(&site, "cms", &[("x-webhook-secret", "cms s3cret")], body).await;
+    let send = async |body: &str| {
+        deliver(
+            &site,
+            "cms",
+            &[("x-webhook-secret", "the cms' own s3cret")],
+            body,
+        )
+        .await
+    };
     for (body, status, part) in [
         (
             r#"{"id": 1}"#,
@@ -419,7 +427,7 @@ async fn only_the_sender_is_heard() {
     let site = Site::new().pages(&["index"]).config(GITHUB).start().await;
     let body = payload!("github-issue");
     let other = HEXLOWER.encode(&signed(b"another secret", body));
-    let of_other = HEXLOWER.encode(&signed(b"github s3cret", "{}"));
+    let of_other = HEXLOWER.encode(&signed(b"the github s3cret", "{}"));
     for signature in [
         None,
         Some(String::new()),
@@ -432,6 +440,7 @@ async fn only_the_sender_is_heard() {
         let refused = deliver(&site, "github", &headers, body).await;
         assert_eq!(refused.status, 401, "{signature:?}");
         assert_eq!(refused.json(), json!({"message": "Invalid signature"}));
+        assert_eq!(refused.header("www-authenticate"), "Signature");
     }
     for _ in 0..10 {
         deliver(&site, "github", &[], body).await;
@@ -458,12 +467,12 @@ async fn only_the_sender_is_heard() {
 /// told with its place and changes nothing; and modules may have the other addresses.
 #[tokio::test]
 async fn webhooks_are_configured_while_the_server_runs() {
-    let script = "shift; WISR_WEBHOOK_MY_CMS_SECRET='from outside' exec \"$@\"";
+    let script = "shift; WISR_WEBHOOK_MY_CMS_SECRET='a secret from outside' exec \"$@\"";
     let shell = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
     let site = Site::new()
         .pages(&["index"])
         .module("api/webhooks/[name]", crate::modules::hook())
-        .config("[webhooks.my-cms]\nsecret = \"in the file\"\npaths = [\"/\"]")
+        .config("[webhooks.my-cms]\nsecret = \"a secret in the file\"\npaths = [\"/\"]")
         .under(shell)
         .start()
         .await;
@@ -473,7 +482,10 @@ async fn webhooks_are_configured_while_the_server_runs() {
             .status
     };
     assert_eq!(
-        (send("in the file").await, send("from outside").await),
+        (
+            send("a secret in the file").await,
+            send("a secret from outside").await
+        ),
         (401, 200)
     );
     let own = site.get("/api/webhooks/own").await;
@@ -487,10 +499,10 @@ async fn webhooks_are_configured_while_the_server_runs() {
     let incident = site.until_incident("config", "neither a header").await;
     let message = incident["message"].as_str().unwrap();
     assert!(message.contains("[webhooks.my-cms]"), "{message}");
-    assert!(!message.contains("in the file"), "{message}");
-    assert_eq!(send("from outside").await, 200);
+    assert!(!message.contains("a secret in the file"), "{message}");
+    assert_eq!(send("a secret from outside").await, 200);
 
-    site.configure("[webhooks.my-cms]\nwhen = { \"x y\" = 2 }\n[webhooks.own]\nsecret = \"s3cret\"\ntags = [\"a\"]");
+    site.configure("[webhooks.my-cms]\nwhen = { \"x y\" = 2 }\n[webhooks.own]\nsecret = \"a s3cret of its own\"\ntags = [\"a\"]");
     let mut config: toml::Table = std::fs::read_to_string(site.folder().join("wisr.toml"))
         .unwrap()
         .parse()

@@ -84,7 +84,7 @@ impl Guard {
         let admitted = self.throttle.admit(address, now, is_right);
         admitted.map_err(|denied| match denied {
             Denied::Wrong => Refusal::wants_token(),
-            Denied::TooOften(_) => Refusal::too_often(),
+            Denied::TooOften(wait) => Refusal::too_often(wait),
         })
     }
 
@@ -196,7 +196,7 @@ fn name_of(host: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use http::header::COOKIE;
+    use http::header::{COOKIE, RETRY_AFTER};
 
     use super::*;
 
@@ -323,6 +323,9 @@ mod tests {
         }
         let throttled = guard.log_in(&none, stranger, "horse").unwrap_err();
         assert_eq!(throttled.status.as_u16(), 429);
+        let wait = (RETRY_AFTER, HeaderValue::from_static("6"));
+        assert_eq!(throttled.header, Some(wait));
+        assert!(throttled.message.ends_with("try again in 6 s"));
         let origin = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static("https://a"))]);
         let secure = guard.log_in(&origin, [192, 0, 2, 2].into(), "horse");
         assert!(secure.unwrap().unwrap().contains("Secure"));

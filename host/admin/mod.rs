@@ -203,14 +203,10 @@ impl Admin {
 
 impl Service for Admin {
     fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        let (admin, is_head) = (self.clone(), request.method() == Method::HEAD);
-        Answer::Later(Box::pin(async move {
-            let mut response = admin.respond(request, peer.ip()).await;
-            if is_head {
-                *response.body_mut() = Body::Empty;
-            }
-            response
-        }))
+        let admin = self.clone();
+        Answer::Later(Box::pin(
+            async move { admin.respond(request, peer.ip()).await },
+        ))
     }
 }
 

@@ -1,10 +1,13 @@
 //! `Refusal`: why something is not done, as a program and as a person is told.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::http::seconds;
 use crate::http::upload::BadUpload;
 
 /// Something that is not done.
@@ -61,12 +64,13 @@ impl Refusal {
         }
     }
 
-    /// Somebody guesses.
-    pub(super) fn too_often() -> Self {
-        let minute = HeaderValue::from_static("60");
+    /// Somebody guesses, and is not listened to for so long.
+    pub(super) fn too_often(wait: Duration) -> Self {
+        let seconds = seconds(wait);
+        let reason = format!("too many invalid tokens: try again in {seconds} s");
         Self {
-            header: Some((header::RETRY_AFTER, minute)),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too many invalid tokens")
+            header: Some((header::RETRY_AFTER, seconds.into())),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, reason)
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod revalidate;
 pub mod rollback;
 pub mod routes;
 pub mod serve;
+mod shadow;
 mod terminal;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::shadow::shadow;
 use super::{source_tree, terminal};
 use crate::config::FILE;
 use crate::route::{Pattern, Table};
@@ -159,7 +160,8 @@ impl Listing {
         };
         let mut routes: Vec<Row> = table.iter().map(row).collect();
         routes.sort_by(|one, other| precedence(&one.route).cmp(&precedence(&other.route)));
-        problems.extend(shadows(&site.join("public"), &table));
+        let told = |(pattern, file)| Some(format!("{file}: {}", shadow(site, pattern)?));
+        problems.extend(table.iter().filter_map(told));
         let unused = config.keys();
         problems.extend(
             unused.map(|route| {
@@ -168,21 +170,6 @@ impl Listing {
         );
         Ok(Self { routes, problems })
     }
-}
-
-/// The modules that a static file takes the path of.
-fn shadows(public: &Path, table: &Table<String>) -> Vec<String> {
-    let fixed = table.iter().filter(|(pattern, _)| !pattern.is_dynamic());
-    let shadow = |(pattern, module): (&Pattern, &String)| {
-        let path = pattern.path_of(&[]).ok()?;
-        let file = path
-            .segments()
-            .fold(public.to_owned(), |file, name| file.join(name));
-        file.is_file().then(|| {
-            format!("{module}: `public{path}` has the same path, and is served in its place; rename one of them")
-        })
-    };
-    fixed.filter_map(shadow).collect()
 }
 
 /// Gives a file its place in the table; of two that claim one, the first has it, as in a server that starts.

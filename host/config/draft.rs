@@ -5,14 +5,12 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
-use super::units::{Span, secret};
+use super::secret::{long_enough, secret};
+use super::units::Span;
 use crate::http;
 
 /// The environment variable that holds the draft token, so that it need not be in a file.
 const TOKEN_VARIABLE: &str = "WISR_DRAFT_TOKEN";
-
-/// The key of a pass is made from the token: whoever has one could try short tokens out.
-const MIN_TOKEN: usize = 16;
 
 /// How long an editor sees drafts: a sitting.
 const LIFETIME: Duration = Duration::from_secs(3_600);
@@ -42,12 +40,8 @@ impl Draft {
         let Some(token) = &self.token else {
             return Ok(None);
         };
-        ensure!(
-            token.len() >= MIN_TOKEN,
-            "the draft token ({TOKEN_VARIABLE}, or `draft.token`) has {} characters: use at least \
-             {MIN_TOKEN}, better 32 random ones",
-            token.len()
-        );
+        let name = format!("the draft token ({TOKEN_VARIABLE}, or `draft.token`)");
+        long_enough(token, &name, "see what is not published")?;
         let embed = self.embed.unwrap_or(false);
         Ok(Some(http::Draft::new(token, lifetime, embed)))
     }

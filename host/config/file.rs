@@ -9,8 +9,9 @@ use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
 use super::draft::Draft;
+use super::secret::{secret, secrets};
 use super::shared::Urls;
-use super::units::{Lifetime, Size, Span, secret, secrets};
+use super::units::{Lifetime, Size, Span};
 use super::webhook::Webhook;
 
 /// The whole file.

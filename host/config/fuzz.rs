@@ -16,7 +16,7 @@ const SEEDS: &[&str] = &[
     "[routes.\"/\"]\noutbound = [\"https://*.example.org:81\", \"http://10.0.0.0/8\"]\nsettings = { a = \"b\" }\n",
     "[revalidate]\ntoken = \"sixteen-or-longer\"\n[shell]\ncrawlers = [\"bot\"]\n[store]\nmemory = 4096\ndurable = false\n",
     "[draft]\ntoken = \"0123456789abcdef\"\nlifetime = \"1h\"\n[routes.\"/api/a\"]\nmay-revalidate = true\n",
-    "[webhooks.a]\nsecret = \"secret\"\nscheme = \"github\"\ntolerance = \"5m\"\n[[webhooks.a.on]]\nwhen = { x-b = [\"c\", 1], \"/d/*\" = true }\npaths = [\"/e/{/f}\", \"{+/g}\"]\n",
+    "[webhooks.a]\nsecret = \"0123456789abcdef\"\nscheme = \"github\"\ntolerance = \"5m\"\n[[webhooks.a.on]]\nwhen = { x-b = [\"c\", 1], \"/d/*\" = true }\npaths = [\"/e/{/f}\", \"{+/g}\"]\n",
     "[generations]\nconcurrency = 4\nqueue = 0\nwait = \"1s\"\n[settings]\ncontent = \"http://127.0.0.1:1\"\n",
 ];
 

@@ -11,7 +11,7 @@ use serde::de::value::{SeqDeserializer, StrDeserializer};
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
 use super::file::File;
-use super::units::SECRET;
+use super::secret::SECRET;
 
 /// Stands for names that the person chooses.
 pub(super) const ANY: &str = "*";

@@ -8,17 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 
 use super::file::{LiveTables, RenderWhen, Route};
+use super::secret::long_enough;
 use super::{Overrides, TOKEN_VARIABLE, webhook};
 use crate::guest::{Limits, outbound};
 use crate::http;
 use crate::page::{Policy, Revalidate};
 use crate::release::{RouteConfig, RouteRules};
 use crate::route::Pattern;
-
-/// Characters of a token: 64 random bits if they are hexadecimal digits, which is what OWASP asks of
-/// secrets that a server checks at once. Ten guesses a minute from each of a million addresses would
-/// take 1.7 million years to find one; six digits would last for six seconds.
-pub(super) const MIN_TOKEN: usize = 16;
 
 /// What can be told to a server that runs.
 #[derive(Clone)]
@@ -52,13 +48,8 @@ impl Live {
             .clone()
             .or_else(|| tables.revalidate.token.clone());
         if let Some(token) = &token {
-            ensure!(
-                token.len() >= MIN_TOKEN,
-                "the token ({TOKEN_VARIABLE}, or `revalidate.token`) has {} characters, and who can \
-                 guess it can renew any page: use at least {MIN_TOKEN} random ones, as \
-                 `openssl rand -hex 16` makes",
-                token.len()
-            );
+            let name = format!("the token ({TOKEN_VARIABLE}, or `revalidate.token`)");
+            long_enough(token, &name, "renew any page")?;
         }
         let crawlers = tables.shell.crawlers.as_deref();
         let door = http::Settings {

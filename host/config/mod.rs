@@ -15,6 +15,7 @@ mod live;
 pub mod reference;
 mod reload;
 mod said;
+mod secret;
 mod shared;
 mod units;
 mod webhook;
@@ -388,13 +389,8 @@ fn doors(
         token: server.admin_token.clone().map(http::Secret::new),
     };
     if let Some(token) = &server.admin_token {
-        ensure!(
-            token.len() >= live::MIN_TOKEN,
-            "`server.admin-token` has {} characters, and who can guess it can do what an operator can: \
-             use at least {} random ones, as `openssl rand -hex 16` makes",
-            token.len(),
-            live::MIN_TOKEN
-        );
+        let name = format!("the token ({ADMIN_TOKEN_VARIABLE}, or `server.admin-token`)");
+        secret::long_enough(token, &name, "do what an operator can")?;
     }
     admin.check()?;
     Ok((http, admin))

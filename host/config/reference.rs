@@ -273,7 +273,7 @@ const KEYS: &[Key] = &[
     row(
         "webhooks.*.secret",
         Words("required"),
-        "what the sender proves itself by; at least 6 characters",
+        "what the sender proves itself by; at least 16 characters",
     ),
     row(
         "webhooks.*.scheme",

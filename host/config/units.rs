@@ -1,6 +1,5 @@
 //! `Span`, `Size` and `Lifetime`: quantities as people write them in `wisr.toml`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::de::{Deserializer, Error, Visitor};
@@ -34,74 +33,6 @@ impl Serialize for Lifetime {
             Revalidate::After(seconds) => seconds,
         })
     }
-}
-
-/// What deserializers see as the name of a value that nothing may show.
-pub(super) const SECRET: &str = "secret";
-
-/// A string whose value no error shows: where a password is expected, what was written may be one.
-struct Hidden(String);
-
-struct HiddenVisitor;
-
-impl HiddenVisitor {
-    fn refuse<E: Error>() -> Result<Hidden, E> {
-        Err(E::custom("a string is expected: write it in quotes"))
-    }
-}
-
-impl<'de> Visitor<'de> for HiddenVisitor {
-    type Value = Hidden;
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Hidden, D::Error> {
-        from.deserialize_str(self)
-    }
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Hidden, E> {
-        Ok(Hidden(text.to_owned()))
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Hidden, E> {
-        Self::refuse()
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Hidden, E> {
-        Self::refuse()
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Hidden, E> {
-        Self::refuse()
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Hidden, E> {
-        Self::refuse()
-    }
-}
-
-impl<'de> Deserialize<'de> for Hidden {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(SECRET, HiddenVisitor)
-    }
-}
-
-/// A token.
-pub(super) fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    Ok(Some(Hidden::deserialize(from)?.0))
-}
-
-/// Settings, some of which are the keys of what pages fetch from.
-pub(super) fn secrets<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    let hidden = BTreeMap::<String, Hidden>::deserialize(from)?;
-    Ok(hidden
-        .into_iter()
-        .map(|(name, value)| (name, value.0))
-        .collect())
 }
 
 struct SpanVisitor;

@@ -7,16 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::units::{Span, secret};
+use super::secret::{long_enough, secret};
+use super::units::Span;
 use crate::http::{self, RuleText, Seal};
 use crate::page::Mode;
 
 /// How old a delivery may be that states its time: what Stripe and the Standard Webhooks
 /// specification recommend.
 const TOLERANCE: Duration = Duration::from_secs(300);
-
-/// Shorter secrets can be guessed.
-const MIN_SECRET: usize = 6;
 
 /// `[webhooks.NAME]`. It is a rule itself, unless it names no pages.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -102,12 +100,8 @@ impl Webhook {
         let Some(secret) = &self.secret else {
             bail!("it has no secret: set `secret`, or {variable} in the environment");
         };
-        ensure!(
-            secret.len() >= MIN_SECRET,
-            "the secret ({variable}, or `secret`) has {} characters: use at least {MIN_SECRET}, \
-             better 32 random ones",
-            secret.len()
-        );
+        let name = format!("the secret ({variable}, or `secret`)");
+        long_enough(secret, &name, "renew any page that the webhook names")?;
         let scheme = match self.scheme {
             Scheme::Header => http::Scheme::Header,
             Scheme::Github => http::Scheme::Github,
@@ -183,7 +177,7 @@ mod tests {
     #[test]
     fn one_rule_is_short_and_several_are_possible() {
         let count = |text: &str| resolved(text).unwrap()["cms"].rules.len();
-        let secret = "[cms]\nsecret = \"s3cret\"";
+        let secret = "[cms]\nsecret = \"the s3cret of a cms\"";
         assert_eq!(count(&format!("{secret}\ntags = [\"a\"]")), 1);
         let on = "[[cms.on]]\nwhen = { x-event = [\"a\", 1, true], \"/id\" = 7 }\npaths = [\"/a\"]";
         assert_eq!(count(&format!("{secret}\n{on}\n{on}")), 2);
@@ -192,10 +186,10 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_webhook_and_the_fix() {
-        let secret = "secret = \"s3cret\"";
+        let secret = "secret = \"the s3cret of a cms\"";
         for (text, part) in [
             ("tags = [\"a\"]".to_owned(), "WISR_WEBHOOK_MY_CMS_SECRET"),
-            ("secret = \"abc\"".to_owned(), "at least 6"),
+            ("secret = \"too short: 15 c\"".to_owned(), "at least 16"),
             (secret.to_owned(), "no `paths` and no `tags`"),
             (format!("{secret}\npaths = [\"a\"]"), "begins with `/`"),
             (
@@ -218,11 +212,11 @@ mod tests {
         ] {
             let told = format!("{:#}", resolved(&format!("[my-cms]\n{text}")).unwrap_err());
             assert!(told.contains(part), "{text}: {told}");
-            assert!(!told.contains("s3cret"), "{told}");
+            assert!(!told.contains("the s3cret of a cms"), "{told}");
         }
         let told = format!(
             "{:#}",
-            resolved("[\"a/b\"]\nsecret = \"s3cret\"").unwrap_err()
+            resolved("[\"a/b\"]\nsecret = \"the s3cret of a cms\"").unwrap_err()
         );
         assert!(told.contains("part of the address"), "{told}");
     }

@@ -24,7 +24,7 @@ use super::module::{ApiExports, Module};
 use super::revalidate::{Caller, Revalidate};
 use super::run::Run;
 use super::trap::{Stop, size};
-use crate::page::{Failure, FailureKind};
+use crate::page::{Failure, FailureKind, is_no_guests};
 
 /// An API route's module, which answers requests under its route's grants.
 pub struct ApiGuest {
@@ -190,7 +190,7 @@ fn check(mut response: Response<Bytes>, is_head: bool) -> Result<Response<Bytes>
     }
     let reserved = |headers: &HeaderMap| {
         let is_reserved = |name: &&header::HeaderName| {
-            matches!(**name, header::TE | header::TRAILER) || name.as_str().starts_with("x-wisr-")
+            matches!(**name, header::TE | header::TRAILER) || is_no_guests(name)
         };
         headers.keys().find(is_reserved).cloned()
     };

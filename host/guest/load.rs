@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use wasmparser::{Parser, Payload};
+use wasmtime::component::Component;
 
 use super::artifact::{Compiled, Fingerprint};
 use super::code::{Code, Facts, Native};
 use super::dry_run::dry_run;
-use super::engine::Engine;
-use super::limits::MODULE_BYTES;
+use super::engine::{Engine, for_compiling};
+use super::limits::{MEMORIES, MODULE_BYTES, TABLE_ELEMENTS, TABLES};
 use super::module::{LoadError, Module, ModuleKind};
 use super::runtime::{Runtime, Tier};
 use super::trap::{self, story};
@@ -129,10 +130,14 @@ impl Native {
         runtime: Arc<Runtime>,
         time: Option<Duration>,
     ) -> Result<Self, LoadError> {
-        // So all that there is to object to is what the module asks for.
-        let component = compiled
-            .open(&runtime.engine)
-            .map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
+        // So all that there is to object to is what the module asks for. The pool does so in words
+        // about itself; without one it can be looked at.
+        let opened = compiled.open(&runtime.engine);
+        let apart = || for_compiling(runtime.tier, false).and_then(|engine| compiled.open(&engine));
+        if let Ok(component) = opened.as_ref().cloned().or_else(|_| apart()) {
+            check_size(&component)?;
+        }
+        let component = opened.map_err(|error| LoadError::NeedsTooMuch(story(&error)))?;
         Ok(Self {
             component,
             runtime,
@@ -229,4 +234,32 @@ fn check_memory(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
         )));
     }
     Ok(())
+}
+
+/// Holds a component to what each instance has, with or without a pool.
+fn check_size(component: &Component) -> Result<(), LoadError> {
+    // What has its modules from elsewhere finds nobody here to give them.
+    let Some(needs) = component.resources_required() else {
+        return Ok(());
+    };
+    let elements = needs.max_initial_table_size.unwrap_or(0);
+    let told = if needs.num_memories > MEMORIES {
+        format!(
+            "{} memories, where at most {MEMORIES} are allowed (fixed): link its parts into one module",
+            needs.num_memories
+        )
+    } else if needs.num_tables > TABLES {
+        format!(
+            "{} tables, where at most {TABLES} are allowed (fixed): link its parts into one module",
+            needs.num_tables
+        )
+    } else if elements > TABLE_ELEMENTS as u64 {
+        format!(
+            "a table of {elements} elements, where at most {TABLE_ELEMENTS} are allowed (fixed): call \
+             fewer functions through pointers"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(LoadError::NeedsTooMuch(told))
 }

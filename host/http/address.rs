@@ -23,10 +23,14 @@ impl Household {
     }
 
     /// Whether everybody may be behind it: an address that no network routes is that of a proxy on
-    /// this machine or beside it, or of people who know each other.
+    /// this machine or beside it, or of people who know each other. 100.64.0.0/10 (RFC 6598) is
+    /// what clusters and overlay networks have when they run out of the others.
     pub(super) fn is_shared(self) -> bool {
         match self.0 {
-            IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+            IpAddr::V4(v4) => {
+                let is_carriers = matches!(v4.octets(), [100, 64..128, ..]);
+                v4.is_loopback() || v4.is_private() || v4.is_link_local() || is_carriers
+            }
             // Of ::1 the prefix is left.
             IpAddr::V6(v6) => {
                 v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
@@ -125,6 +129,10 @@ mod tests {
             ("172.16.0.1", true),
             ("192.168.1.1", true),
             ("169.254.1.1", true),
+            ("100.64.0.1", true),
+            ("100.127.255.255", true),
+            ("100.63.0.1", false),
+            ("100.128.0.1", false),
             ("fd00::1", true),
             ("fe80::1", true),
             ("192.0.2.1", false),

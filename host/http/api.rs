@@ -1,16 +1,19 @@
 //! `Apis`: requests that a module of the site answers itself.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::SESSION_COOKIE;
+use super::address::Household;
 use super::body::Body;
+use super::draft;
 use super::errors::{BUSY, Problem, no_store};
 use super::places::Places;
 use super::revalidate::{Call, Revalidation};
@@ -23,6 +26,9 @@ use crate::telemetry::metrics::{Metrics, RouteOutcome, class};
 
 /// Bytes of a request's body: forms and the calls of other systems fit, files do not.
 const MAX_BODY: usize = 1 << 20;
+
+/// Requests that are read, wait for an instance or run at once, so that their bodies have a bound.
+const AT_ONCE: usize = 256;
 
 /// Where API routes run.
 pub(super) struct Apis {
@@ -53,19 +59,20 @@ impl Apis {
             revalidate,
             threads,
             metrics,
-            places: Arc::default(),
+            places: Places::new(AT_ONCE),
         }
     }
 
-    /// The module's answer, or why there is none.
+    /// The module's answer to a request from `address`, or why there is none.
     pub(super) async fn answer(
         &self,
         routed: Arc<ApiRouted>,
         request: Request<Incoming>,
+        address: IpAddr,
         dev: bool,
     ) -> Response<Body> {
         let (route, began) = (routed.pattern.route(), Instant::now());
-        let response = match self.run(routed, request).await {
+        let response = match self.run(routed, request, address).await {
             Ok(response) => response,
             // A person reads it in development; else it is a program.
             Err(problem) if dev => problem.page(true),
@@ -85,10 +92,11 @@ impl Apis {
         &self,
         routed: Arc<ApiRouted>,
         request: Request<Incoming>,
+        address: IpAddr,
     ) -> Result<Response<Body>, Problem> {
-        let place = self.places.take(routed.pattern.route());
+        let caller = Household::of(address);
+        let place = self.places.take(routed.pattern.route(), caller);
         let place = place.ok_or(Problem::Overloaded(BUSY))?;
-        let is_head = request.method() == Method::HEAD;
         let (mut head, body) = request.into_parts();
         let body = upload::read(body, MAX_BODY).await;
         let body = body.map_err(Problem::Upload)?;
@@ -100,7 +108,7 @@ impl Apis {
             routed.answer(request, revalidate).await
         });
         match task.await {
-            Ok(answered) => Ok(sent(answered?, is_head)),
+            Ok(answered) => Ok(sent(answered?)),
             Err(lost) => {
                 let failure = Failure::new(FailureKind::Host, "handle", lost.to_string());
                 Err(Problem::Failed(Arc::new(failure)))
@@ -119,7 +127,7 @@ fn clean(headers: &mut HeaderMap, body: &Bytes) {
     for name in own {
         headers.remove(name);
     }
-    keep_session(headers);
+    keep_cookies(headers);
     // HTTP/1.0 has no host, while wasi:http must have one.
     let unnamed = HeaderValue::from_static("localhost");
     headers.entry(header::HOST).or_insert(unnamed);
@@ -129,15 +137,20 @@ fn clean(headers: &mut HeaderMap, body: &Bytes) {
     }
 }
 
-/// Takes the session of the admin port off the cookies.
-fn keep_session(headers: &mut HeaderMap) {
-    let is_it = |pair: &[u8]| {
+/// What opens more than a module may see: the session of the admin port, and the pass to the drafts
+/// of all pages.
+const OWN_COOKIES: [&str; 2] = [SESSION_COOKIE, draft::COOKIE];
+
+/// Takes wisr's own cookies off.
+fn keep_cookies(headers: &mut HeaderMap) {
+    let is_own = |pair: &[u8]| {
         let name = pair.split(|byte| *byte == b'=').next().unwrap_or(pair);
-        name.trim_ascii() == SESSION_COOKIE.as_bytes()
+        let name = name.trim_ascii();
+        OWN_COOKIES.iter().any(|own| own.as_bytes() == name)
     };
     let lines = headers.get_all(header::COOKIE).iter();
     let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = pairs.partition(|pair| is_it(pair));
+    let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = pairs.partition(|pair| is_own(pair));
     if own.is_empty() {
         return;
     }
@@ -150,7 +163,7 @@ fn keep_session(headers: &mut HeaderMap) {
 }
 
 /// What is sent: kept by nobody, unless the module says otherwise.
-fn sent(response: Response<Bytes>, is_head: bool) -> Response<Body> {
+fn sent(response: Response<Bytes>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     head.headers
         .entry(header::CACHE_CONTROL)
@@ -160,8 +173,7 @@ fn sent(response: Response<Bytes>, is_head: bool) -> Response<Body> {
     }
     head.headers
         .insert(header::CONTENT_LENGTH, body.len().into());
-    let body = if is_head { Body::Empty } else { body.into() };
-    Response::from_parts(head, body)
+    Response::from_parts(head, body.into())
 }
 
 #[cfg(test)]
@@ -189,10 +201,11 @@ mod tests {
     }
 
     #[test]
-    fn the_session_of_an_operator_does_not_reach_a_module() {
+    fn what_operators_and_editors_are_known_by_does_not_reach_a_module() {
         for (lines, expected) in [
             (&["a=1; wisr-session=x; b=2"][..], Some("a=1; b=2")),
             (&["wisr-session=x"], None),
+            (&["wisr_draft=1.x; a=1", "wisr-session=x"], Some("a=1")),
             (&["a=1", "wisr-session = x", "b=2"], Some("a=1; b=2")),
             (
                 &["a=wisr-session=x; wisr-sessions=1"],
@@ -203,7 +216,7 @@ mod tests {
             for line in lines {
                 headers.append(header::COOKIE, HeaderValue::from_static(line));
             }
-            keep_session(&mut headers);
+            keep_cookies(&mut headers);
             let left = headers
                 .get(header::COOKIE)
                 .map(|left| left.to_str().unwrap());
@@ -218,26 +231,20 @@ mod tests {
             let value = response.headers().get(header::CONTENT_LENGTH);
             value.map(|value| value.to_str().unwrap().to_owned())
         };
-        assert_eq!(length(&sent(response(b"abc"), false)).as_deref(), Some("3"));
-        let head = sent(response(b"abc"), true);
-        assert_eq!(length(&head).as_deref(), Some("3"));
-        assert!(matches!(head.body(), Body::Empty));
-        assert_eq!(length(&sent(response(b""), true)), None);
+        assert_eq!(length(&sent(response(b"abc"))).as_deref(), Some("3"));
+        assert_eq!(length(&sent(response(b""))), None);
     }
 
     #[test]
     fn a_module_may_say_that_its_answer_can_be_kept() {
         let mut response = Response::new(Bytes::new());
         assert_eq!(
-            sent(response.clone(), false).headers()[header::CACHE_CONTROL],
+            sent(response.clone()).headers()[header::CACHE_CONTROL],
             "private, no-store"
         );
         let public = HeaderValue::from_static("public, max-age=5");
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, public.clone());
-        assert_eq!(
-            sent(response, false).headers()[header::CACHE_CONTROL],
-            public
-        );
+        assert_eq!(sent(response).headers()[header::CACHE_CONTROL], public);
     }
 }

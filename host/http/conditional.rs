@@ -1,26 +1,53 @@
-//! `unchanged`: whether the reader has the page already (RFC 9110 section 13). Pure.
-//!
-//! `If-Match` and `If-Unmodified-Since` guard changes, and nothing can be changed through a page;
-//! a cache may leave them alone (sections 13.1.1 and 13.1.4).
+//! `Verdict`: what the conditions of a reader come to (RFC 9110 section 13). Pure.
 
 use std::time::SystemTime;
 
 use http::HeaderMap;
-use http::header::{HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE};
+use http::header::{
+    HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+};
 
 use crate::page::Timestamp;
 
-/// Whether a GET or HEAD is answered 304. In the order of section 13.2.2: `If-None-Match` alone
-/// decides where there is one; else `If-Modified-Since`, in whole seconds.
-pub(super) fn unchanged(headers: &HeaderMap, etag: &HeaderValue, generated: Timestamp) -> bool {
-    if headers.contains_key(IF_NONE_MATCH) {
-        return none_match(headers, etag);
-    }
-    let mut lines = headers.get_all(IF_MODIFIED_SINCE).iter();
-    match (lines.next(), lines.next()) {
-        (Some(line), None) => date_of(line).is_some_and(|date| whole_seconds(generated) <= date),
-        // Two dates are no date (section 13.1.3: ignored when not a valid HTTP-date).
-        _ => false,
+/// What a GET or HEAD is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// What there is.
+    Send,
+    /// 304: the reader has it.
+    Unchanged,
+    /// 412: it is not what the reader began with, as who goes on with a download may ask.
+    Failed,
+}
+
+/// How tags are compared (section 8.8.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+impl Verdict {
+    /// In the order of section 13.2.2. Of each pair the tag alone decides where there is one; else
+    /// the date, in whole seconds.
+    pub(super) fn of(headers: &HeaderMap, etag: &HeaderValue, modified: Timestamp) -> Self {
+        let modified = whole_seconds(modified);
+        let failed = match matches(headers, &IF_MATCH, etag, Comparison::Strong) {
+            Some(is_it) => !is_it,
+            None => date(headers, &IF_UNMODIFIED_SINCE).is_some_and(|date| modified > date),
+        };
+        if failed {
+            return Self::Failed;
+        }
+        let unchanged = match matches(headers, &IF_NONE_MATCH, etag, Comparison::Weak) {
+            Some(has_it) => has_it,
+            None => date(headers, &IF_MODIFIED_SINCE).is_some_and(|date| modified <= date),
+        };
+        match unchanged {
+            true => Self::Unchanged,
+            false => Self::Send,
+        }
     }
 }
 
@@ -42,24 +69,37 @@ pub(super) fn whole_seconds(time: Timestamp) -> SystemTime {
     Timestamp::from_millis(time.as_millis() / 1000 * 1000).to_system_time()
 }
 
-/// Whether the reader's tags contain ours. What cannot be read matches nothing: a page sent in
-/// full is never wrong, a 304 may be.
-fn none_match(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    let mut lines = headers.get_all(IF_NONE_MATCH).iter();
-    if let (Some(only), None) = (lines.next(), lines.next())
-        && trim(only.as_bytes()) == b"*"
-    {
-        return true;
+/// Whether the reader's tags of this name contain ours, which is a strong one; none if there are
+/// none. What cannot be read matches nothing: a page sent in full is never wrong, a 304 may be.
+fn matches(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    etag: &HeaderValue,
+    comparison: Comparison,
+) -> Option<bool> {
+    let mut lines = headers.get_all(name).iter();
+    let (first, more) = (lines.next()?, lines.next());
+    if more.is_none() && trim(first.as_bytes()) == b"*" {
+        return Some(true);
     }
-    headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .any(|line| lists(line.as_bytes(), opaque(etag.as_bytes())))
+    let wanted = opaque(etag.as_bytes());
+    let mut lines = headers.get_all(name).iter();
+    Some(lines.any(|line| lists(line.as_bytes(), wanted, comparison)))
 }
 
-/// Whether a list of entity tags has the one with this opaque part (weak comparison, section
-/// 8.8.3.2). Reading stops at the first thing that is not a tag.
-fn lists(mut rest: &[u8], wanted: &[u8]) -> bool {
+/// The one date of this name. Two dates are no date (section 13.1.3: ignored when not a valid
+/// HTTP-date).
+fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => date_of(line),
+        _ => None,
+    }
+}
+
+/// Whether a list of entity tags has the one with this opaque part. Reading stops at the first thing
+/// that is not a tag.
+fn lists(mut rest: &[u8], wanted: &[u8], comparison: Comparison) -> bool {
     loop {
         rest = trim_start(rest);
         while let [b',', after @ ..] = rest {
@@ -72,7 +112,7 @@ fn lists(mut rest: &[u8], wanted: &[u8]) -> bool {
         if !matches!(after, [] | [b',', ..]) {
             return false;
         }
-        if tag == wanted {
+        if tag == wanted && (comparison == Comparison::Weak || rest.starts_with(b"\"")) {
             return true;
         }
         rest = after;
@@ -128,12 +168,16 @@ mod tests {
     /// Sun, 06 Nov 1994 08:49:37 GMT and a bit.
     const MADE: Timestamp = Timestamp::from_millis(784_111_777_900);
 
-    fn ask(lines: &[(http::HeaderName, &str)]) -> bool {
+    fn verdict(lines: &[(HeaderName, &str)]) -> Verdict {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        unchanged(&headers, &HeaderValue::from_static("\"abc-br\""), MADE)
+        Verdict::of(&headers, &HeaderValue::from_static("\"abc-br\""), MADE)
+    }
+
+    fn ask(lines: &[(HeaderName, &str)]) -> bool {
+        verdict(lines) == Verdict::Unchanged
     }
 
     #[test]
@@ -201,6 +245,37 @@ mod tests {
     }
 
     #[test]
+    fn who_means_something_else_is_told_so_before_all() {
+        use Verdict::{Failed, Send, Unchanged};
+        let (date, before) = (
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:36 GMT",
+        );
+        for (lines, expected) in [
+            (&[(IF_MATCH, "\"abc-br\"")][..], Send),
+            (&[(IF_MATCH, "*")], Send),
+            (&[(IF_MATCH, "\"x\", \"abc-br\"")], Send),
+            (&[(IF_MATCH, "W/\"abc-br\"")], Failed),
+            (&[(IF_MATCH, "\"x\"")], Failed),
+            (&[(IF_MATCH, "garbage")], Failed),
+            (&[(IF_UNMODIFIED_SINCE, date)], Send),
+            (&[(IF_UNMODIFIED_SINCE, before)], Failed),
+            (&[(IF_UNMODIFIED_SINCE, "yesterday")], Send),
+            (
+                &[(IF_MATCH, "\"abc-br\""), (IF_UNMODIFIED_SINCE, before)],
+                Send,
+            ),
+            (
+                &[(IF_MATCH, "\"x\""), (IF_NONE_MATCH, "\"abc-br\"")],
+                Failed,
+            ),
+            (&[(IF_MATCH, "*"), (IF_NONE_MATCH, "\"abc-br\"")], Unchanged),
+        ] {
+            assert_eq!(verdict(lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
     fn a_range_is_taken_of_the_same_thing_only() {
         let etag = HeaderValue::from_static("\"abc\"");
         for (line, expected) in [
@@ -228,12 +303,12 @@ mod tests {
         fn a_list_matches_exactly_its_members(tags in prop::collection::vec("[a-c,]{0,2}", 0..5), wanted in "[a-c,]{0,2}") {
             let line = tags.iter().map(|tag| format!("W/\"{tag}\"")).collect::<Vec<_>>().join(" , ");
             let wanted_tag = format!("\"{wanted}\"");
-            prop_assert_eq!(lists(line.as_bytes(), wanted_tag.as_bytes()), tags.contains(&wanted));
+            prop_assert_eq!(lists(line.as_bytes(), wanted_tag.as_bytes(), Comparison::Weak), tags.contains(&wanted));
         }
 
         #[test]
         fn nothing_is_too_strange(line in prop::collection::vec(any::<u8>(), 0..40)) {
-            let _ = lists(&line, b"\"a\"");
+            let _ = lists(&line, b"\"a\"", Comparison::Strong);
         }
     }
 }

@@ -69,7 +69,7 @@ impl Config {
 }
 
 /// The cookie of who is logged in to the admin port. Browsers send the cookies of a host to all of
-/// its ports, so the public one must keep it from the modules of API routes.
+/// its ports, so the public one keeps it from the modules of API routes.
 pub const SESSION_COOKIE: &str = "wisr-session";
 
 /// A token: compared in constant time, never printed.

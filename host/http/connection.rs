@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -95,19 +95,26 @@ pub(super) async fn serve<S: Service>(
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut busy = pulse.enter(request.version(), !request.body().is_end_stream());
         let visit = watch.as_ref().map(|watch| watch.begin(&request, peer));
+        let (is_head, version) = (request.method() == Method::HEAD, request.version());
         let answer = || admit(&service, request, peer);
         let answer = match &visit {
             Some(visit) => visit.answer(answer),
             None => answer(),
         };
         async move {
-            let response = match answer {
+            let mut response = match answer {
                 Answer::Now(response) => response,
                 Answer::Later(response) => {
                     let response = AssertUnwindSafe(response).catch_unwind().await;
                     response.unwrap_or_else(|_| Problem::Panicked.page(false))
                 }
             };
+            if is_head {
+                take_body(&mut response);
+            }
+            if is_unread(response.status()) {
+                close(version, &mut response);
+            }
             if let Some(visit) = visit {
                 visit.end(&response);
             }
@@ -141,14 +148,40 @@ fn admit<S: Service>(service: &Arc<S>, mut request: Request<Incoming>, peer: Soc
     if let Err(problem) = sound(&mut request) {
         let (method, headers) = (request.method(), request.headers());
         let mut response = Reader { headers, method }.sized(problem.page(false));
-        if request.version() != Version::HTTP_2 {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
+        close(request.version(), &mut response);
         return Answer::Now(response);
     }
     let answer = AssertUnwindSafe(|| service.answer(request, peer));
     std::panic::catch_unwind(answer).unwrap_or_else(|_| Answer::Now(Problem::Panicked.page(false)))
+}
+
+/// Whether the answer says that the request's body was not read to its end, with which hyper ends a
+/// connection of HTTP/1.
+fn is_unread(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
+    )
+}
+
+/// Tells the client that the connection ends with this answer (RFC 9112 section 9.6).
+fn close(version: Version, response: &mut Response<Body>) {
+    if version != Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+}
+
+/// RFC 9110 section 9.3.2: HEAD has the headers of GET, its length among them, and no body. hyper
+/// sees to that under HTTP/1 only.
+fn take_body(response: &mut Response<Body>) {
+    let body = std::mem::take(response.body_mut());
+    if !body.is_end_stream()
+        && let Some(length) = body.size_hint().exact()
+    {
+        let told = response.headers_mut().entry(CONTENT_LENGTH);
+        told.or_insert(length.into());
+    }
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

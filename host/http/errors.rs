@@ -15,7 +15,7 @@ use crate::page::Failure;
 use crate::release::ApiError;
 use crate::route::BadPath;
 
-/// When to try again after too many requests to API routes: most of them take less.
+/// When to try again after too many requests to API routes or webhooks: most of them take less.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 
 /// Why a request gets no page.
@@ -37,6 +37,8 @@ pub(super) enum Problem {
     Elsewhere(String),
     /// The body was not read.
     Upload(BadUpload),
+    /// It is not what the reader's conditions name.
+    Precondition,
     /// Pages can only be read.
     Method,
     /// There is no such page.
@@ -81,6 +83,7 @@ impl Problem {
             Self::UrlTooLong => StatusCode::URI_TOO_LONG,
             Self::Upload(bad) => bad.status(),
             Self::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
+            Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Failed(_) | Self::Draft(_) | Self::Unreadable | Self::Panicked => {
@@ -97,6 +100,7 @@ impl Problem {
             Self::UrlTooLong => "The address is too long",
             Self::Upload(_) => "The request was not read",
             Self::Elsewhere(_) => "This page has moved",
+            Self::Precondition => "It is another one now",
             Self::Method => "Method not allowed",
             Self::NotFound => "This page could not be found",
             Self::Failed(_) => "This page failed",
@@ -121,6 +125,10 @@ impl Problem {
             Self::Upload(bad) => format!("{bad}."),
             Self::Path(bad) => format!("The address cannot be read: {bad}."),
             Self::Elsewhere(_) => "It has another address.".to_owned(),
+            Self::Precondition => {
+                "It is not what `if-match` or `if-unmodified-since` names: read it without them."
+                    .to_owned()
+            }
             Self::Method => "Pages are read with GET or HEAD.".to_owned(),
             Self::NotFound => "Nothing is published at this address.".to_owned(),
             Self::Failed(_) => "It could not be made. The next request tries again.".to_owned(),
@@ -128,7 +136,7 @@ impl Problem {
                 format!("{failure}. Readers go on getting the page that is published.")
             }
             Self::Overloaded(after) => {
-                format!("Please try again in {} seconds.", after.as_secs().max(1))
+                format!("Please try again in {} s.", seconds(*after))
             }
         }
     }
@@ -181,11 +189,17 @@ impl Problem {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
             Self::Overloaded(after) => {
-                headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+                headers.insert(header::RETRY_AFTER, seconds(*after).into());
             }
             _ => {}
         }
     }
+}
+
+/// Whole seconds that somebody is told to wait (RFC 9110 section 10.2.3), none too few.
+pub fn seconds(wait: Duration) -> u64 {
+    let seconds = u64::try_from(wait.as_millis().div_ceil(1000));
+    seconds.unwrap_or(u64::MAX).max(1)
 }
 
 /// For what no cache may keep.
@@ -275,6 +289,7 @@ mod tests {
             (Problem::UrlTooLong, 414),
             (Problem::Path(BadPath::Escape), 400),
             (Problem::Elsewhere("/a".to_owned()), 308),
+            (Problem::Precondition, 412),
             (Problem::Method, 405),
             (Problem::Upload(BadUpload::TooLarge(1024)), 413),
             (Problem::Upload(BadUpload::BrokeOff), 400),
@@ -299,8 +314,10 @@ mod tests {
         );
         assert_eq!(
             Problem::Overloaded(after).json().headers()[header::RETRY_AFTER],
-            "1"
+            "2"
         );
+        let told = Problem::Overloaded(after).explain();
+        assert_eq!(told, "Please try again in 2 s.");
     }
 
     #[test]

@@ -18,7 +18,8 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 
 use super::body::{Body, BodyError};
-use super::conditional::{self, whole_seconds};
+use super::conditional::{self, Verdict, whole_seconds};
+use super::errors::Problem;
 use super::media;
 use super::respond::Reader;
 use super::showing::tell_coding;
@@ -107,10 +108,14 @@ impl File {
         let mut response = Response::new(Body::Empty);
         let headers = response.headers_mut();
         self.describe(headers, name, is_coded);
-        if conditional::unchanged(reader.headers, &self.etag, self.modified) {
-            headers.remove(header::CONTENT_ENCODING);
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return Ok(response);
+        match Verdict::of(reader.headers, &self.etag, self.modified) {
+            Verdict::Send => {}
+            Verdict::Unchanged => {
+                headers.remove(header::CONTENT_ENCODING);
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                return Ok(response);
+            }
+            Verdict::Failed => return Ok(Problem::Precondition.page(false)),
         }
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         let part = match self.range(reader) {

@@ -15,7 +15,8 @@ pub(super) enum Head<'a> {
     Plain(Plain<'a>),
     /// All of it is one request without a body.
     Other,
-    /// Something else: half a request, or more than one, or one with a body, or none at all.
+    /// Something else: half a request, or more than one, or one with a body or of HTTP/1.0, or none
+    /// at all.
     Unclear,
 }
 
@@ -54,10 +55,12 @@ impl<'a> Head<'a> {
         let (Some(method), Some(target)) = (request.method, request.path) else {
             return Self::Unclear;
         };
-        if length != bytes.len() || method == "CONNECT" {
+        // hyper answers what it cannot read in the version of what it read last.
+        let is_old = request.version != Some(1);
+        if length != bytes.len() || method == "CONNECT" || is_old {
             return Self::Unclear;
         }
-        let mut is_plain = method == "GET" && request.version == Some(1) && is_plain(target);
+        let mut is_plain = method == "GET" && is_plain(target);
         let mut hosts = 0;
         let mut headers = HeaderMap::new();
         for line in request.headers.iter() {
@@ -101,6 +104,7 @@ impl Line {
             6 if is(header::EXPECT) => Self::Special,
             6 if is(header::COOKIE) && draft::may_be_in(line.value) => Self::Special,
             7 if is(header::UPGRADE) => Self::Body,
+            8 if is(header::IF_MATCH) => Self::Special,
             10 if is(header::CONNECTION) => {
                 if line.value.eq_ignore_ascii_case(b"keep-alive") {
                     Self::Idle
@@ -113,6 +117,7 @@ impl Line {
             15 if is(header::ACCEPT_ENCODING) => Self::Form(header::ACCEPT_ENCODING),
             17 if is(header::TRANSFER_ENCODING) => Self::Body,
             17 if is(header::IF_MODIFIED_SINCE) => Self::Form(header::IF_MODIFIED_SINCE),
+            19 if is(header::IF_UNMODIFIED_SINCE) => Self::Special,
             _ => Self::Idle,
         }
     }
@@ -174,7 +179,6 @@ mod tests {
     #[test]
     fn whoever_wants_more_takes_the_long_way() {
         for text in [
-            "GET / HTTP/1.0\nhost: x\n\n",
             "HEAD / HTTP/1.1\nhost: x\n\n",
             "DELETE / HTTP/1.1\nhost: x\n\n",
             "GET * HTTP/1.1\nhost: x\n\n",
@@ -186,6 +190,8 @@ mod tests {
             "GET / HTTP/1.1\nhost:\n\n",
             "GET / HTTP/1.1\nhost: a@b\n\n",
             "GET / HTTP/1.1\nhost: x\nconnection: close\n\n",
+            "GET / HTTP/1.1\nhost: x\nif-match: \"a\"\n\n",
+            "GET / HTTP/1.1\nhost: x\nif-unmodified-since: b\n\n",
             "GET / HTTP/1.1\nhost: x\nexpect: 100-continue\n\n",
             "GET / HTTP/1.1\nhost: x\ncookie: a=b; wisr_draft=1.x\n\n",
         ] {
@@ -206,6 +212,7 @@ mod tests {
             "GET / HTTP/1.1\nhost : x\n\n",
             "GET / HTTP/1.1\nhost: x\n y\n\n",
             "CONNECT x:80 HTTP/1.1\nhost: x:80\n\n",
+            "GET / HTTP/1.0\nhost: x\n\n",
             "PRI * HTTP/2.0\n\nSM\n\n",
         ] {
             assert_eq!(way(text), "unclear", "{text}");

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -147,11 +148,13 @@ impl<S: Service> Lane<S> {
         }
     }
 
+    /// What panics here is left to hyper's way, where it is answered.
     fn express(&self, plain: &Plain<'_>) -> Option<Express> {
-        match &self.watch {
+        let express = AssertUnwindSafe(|| match &self.watch {
             None => self.service.express(plain),
             Some(watch) => watch.pass(|| self.service.express(plain)),
-        }
+        });
+        catch_unwind(express).unwrap_or(None)
     }
 
     /// Sends an answer; what the socket has no room for is kept for later.
@@ -306,3 +309,7 @@ impl<S: Service> AsyncWrite for Lane<S> {
 #[cfg(test)]
 #[path = "lane_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "lane_fuzz.rs"]
+mod fuzz;

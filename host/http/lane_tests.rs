@@ -18,8 +18,8 @@ use super::*;
 /// Bytes of `/large`: more than the kernels take on their own.
 const LARGE: usize = 8 << 20;
 
-/// Answers with the way that a request took; `/slow` waits for a turn of its own, and `/cold` is no
-/// hit.
+/// Answers with the way that a request took; `/slow` waits for a turn of its own, `/cold` is no hit,
+/// and `/panics` has a bug on the short way.
 struct Ways;
 
 impl Service for Ways {
@@ -37,6 +37,7 @@ impl Service for Ways {
         let response = match plain.path {
             "/hit" => response("short"),
             "/large" => response("x".repeat(LARGE)),
+            "/panics" => panic!("wanted"),
             "/unchanged" => {
                 let mut response = Response::new(Body::Empty);
                 *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -133,6 +134,8 @@ async fn hits_take_the_short_way_and_come_back_to_it() {
         ("GET /slow", "long"),
         ("GET /hit", "short"),
         ("DELETE /hit", "long"),
+        ("GET /hit", "short"),
+        ("GET /panics", "long"),
         ("GET /hit", "short"),
     ] {
         assert_eq!(client.ask(line).await, way, "{line}");

@@ -9,7 +9,7 @@
 //! `visit`. An author's browser also gets the `overlay`, and whoever watches a line of the `witness`.
 //!
 //! Who calls with a token or a seal, for `revalidate`, `draft` or `webhook`, may be wrong as often as
-//! `throttle` allows; what they ask for is done by one [`Revalidation`].
+//! `throttle` allows, and is answered by `reply`; what they ask for is done by one [`Revalidation`].
 //!
 //! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
 //! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).
@@ -36,6 +36,7 @@ pub mod media;
 mod negotiate;
 mod overlay;
 mod places;
+mod reply;
 mod respond;
 mod revalidate;
 mod service;
@@ -56,6 +57,7 @@ pub use config::{Config, SESSION_COOKIE, Secret, Settings};
 pub use connection::{Answer, Service};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use draft::Draft;
+pub use errors::seconds;
 pub use head::Plain;
 pub use lane::Express;
 pub use locate::pairs;

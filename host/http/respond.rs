@@ -8,9 +8,10 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use super::body::Body;
+use super::conditional::Verdict;
 use super::errors::{Problem, html, link, no_store};
+use super::negotiate;
 use super::showing::{CACHE_STATUS, Showing, X_WISR_CACHE, tell_coding};
-use super::{conditional, negotiate};
 use crate::page::{Content, Document, Entry, Payload, Timestamp, Variant};
 
 /// The part of a request that decides which form of an entry is sent.
@@ -207,22 +208,38 @@ impl Reader<'_> {
             headers: showing.head(drawn.headers, variant),
             body: variant.body.clone(),
         };
-        let has_it = self.has(drawn.status, showing.entry.stamp.generated, variant);
-        self.formed(drawn.status, form, has_it)
+        let verdict = self.judge(drawn.status, showing.entry.stamp.generated, variant);
+        self.formed(drawn.status, form, verdict)
     }
 
-    /// Whether the reader has this variant already. RFC 9110 section 13.2.1: conditions count only
-    /// where the answer would be a success.
-    pub(super) fn has(&self, status: StatusCode, generated: Timestamp, variant: &Variant) -> bool {
-        status.is_success() && conditional::unchanged(self.headers, &variant.etag, generated)
+    /// What the reader's conditions come to for this variant. RFC 9110 section 13.2.1: they count
+    /// only where the answer would be a success.
+    pub(super) fn judge(
+        &self,
+        status: StatusCode,
+        generated: Timestamp,
+        variant: &Variant,
+    ) -> Verdict {
+        match status.is_success() {
+            true => Verdict::of(self.headers, &variant.etag, generated),
+            false => Verdict::Send,
+        }
     }
 
-    /// What has this form, or 304 for a reader who `has_it`.
-    pub(super) fn formed(&self, status: StatusCode, form: Form, has_it: bool) -> Response<Body> {
+    /// What has this form, as far as the verdict has it sent.
+    pub(super) fn formed(
+        &self,
+        status: StatusCode,
+        form: Form,
+        verdict: Verdict,
+    ) -> Response<Body> {
+        if verdict == Verdict::Failed {
+            return self.sized(Problem::Precondition.page(false));
+        }
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = status;
         *response.headers_mut() = form.headers;
-        if has_it {
+        if verdict == Verdict::Unchanged {
             // Section 15.4.5: not the metadata of a body that is not sent.
             for of_body in [
                 header::CONTENT_TYPE,
@@ -232,7 +249,7 @@ impl Reader<'_> {
                 response.headers_mut().remove(of_body);
             }
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-        } else if *self.method != Method::HEAD {
+        } else {
             *response.body_mut() = Body::from(form.body);
         }
         response
@@ -248,16 +265,13 @@ impl Reader<'_> {
         self.sized(response)
     }
 
-    /// RFC 9110 section 9.3.2: HEAD has the headers of GET, its length among them.
+    /// Says how long the body is.
     pub(super) fn sized(&self, mut response: Response<Body>) -> Response<Body> {
         if let Body::Full(bytes) = response.body() {
             let length = bytes.len().into();
             response
                 .headers_mut()
                 .insert(header::CONTENT_LENGTH, length);
-        }
-        if *self.method == Method::HEAD {
-            *response.body_mut() = Body::Empty;
         }
         response
     }

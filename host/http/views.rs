@@ -19,6 +19,7 @@ use lru::LruCache;
 use thread_local::ThreadLocal;
 
 use super::body::Body;
+use super::conditional::Verdict;
 use super::lane::{self, Express};
 use super::negotiate;
 use super::respond::{Drawn, Face, Form, Reader};
@@ -84,7 +85,7 @@ enum Found {
     Formed {
         status: StatusCode,
         made: Arc<Made>,
-        has_it: bool,
+        verdict: Verdict,
     },
 }
 
@@ -120,7 +121,7 @@ impl Views {
             Found::Formed {
                 status,
                 made,
-                has_it: false,
+                verdict: Verdict::Send,
             } => Express {
                 status,
                 head: made.head.clone(),
@@ -203,7 +204,7 @@ impl View {
         Some(Found::Formed {
             status,
             made,
-            has_it: asked.reader.has(status, generated, variant),
+            verdict: asked.reader.judge(status, generated, variant),
         })
     }
 }
@@ -215,8 +216,8 @@ impl Found {
             Self::Formed {
                 status,
                 made,
-                has_it,
-            } => reader.formed(status, made.form.clone(), has_it),
+                verdict,
+            } => reader.formed(status, made.form.clone(), verdict),
         }
     }
 }

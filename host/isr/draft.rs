@@ -17,8 +17,8 @@ const WAITING: usize = 32;
 
 /// How many drafts are made, and wait to be made, at once.
 pub(super) struct Drafts {
-    places: Semaphore,
-    line: Semaphore,
+    places: Arc<Semaphore>,
+    line: Arc<Semaphore>,
 }
 
 impl Drafts {
@@ -26,8 +26,8 @@ impl Drafts {
     pub(super) fn new(concurrency: usize) -> Self {
         let places = (concurrency / 4).max(1);
         Self {
-            places: Semaphore::new(places),
-            line: Semaphore::new(places + WAITING),
+            places: Arc::new(Semaphore::new(places)),
+            line: Arc::new(Semaphore::new(places + WAITING)),
         }
     }
 }
@@ -36,19 +36,20 @@ impl Inner {
     /// Makes a page from what is there now, whatever the cache has and without telling it: no
     /// flight is shared, nothing is stored, no back-off is held or begun.
     pub(super) async fn draft(self: &Arc<Self>, ask: Ask) -> Result<Arc<Entry>, Refused> {
-        let line = &self.drafts.line;
-        let _waiting = line.try_acquire().map_err(|_| self.overloaded())?;
+        let Drafts { places, line } = &self.drafts;
+        let waiting = line.clone().try_acquire_owned();
+        let waiting = waiting.map_err(|_| self.overloaded())?;
         let begin = async {
             // Never closed.
-            let place = self.drafts.places.acquire().await;
+            let place = places.clone().acquire_owned().await;
             let ticket = Arc::new(Ticket::new(Priority::OnDemand));
-            let places = ask.page.policy.concurrency;
-            let slot = self.queue.enter(&ticket, &ask.page.route, places).await;
+            let of_route = ask.page.policy.concurrency;
+            let slot = self.queue.enter(&ticket, &ask.page.route, of_route).await;
             slot.map(|slot| (place, slot))
         };
         let (queued, caller) = (Instant::now(), Caller::here());
         let begun = tokio::time::timeout(self.config.wait, begin).await;
-        let Ok(Ok((_place, slot))) = begun else {
+        let Ok(Ok((place, slot))) = begun else {
             return Err(self.overloaded());
         };
         let turn = Turn {
@@ -57,7 +58,12 @@ impl Inner {
             caller,
             audience: Audience::Editor,
         };
-        let drawing = self.parts.runtime.spawn(self.clone().sketch(ask, turn));
+        // An editor who reloads leaves a draft that goes on, in its place.
+        let (sketch, held) = (self.clone().sketch(ask, turn), (waiting, place));
+        let drawing = self.parts.runtime.spawn(async move {
+            let _held = held;
+            sketch.await
+        });
         let made = drawing.await.unwrap_or_else(|lost| {
             let message = format!("wisr lost it (please report it): {lost}");
             let failure = Failure::new(FailureKind::Host, "generation", message);

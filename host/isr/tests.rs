@@ -864,3 +864,19 @@ async fn pages_of_a_route_that_is_gone_are_there_until_they_are_forgotten() {
     assert_eq!(early.await.unwrap(), "miss b 2");
     assert!(isr.kept(&ask.key).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_who_reloads_and_reloads_has_no_more_places() {
+    let steps = ["a", "b"].map(|text| Step::Page(Lifetime::Never, text));
+    let fake = Fake::slow(Duration::from_secs(2), steps);
+    let (isr, ask) = (isr(), ask(&fake));
+    let second = Duration::from_secs(1);
+    for _ in 0..2 {
+        let left = tokio::time::timeout(second / 2, isr.draft(ask.clone())).await;
+        assert!(left.is_err());
+    }
+    // Drafts have one place of the four, and what nobody waits for still runs in it.
+    assert_eq!(fake.calls(), 1);
+    let draft = isr.draft(ask.clone()).await.unwrap();
+    assert_eq!(body(&draft), "b 2");
+}

@@ -69,9 +69,8 @@ const MAX_HEADER_BYTES: usize = 8 << 10;
 /// Bytes of a redirect's location: browsers and servers commonly take no longer request line.
 const MAX_LOCATION_BYTES: usize = 8 << 10;
 
-/// Framing and hop-by-hop fields (RFC 9110 section 7.6.1), and those that wisr computes.
-/// or that a proxy in front obeys: by them a page would read files that the proxy keeps to itself.
-const RESERVED: [&str; 23] = [
+/// Framing and hop-by-hop fields (RFC 9110 section 7.6.1), and those that the cache computes.
+const RESERVED: [&str; 19] = [
     "connection",
     "content-length",
     "keep-alive",
@@ -91,11 +90,18 @@ const RESERVED: [&str; 23] = [
     "etag",
     "last-modified",
     "vary",
-    "x-wisr-cache",
-    "x-accel-redirect",
-    "x-lighttpd-send-file",
-    "x-sendfile",
 ];
+
+/// Whether no guest sets the header, neither for a page nor for an answer of its own: wisr says it,
+/// or a proxy in front obeys it, and would send files that it keeps to itself.
+pub fn is_no_guests(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-wisr-")
+        || matches!(
+            name,
+            "x-accel-redirect" | "x-lighttpd-send-file" | "x-sendfile"
+        )
+}
 
 impl Document {
     /// Checks what a guest returned.
@@ -152,7 +158,7 @@ fn check_header(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), R
     if name == header::SET_COOKIE {
         return Err(Rejected::Cookie);
     }
-    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("x-wisr-") {
+    if RESERVED.contains(&name.as_str()) || is_no_guests(&name) {
         return Err(Rejected::Reserved(name));
     }
     if name == header::CACHE_CONTROL {
@@ -234,10 +240,12 @@ mod tests {
 
     #[test]
     fn headers_of_the_connection_and_the_cache_are_refused() {
-        for name in RESERVED
-            .iter()
-            .chain(&["Set-Cookie", "X-Wisr-Anything", "Transfer-Encoding"])
-        {
+        for name in RESERVED.iter().chain(&[
+            "Set-Cookie",
+            "X-Wisr-Anything",
+            "Transfer-Encoding",
+            "X-Accel-Redirect",
+        ]) {
             assert!(check(200, &[(name, "1")]).is_err(), "{name}");
         }
         for (name, value) in [

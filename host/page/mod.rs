@@ -19,7 +19,7 @@ mod time;
 pub use cost::{Cost, Fetch};
 pub use demand::{Demand, Effect, Fate, Mode, Report, Spread, Target};
 pub use digest::Digest;
-pub use document::{Document, Rejected, check_redirect};
+pub use document::{Document, Rejected, check_redirect, is_no_guests};
 pub use encoding::{Coding, Payload, Variant, compressible};
 pub use entry::{Content, Entry, Stamped};
 pub use failure::{Failure, FailureKind, Frame};

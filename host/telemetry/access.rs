@@ -1,7 +1,7 @@
 //! `AccessLog`: a line for each request, written by a thread of its own.
 //!
-//! Serving threads hand lines over a bounded channel and never wait: what the disk does not take in
-//! time is dropped and counted. Queries are left out, of referrers too: they may hold tokens.
+//! Serving threads hand lines over and never wait: what the disk does not take in time is dropped and
+//! counted, by its bytes, since a client decides how long its line is. Queries are left out, of referrers too: they may hold tokens.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -9,7 +9,9 @@ use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,8 +20,11 @@ use serde_json::json;
 
 use crate::page::Timestamp;
 
-/// Lines that wait to be written: some 2 MiB.
-const WAITING: usize = 8_192;
+/// Bytes of lines that wait to be written: some ten thousand.
+const WAITING: usize = 2 << 20;
+
+/// Lines that are written before whoever looks sees them.
+const AT_ONCE: usize = 8_192;
 
 /// How often it is looked whether the file was moved away, as log rotation does.
 const LOOK: Duration = Duration::from_secs(1);
@@ -81,7 +86,9 @@ pub struct Line<'a> {
 /// Takes lines; dropping it writes those that wait.
 #[derive(Debug)]
 pub struct AccessLog {
-    lines: Option<SyncSender<String>>,
+    lines: Option<Sender<String>>,
+    /// Bytes of lines that were handed over and not taken yet.
+    waiting: Arc<AtomicUsize>,
     dropped: Counter,
     form: Form,
     thread: Option<JoinHandle<()>>,
@@ -94,13 +101,15 @@ impl AccessLog {
     /// When the file cannot be opened.
     pub fn open(config: &AccessConfig, dropped: Counter) -> io::Result<Self> {
         let sink = Sink::open(&config.target)?;
-        let (sender, lines) = sync_channel(WAITING);
-        let lost = dropped.clone();
+        let (sender, lines) = channel();
+        let (waiting, lost) = (Arc::default(), dropped.clone());
+        let taken = Arc::clone(&waiting);
         let thread = std::thread::Builder::new()
             .name("wisr-access".to_owned())
-            .spawn(move || write(&lines, sink, &lost))?;
+            .spawn(move || write(&lines, &taken, sink, &lost))?;
         Ok(Self {
             lines: Some(sender),
+            waiting,
             dropped,
             form: config.form,
             thread: Some(thread),
@@ -113,8 +122,11 @@ impl AccessLog {
             Form::Combined => line.combined(),
             Form::Json => line.json(),
         };
-        let sent = self.lines.as_ref().map(|lines| lines.try_send(text));
-        if !matches!(sent, Some(Ok(()))) {
+        let size = text.len();
+        let fits = self.waiting.fetch_add(size, Relaxed) + size <= WAITING;
+        let lines = self.lines.as_ref().filter(|_| fits);
+        if lines.is_none_or(|lines| lines.send(text).is_err()) {
+            self.waiting.fetch_sub(size, Relaxed);
             self.dropped.inc();
         }
     }
@@ -153,7 +165,7 @@ impl Line<'_> {
 
     fn json(&self) -> String {
         let at = humantime::format_rfc3339_millis(self.at.to_system_time());
-        let mut line = json!({
+        let told = json!({
             "time": at.to_string(),
             "peer": self.peer,
             "method": self.method,
@@ -167,6 +179,17 @@ impl Line<'_> {
             "agent": self.agent,
         })
         .to_string();
+        let mut line = String::with_capacity(told.len() + 1);
+        for char in told.chars() {
+            match char {
+                // JSON may have them as they are; a terminal obeys some of them.
+                '\u{7f}'..='\u{9f}' => {
+                    // Writing to a `String` cannot fail.
+                    let _ = write!(line, "\\u{:04x}", u32::from(char));
+                }
+                char => line.push(char),
+            }
+        }
         line.push('\n');
         line
     }
@@ -195,7 +218,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Writes lines until nobody can send any.
-fn write(lines: &Receiver<String>, mut sink: Sink, lost: &Counter) {
+fn write(lines: &Receiver<String>, waiting: &AtomicUsize, mut sink: Sink, lost: &Counter) {
     let mut looked = Instant::now();
     loop {
         let line = match lines.recv_timeout(LOOK) {
@@ -208,7 +231,8 @@ fn write(lines: &Receiver<String>, mut sink: Sink, lost: &Counter) {
             sink.follow();
         }
         // What waits is written at once, and then handed on: whoever looks sees whole lines.
-        for line in line.into_iter().chain(lines.try_iter().take(WAITING)) {
+        for line in line.into_iter().chain(lines.try_iter().take(AT_ONCE)) {
+            waiting.fetch_sub(line.len(), Relaxed);
             if !sink.write(&line) {
                 lost.inc();
             }
@@ -336,6 +360,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_a_client_says_steers_a_terminal() {
+        let agent = "\u{1b}[2J \u{9b}2J \u{7f} \u{e9}";
+        let line = line("/\u{9b}2J", agent);
+        for told in [line.combined(), line.json()] {
+            let told = told.strip_suffix('\n').unwrap();
+            assert!(!told.contains(char::is_control), "{told:?}");
+        }
+        let told: serde_json::Value = serde_json::from_str(&line.json()).unwrap();
+        assert_eq!(
+            (&told["path"], &told["agent"]),
+            (&json!("/\u{9b}2J"), &json!(agent))
+        );
+    }
+
+    #[test]
     fn a_disk_that_takes_nothing_costs_lines_and_nothing_else() {
         let config = AccessConfig {
             target: Target::File("/dev/full".into()),
@@ -343,11 +382,31 @@ mod tests {
         };
         let dropped = Counter::default();
         let log = AccessLog::open(&config, dropped.clone()).unwrap();
-        for _ in 0..4 * WAITING {
+        for _ in 0..4 * AT_ONCE {
             log.log(&line("/a", "curl"));
         }
         drop(log);
         assert!(dropped.get() > 0);
+    }
+
+    #[test]
+    fn lines_that_wait_are_bounded_however_long_clients_make_them() {
+        let ((lines, taken), dropped) = (channel(), Counter::default());
+        let log = AccessLog {
+            lines: Some(lines),
+            waiting: Arc::default(),
+            dropped: dropped.clone(),
+            form: Form::Combined,
+            thread: None,
+        };
+        let agent = "\u{1}".repeat(30 << 10);
+        for _ in 0..1_000 {
+            log.log(&line("/a", &agent));
+        }
+        let waiting: Vec<String> = taken.try_iter().collect();
+        let bytes: usize = waiting.iter().map(String::len).sum();
+        assert!(bytes <= WAITING && bytes > WAITING / 2, "{bytes}");
+        assert_eq!(dropped.get() + waiting.len() as u64, 1_000);
     }
 
     #[test]

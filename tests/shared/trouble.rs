@@ -34,6 +34,26 @@ async fn hasty_host(url: &str, origin: &Origin) -> Running {
     host
 }
 
+/// What an operator asks for holds at once, and the dashboard tells what the others do not know yet.
+#[tokio::test]
+async fn a_form_is_done_without_redis() {
+    let host = hasty("redis://127.0.0.1:1").start().await;
+    until_breaker(&host, "open").await;
+    host.get("/posts/1").await;
+    let browser = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    let form = "path=/posts/1&action=purge";
+    let done = host.admin_post("/page/act", &browser, form).await;
+    let told = done.text();
+    assert_eq!(done.status, 202, "{told}");
+    for words in ["The page was removed.", "this holds on this host"] {
+        assert!(told.contains(words), "{words} in {told}");
+    }
+    assert_eq!(host.get("/posts/1").await.verdict(), "MISS");
+}
+
 #[tokio::test]
 async fn a_host_starts_without_redis_and_shares_once_it_is_there() {
     let Some(mut redis) = Redis::start().await else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -10,7 +10,8 @@ use super::super::api::entries::{detail, revalidate};
 use super::super::api::releases::{history, roll_back};
 use super::super::refusal::Refusal;
 use super::super::{Admin, answer};
-use super::format::{at, link, visible};
+use super::format::{at, link, sentence, visible};
+use super::shell::{Section, Shell};
 use crate::http::{Body, Told};
 use crate::page::{Demand, Mode};
 
@@ -118,7 +119,7 @@ pub(super) async fn confirm_entry(admin: &Admin, wanted: &Wanted) -> Result<Mark
     })
 }
 
-/// Does it, and leads back to the page.
+/// Does it, and leads back to the page; or tells first what is not done everywhere yet.
 pub(super) async fn entry(admin: &Admin, wanted: Wanted) -> Result<Response<Body>, Refusal> {
     let Wanted { path, action } = wanted;
     let demand = Demand {
@@ -128,16 +129,23 @@ pub(super) async fn entry(admin: &Admin, wanted: Wanted) -> Result<Response<Body
     };
     let report = revalidate(admin, demand).await?;
     let (status, _) = Told::of(&report);
-    if status != StatusCode::OK {
+    if !status.is_success() {
         let why = report.fates.into_iter().find_map(|fate| fate.message);
         let why = why.unwrap_or_else(|| format!("no route has the path {path}"));
         return Err(Refusal::new(status, why));
     }
     let back = link("/page", "path", &path);
-    Ok(answer::see_other(&format!(
-        "{back}&done={}",
-        action.as_str()
-    )))
+    let Some(warning) = report.warning() else {
+        let done = format!("{back}&done={}", action.as_str());
+        return Ok(answer::see_other(&done));
+    };
+    let told = Shell::new(admin, Some(Section::Pages), "Page").around(html! {
+        p.notice.good role="status" { (action.done()) }
+        p.notice.warn { (sentence(&warning)) "." }
+        p.lead.path { (visible(&path)) }
+        p { a.button href=(back) { "To the page" } }
+    });
+    Ok(answer::page(status, told))
 }
 
 /// Asks whether it is really meant.

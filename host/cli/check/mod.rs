@@ -27,7 +27,8 @@ use render::Rendering;
 /// `--path /posts/1` makes that page as a server would, with the limits, hosts and settings of its route,
 /// and keeps nothing.
 ///
-/// Exit codes: 0 all would be served and rendered, 1 one would be refused or failed, 2 usage.
+/// Exit codes: 0 all would be served and rendered, 1 one would be refused, never be served or failed,
+/// 2 usage.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The modules.
@@ -51,11 +52,18 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// A module that would be served, where it would be, and what it made of a path.
+/// A module that would be loaded, where it would be, and what it made of a path.
 struct Checked {
     place: Place,
     module: Arc<Module>,
     rendering: Option<Rendering>,
+}
+
+impl Checked {
+    /// Whether somebody has to do something about it.
+    fn failed(&self) -> bool {
+        self.place.shadow.is_some() || self.rendering.as_ref().is_some_and(Rendering::failed)
+    }
 }
 
 /// Runs `wisr check`.
@@ -69,7 +77,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
         let place = Place::of(file, &args)?;
         let found = check(file, place, args.path.as_deref()).await;
         failed |= match &found {
-            Ok(checked) => checked.rendering.as_ref().is_some_and(Rendering::failed),
+            Ok(checked) => checked.failed(),
             Err(_) => true,
         };
         match &found {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::super::shadow::shadow;
 use super::CheckArgs;
 use crate::config::{Config, FILE, Overrides};
 use crate::guest::{EngineConfig, outbound};
@@ -19,6 +20,8 @@ pub(super) struct Place {
     /// Whether the route was said, by its place in a site or on the command line; else it is guessed
     /// from the file's name.
     pub(super) is_certain: bool,
+    /// The static file of the site that is served in its place.
+    pub(super) shadow: Option<String>,
     pub(super) rules: RouteConfig,
     pub(super) engine: EngineConfig,
     pub(super) client: outbound::ClientConfig,
@@ -56,8 +59,11 @@ impl Place {
             // Any file can be a module.
             (None, None) => Pattern::of_file(&name()).or_else(|_| Pattern::parse("/page"))?,
         };
+        let is_certain = args.route.is_some() || inside.is_some();
+        let certain = site.as_deref().filter(|_| is_certain);
         Ok(Self {
-            is_certain: args.route.is_some() || inside.is_some(),
+            is_certain,
+            shadow: certain.and_then(|site| shadow(site, &pattern)),
             rules: (config.release.routes)(pattern.as_str()),
             engine: config.engine,
             client: config.outbound,

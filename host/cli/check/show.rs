@@ -17,14 +17,18 @@ const LABEL: usize = 16;
 /// What every module gets, whatever it imports.
 const GRANTED: &str = "clocks, random numbers, the log; no files, no environment, no sockets";
 
-/// What there is to say of a module that would be served. Writing to a `String` cannot fail.
+/// What there is to say of a module that would be loaded. Writing to a `String` cannot fail.
 pub(super) fn account(file: &Path, checked: &Checked) -> String {
     let Checked {
         place,
         module,
         rendering,
     } = checked;
-    let mut text = format!("{}: would be served", file.display());
+    let verdict = match place.shadow {
+        None => "would be served",
+        Some(_) => "would never be served",
+    };
+    let mut text = format!("{}: {verdict}", file.display());
     let role = match module.role().exports() {
         ["incoming-handler"] => "API route",
         _ => "page",
@@ -34,6 +38,9 @@ pub(super) fn account(file: &Path, checked: &Checked) -> String {
         false => ", by its name (--route says otherwise)",
     };
     row(&mut text, "route", &format!("{}{guessed}", place.pattern));
+    if let Some(shadow) = &place.shadow {
+        row(&mut text, "shadowed", shadow);
+    }
     let kind = format!("{role}, {}", module.kind().as_str());
     row(&mut text, "kind", &kind);
     row(&mut text, "digest", module.digest().short().as_str());
@@ -269,6 +276,10 @@ pub(super) fn json(file: &Path, found: &anyhow::Result<Checked>) -> Value {
     let rules = &place.rules;
     let outbound = rules.outbound.entries().iter().map(ToString::to_string);
     let mut report = module_json(module);
+    report["served"] = json!(place.shadow.is_none());
+    if let Some(shadow) = &place.shadow {
+        report["reason"] = json!(shadow);
+    }
     report["file"] = json!(file);
     report["route"] = json!(place.pattern.as_str());
     report["site"] = json!(place.site);
@@ -290,7 +301,6 @@ pub(super) fn json(file: &Path, found: &anyhow::Result<Checked>) -> Value {
 
 fn module_json(module: &Module) -> Value {
     json!({
-        "served": true,
         "kind": module.kind().as_str(),
         "digest": module.digest(),
         "size": module.size(),

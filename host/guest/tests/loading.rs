@@ -127,13 +127,24 @@ async fn modules_that_do_not_fit_are_refused_with_a_reason() {
                  128 MiB are allowed (limit `memory`)";
     let error = refusal(&component("(memory 4096)")).await;
     assert_eq!(error.to_string(), words);
-    for much in [
-        "(memory 1) (memory 1) (memory 1) (memory 1) (memory 1)",
-        "(table 200000 funcref)",
+    for (much, words) in [
+        (
+            "(memory 1)".repeat(5),
+            "5 memories, where at most 4 are allowed (fixed): link its parts into one module",
+        ),
+        (
+            "(table 1 funcref)".repeat(17),
+            "17 tables, where at most 16 are allowed (fixed): link its parts into one module",
+        ),
+        (
+            "(table 200000 funcref)".to_owned(),
+            "a table of 200000 elements, where at most 100000 are allowed (fixed): call fewer \
+             functions through pointers",
+        ),
     ] {
-        let error = refusal(&component(much)).await;
+        let error = refusal(&component(&much)).await;
         assert!(
-            matches!(error, LoadError::NeedsTooMuch(_)),
+            matches!(&error, LoadError::NeedsTooMuch(told) if told == words),
             "{much}: {error}"
         );
     }

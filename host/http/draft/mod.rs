@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::errors::{escape, html, no_store};
 use super::locate::pairs;
-use super::revalidate::{Target, authorised, message, not_allowed, refusal};
+use super::reply::{Proof, message, not_allowed, refusal};
+use super::revalidate::{Target, authorised};
 use super::throttle::Throttle;
 use crate::page::Timestamp;
 use crate::release::Release;
 use crate::route::Path;
 pub use pass::Draft;
-pub(super) use pass::may_be_in;
+pub(super) use pass::{COOKIE, may_be_in};
 use pass::{host, is_https};
 pub(super) use sketch::sketch;
 
@@ -55,7 +56,7 @@ impl Desk<'_> {
         let query = parts.uri.query().unwrap_or("");
         let is_right = || authorised(query, &parts.headers, &draft.token);
         if let Err(denied) = self.throttle.admit(address, Instant::now(), is_right) {
-            return refusal(denied, "token");
+            return refusal(denied, Proof::Token);
         }
         let target = match target(query) {
             Ok(target) => target,

@@ -12,11 +12,11 @@ use crate::page::Timestamp;
 
 /// Whether a line of cookies may hold a pass.
 pub(in crate::http) fn may_be_in(line: &[u8]) -> bool {
-    std::str::from_utf8(line).map_or(true, |line| line.contains(NAME))
+    std::str::from_utf8(line).map_or(true, |line| line.contains(COOKIE))
 }
 
 /// The name of the cookie: nginx knows it as `$cookie_wisr_draft`.
-const NAME: &str = "wisr_draft";
+pub(in crate::http) const COOKIE: &str = "wisr_draft";
 
 /// The version of what is signed, and of how the key is made.
 const VERSION: &str = "1";
@@ -58,12 +58,12 @@ impl Draft {
         let tag = BASE64URL_NOPAD.encode(tag.as_ref());
         let lifetime = self.lifetime.as_secs();
         let place = self.place(is_https);
-        format!("{NAME}={VERSION}.{until}.{tag}; Max-Age={lifetime}; {place}")
+        format!("{COOKIE}={VERSION}.{until}.{tag}; Max-Age={lifetime}; {place}")
     }
 
     /// The `set-cookie` that takes it back.
     pub(super) fn revoke(&self, is_https: bool) -> String {
-        format!("{NAME}=; Max-Age=0; {}", self.place(is_https))
+        format!("{COOKIE}=; Max-Age=0; {}", self.place(is_https))
     }
 
     /// Scripts never see it, and other sites' requests do not carry it: not their forms, and not
@@ -112,7 +112,7 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     pairs
         .filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='))
-        .filter(|(name, _)| *name == NAME)
+        .filter(|(name, _)| *name == COOKIE)
         .map(|(_, value)| value)
 }
 

@@ -8,17 +8,14 @@ mod told;
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde::Serialize;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::Secret;
 use super::body::Body;
-use super::errors::no_store;
-use super::throttle::{Denied, Throttle};
+use super::reply::{Proof, message, not_allowed, refusal, respond};
+use super::throttle::Throttle;
 use super::upload;
 pub use call::Parameters;
 use call::demand;
@@ -54,7 +51,7 @@ impl Endpoint<'_> {
         let query = parts.uri.query().unwrap_or("");
         let is_right = || authorised(query, &parts.headers, token);
         if let Err(denied) = self.throttle.admit(address, Instant::now(), is_right) {
-            return refusal(denied, "token");
+            return refusal(denied, Proof::Token);
         }
         let body = match upload::read(body, MAX_BODY).await {
             Ok(body) => body,
@@ -68,42 +65,4 @@ impl Endpoint<'_> {
             Err(mistake) => message(StatusCode::BAD_REQUEST, &mistake),
         }
     }
-}
-
-/// Who was wrong about `what`: a token, a signature.
-pub(super) fn refusal(denied: Denied, what: &str) -> Response<Body> {
-    let Denied::TooOften(wait) = denied else {
-        return message(StatusCode::UNAUTHORIZED, &format!("Invalid {what}"));
-    };
-    let seconds = wait.as_millis().div_ceil(1000) as u64;
-    let told = format!("Too many invalid {what}s: try again in {seconds} s");
-    let mut response = message(StatusCode::TOO_MANY_REQUESTS, &told);
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, seconds.into());
-    response
-}
-
-/// Another method is wanted; `allow` are the right ones.
-pub(super) fn not_allowed(allow: &'static str) -> Response<Body> {
-    let wanted = format!("Use {}", allow.replace(", ", " or "));
-    let mut response = message(StatusCode::METHOD_NOT_ALLOWED, &wanted);
-    let allow = HeaderValue::from_static(allow);
-    response.headers_mut().insert(header::ALLOW, allow);
-    response
-}
-
-pub(super) fn message(status: StatusCode, text: &str) -> Response<Body> {
-    respond(status, &json!({"message": text}))
-}
-
-pub(super) fn respond(status: StatusCode, told: &impl Serialize) -> Response<Body> {
-    // What we tell is made of texts and numbers, which all have a form in JSON.
-    let text = serde_json::to_string(told).unwrap_or_default();
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    let json = HeaderValue::from_static("application/json");
-    headers.insert(header::CONTENT_TYPE, json);
-    headers.insert(header::CACHE_CONTROL, no_store());
-    response
 }

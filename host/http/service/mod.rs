@@ -112,7 +112,7 @@ impl Site {
         match self.place(&release, &path) {
             Place::Own => self.own(&path, request),
             Place::File(name) => self.file(name, request),
-            Place::Api(routed) => self.api(routed, request),
+            Place::Api(routed) => self.api(routed, request, peer),
             Place::Endpoint(endpoint) => self.endpoint(endpoint, path, request, peer),
             Place::Page => self.page(&release, Some(&path), Face::Page, request),
         }
@@ -162,11 +162,17 @@ impl Site {
         }))
     }
 
-    fn api(self: &Arc<Self>, routed: Arc<ApiRouted>, request: Request<Incoming>) -> Answer {
+    fn api(
+        self: &Arc<Self>,
+        routed: Arc<ApiRouted>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Answer {
         at_route(routed.pattern.as_str());
-        let site = self.clone();
+        let (site, address) = (self.clone(), peer.ip());
         Answer::Later(Box::pin(async move {
-            site.apis.answer(routed, request, site.dev).await
+            let answer = site.apis.answer(routed, request, address, site.dev);
+            answer.await
         }))
     }
 

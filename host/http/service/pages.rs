@@ -135,7 +135,9 @@ impl Site {
     ) -> Response<Body> {
         let patience = match patience {
             // A script asks for props, and a crawler for what it will index: a shell helps neither.
-            _ if face == Face::Data || self.settings.load().crawlers.sent(&parts.headers) => {
+            Patience::Shell
+                if face == Face::Data || self.settings.load().crawlers.sent(&parts.headers) =>
+            {
                 Patience::Wait
             }
             patience => patience,
@@ -193,11 +195,15 @@ impl Site {
         }
     }
 
-    /// The site's own page for a problem, where it has one that does not fail itself.
+    /// The site's own page for a problem, where it has one that does not fail itself. One that never
+    /// did otherwise, and failed a moment ago, keeps nobody waiting who is told of a problem.
     async fn own_page(&self, problem: &Problem) -> Option<Arc<Entry>> {
         let release = self.releases.current();
         let (routed, path) = error_page(&release, problem)?;
         let ask = Ask::new(routed.page.clone(), path, Vec::new(), Vec::new());
+        if self.isr.held_back(&ask.page, &ask.key).is_some() {
+            return self.isr.entry(&ask.key).await;
+        }
         match self.isr.serve(ask, Patience::Wait).await.ok()? {
             Served::Hit { entry, .. }
             | Served::Stale { entry, .. }

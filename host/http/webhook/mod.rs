@@ -20,11 +20,14 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::address::Household;
 use super::body::Body;
-use super::revalidate::{Call, Revalidation, Told, message, not_allowed, refusal, respond};
+use super::errors::{BUSY, Problem};
+use super::places::{Place, Places};
+use super::reply::{Proof, message, not_allowed, refusal, respond, unproven};
+use super::revalidate::{Call, Revalidation, Told};
 use super::throttle::Throttle;
 use super::upload;
 use crate::page::Report;
@@ -36,8 +39,9 @@ pub use seal::{Scheme, Seal};
 /// Bytes of a delivery: entries with long texts fit.
 const MAX_BODY: usize = 1 << 20;
 
-/// Deliveries that are read or worked on at once, so that their bodies have a bound.
-const AT_ONCE: usize = 128;
+/// Deliveries that are read or worked on at once, so that their bodies have a bound. Those that are
+/// not proven yet are shared out among callers.
+const AT_ONCE: usize = 256;
 
 /// The webhooks of a site, by name.
 pub type Webhooks = BTreeMap<String, Arc<Webhook>>;
@@ -57,7 +61,7 @@ pub(super) struct Mailroom {
     revalidation: Revalidation,
     threads: Handle,
     replays: Replays,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// The webhook of a path below `/api/`, with its name.
@@ -76,7 +80,7 @@ impl Mailroom {
             revalidation,
             threads,
             replays: Replays::default(),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            places: Places::new(AT_ONCE),
         }
     }
 
@@ -91,16 +95,14 @@ impl Mailroom {
         if parts.method != Method::POST {
             return not_allowed("POST");
         }
-        let Ok(_place) = self.places.try_acquire() else {
-            return message(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Too many deliveries at once",
-            );
+        let caller = Household::of(address);
+        let Some(mut place) = self.places.take(name.into(), caller) else {
+            return Problem::Overloaded(BUSY).json();
         };
         let seal = &webhook.seal;
         let may_be_right = || seal.is_there(&parts.headers);
         if let Err(denied) = throttle.admit(address, Instant::now(), may_be_right) {
-            return refusal(denied, "signature");
+            return refusal(denied, Proof::Signature);
         }
         let body = match upload::read(body, MAX_BODY).await {
             Ok(body) => body,
@@ -110,29 +112,37 @@ impl Mailroom {
         let proven = seal.check(&parts.headers, &body, now);
         let is_right = || proven != Err(Unproven::Wrong);
         if let Err(denied) = throttle.admit(address, Instant::now(), is_right) {
-            return refusal(denied, "signature");
+            return refusal(denied, Proof::Signature);
         }
         let Ok(Proven { once }) = proven else {
             let untimely = "The delivery was signed too long ago, or the clocks disagree";
-            return message(StatusCode::UNAUTHORIZED, untimely);
+            return unproven(Proof::Signature, untimely);
         };
+        place.vouch();
         let taken = match once {
             None => None,
-            Some((signature, until)) => match self.replays.take(signature, until, now) {
+            Some((signature, until)) => match self.replays.take((name, signature), until, now) {
                 Some(taken) => Some(taken),
                 None => return message(StatusCode::CONFLICT, "This delivery was taken already"),
             },
         };
         match calls(webhook, &parts.headers, &body) {
-            Ok(calls) => self.perform(name, calls, taken).await,
+            Ok(calls) => self.perform(name, calls, (taken, place)).await,
             Err(mistake) => mistake.answer(name),
         }
     }
 
-    /// Goes on if the sender hangs up, as some do after a few seconds: what it told of has changed.
-    async fn perform(&self, name: &str, calls: Vec<Call>, taken: Option<Taken>) -> Response<Body> {
+    /// Goes on if the sender hangs up, as some do after a few seconds: what it told of has changed. So
+    /// it also keeps its place.
+    async fn perform(
+        &self,
+        name: &str,
+        calls: Vec<Call>,
+        (taken, place): (Option<Taken>, Place),
+    ) -> Response<Body> {
         let revalidation = self.revalidation.clone();
         let working = self.threads.spawn(async move {
+            let _place = place;
             let mut all = Report::default();
             for call in calls {
                 all.and(revalidation.perform(call).await);

@@ -15,6 +15,10 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
 /// Paths or tags of one template: as many as one call takes.
 const MAX_EXPANDED: usize = 1_000;
 
+/// Bytes of a path or a tag: as many as a URL has. A long value in each of a thousand texts would
+/// be a thousand long values.
+const MAX_BYTES: usize = 8 * 1024;
+
 /// Text with places.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
@@ -55,6 +59,9 @@ pub(super) enum Unmapped {
     /// There are too many.
     #[error("the payload makes more than {MAX_EXPANDED} paths or tags")]
     TooMany,
+    /// One is too long.
+    #[error("the payload makes a path or a tag of more than {MAX_BYTES} bytes")]
+    TooLong,
 }
 
 impl Template {
@@ -124,6 +131,9 @@ impl Template {
             if made.len() * values.len() > MAX_EXPANDED {
                 return Err(Unmapped::TooMany);
             }
+            if longest(&made) + longest(&values) > MAX_BYTES {
+                return Err(Unmapped::TooLong);
+            }
             let all = made.iter();
             made = all
                 .flat_map(|text| values.iter().map(move |value| format!("{text}{value}")))
@@ -161,6 +171,10 @@ fn values(pointer: &Pointer, payload: &Value) -> Result<Vec<String>, Unmapped> {
             value => words(value).ok_or_else(|| Unmapped::Wordless(pointer.to_string())),
         })
         .collect()
+}
+
+fn longest(texts: &[String]) -> usize {
+    texts.iter().map(String::len).max().unwrap_or(0)
 }
 
 fn segments(value: &str) -> String {
@@ -251,6 +265,10 @@ mod tests {
             expand(Kind::Tag, "{/many}{/many}", &payload),
             Err(Unmapped::TooMany)
         );
+        let long = json!({"text": "x".repeat(MAX_BYTES / 2 + 1)});
+        assert!(expand(Kind::Tag, "{/text}", &long).is_ok());
+        let twice = expand(Kind::Path, "/{/text}/{/text}", &long);
+        assert_eq!(twice, Err(Unmapped::TooLong));
     }
 
     #[test]

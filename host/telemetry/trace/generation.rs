@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt, Trace
 use opentelemetry::{Context, KeyValue};
 use tokio::time::Instant;
 
-use super::{Caller, TRACER, Tracer};
+use super::{Caller, TRACER, Tracer, method};
 use crate::page::{Cost, Failure, Fetch};
 
 /// A generation that has ended.
@@ -141,10 +141,8 @@ impl Telling<'_> {
     fn fetch(&self, call: &Context, at: SystemTime, fetch: &Fetch) {
         // Semantic conventions for HTTP client spans; a query may hold a key.
         let bare = fetch.url.split(['?', '#']).next().unwrap_or_default();
-        let mut attributes = vec![
-            KeyValue::new("http.request.method", fetch.method.clone()),
-            KeyValue::new("url.full", bare.to_owned()),
-        ];
+        let (name, mut attributes) = method(&fetch.method);
+        attributes.push(KeyValue::new("url.full", bare.to_owned()));
         if let Ok(url) = bare.parse::<http::Uri>() {
             let host = url.host().unwrap_or_default().to_owned();
             attributes.push(KeyValue::new("server.address", host));
@@ -169,7 +167,7 @@ impl Telling<'_> {
             attributes.push(KeyValue::new("error.type", kind));
             status = Status::error(reason);
         }
-        let span = SpanBuilder::from_name(fetch.method.clone())
+        let span = SpanBuilder::from_name(name)
             .with_kind(SpanKind::Client)
             .with_start_time(at)
             .with_attributes(attributes);

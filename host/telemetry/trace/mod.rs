@@ -122,3 +122,19 @@ pub fn at_route(route: &str) {
         span.set_attribute(KeyValue::new("http.route", route.to_owned()));
     }
 }
+
+/// The name of a span for an HTTP method, and the attributes that tell it (semantic conventions for
+/// HTTP spans). What is no standard method is whatever a client or a guest makes up, and no name.
+fn method(said: &str) -> (&'static str, Vec<KeyValue>) {
+    const KNOWN: [&str; 9] = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+    ];
+    let told = |method| KeyValue::new("http.request.method", method);
+    match KNOWN.into_iter().find(|known| *known == said) {
+        Some(known) => (known, vec![told(known)]),
+        None => {
+            let original = KeyValue::new("http.request.method_original", said.to_owned());
+            ("HTTP", vec![told("_OTHER"), original])
+        }
+    }
+}

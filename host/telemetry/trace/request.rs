@@ -11,7 +11,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use super::TRACER;
+use super::{TRACER, method};
 
 /// What is known of a request when it comes.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +37,13 @@ impl RequestSpan {
         let headers = HeaderExtractor(asked.headers);
         let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);
         // Semantic conventions for HTTP server spans; a query may hold a token.
-        let attributes = vec![
-            KeyValue::new("http.request.method", asked.method.as_str().to_owned()),
+        let (name, mut attributes) = method(asked.method.as_str());
+        attributes.extend([
             KeyValue::new("url.path", asked.uri.path().to_owned()),
             KeyValue::new("url.scheme", "http"),
             KeyValue::new("network.protocol.version", version(asked.version)),
-        ];
-        let span = SpanBuilder::from_name(asked.method.as_str().to_owned())
+        ]);
+        let span = SpanBuilder::from_name(name)
             .with_kind(SpanKind::Server)
             .with_attributes(attributes);
         let span = tracer.build_with_context(span, &parent);
