@@ -61,9 +61,7 @@ impl<'a> Commits<'a> {
         }
         for (key, change) in &round.changes {
             self.change(key, change)?;
-            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
-                self.commit()?;
-            }
+            self.commit_if_full()?;
         }
         for (note, record) in &round.notes {
             let key = note_key(note);
@@ -74,9 +72,7 @@ impl<'a> Commits<'a> {
                 }
                 None => self.batch.remove(keyspace, key),
             }
-            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
-                self.commit()?;
-            }
+            self.commit_if_full()?;
         }
         self.commit()?;
         Ok(self.bytes)
@@ -106,6 +102,43 @@ impl<'a> Commits<'a> {
             Some(bytes) => self.batch.insert(keyspace, body, bytes),
             // A page that was and is not any more: its document must never come back.
             None => self.batch.remove(keyspace, body),
+        }
+        Ok(())
+    }
+
+    /// Takes over a record that another database has.
+    pub(super) fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), fjall::Error> {
+        self.unwritten += value.len();
+        self.batch.insert(&self.opened.keyspace, key, value);
+        self.commit_if_full()
+    }
+
+    /// Takes over both records of a page that another database has.
+    pub(super) fn page(
+        &mut self,
+        name: &str,
+        meta: &[u8],
+        body: Option<&[u8]>,
+    ) -> Result<(), fjall::Error> {
+        let (keyspace, key) = (&self.opened.keyspace, text_key(BODY, name));
+        self.unwritten += meta.len() + body.map_or(0, <[u8]>::len);
+        self.batch.insert(keyspace, text_key(META, name), meta);
+        match body {
+            Some(body) => self.batch.insert(keyspace, key, body),
+            None => self.batch.remove(keyspace, key),
+        }
+        self.commit_if_full()
+    }
+
+    /// Commits what has been taken over, so that it survives a power cut.
+    pub(super) fn end(mut self) -> Result<(), fjall::Error> {
+        self.commit()?;
+        self.opened.database.persist(PersistMode::SyncAll)
+    }
+
+    fn commit_if_full(&mut self) -> Result<(), fjall::Error> {
+        if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
+            self.commit()?;
         }
         Ok(())
     }

@@ -1,0 +1,417 @@
+//! `Spares`: second copies of what finds the records on disk.
+//!
+//! A record tells itself whether it is whole. What says where records are does not, and without one
+//! byte of it fjall opens nothing, or, worse, an older state. It is small, and nothing of it changes
+//! once it is written: so there is a copy of each part with a checksum, and where a part differs
+//! from its copy, it is put back.
+//!
+//! | below the folder of the store | copied |
+//! |---|---|
+//! | `format`, `pages/version` | whole |
+//! | `pages/keyspaces/0/tables/*`, which name the keyspace | whole |
+//! | `pages/keyspaces/*/vN`, which list tables and body files | whole, of the N that `current` names |
+//! | `pages/keyspaces/1/{tables,blobs}/*` | what follows the records: index, filter, summary |
+//!
+//! `current` holds the number and the checksum of `vN`, which fjall writes and does not compare: an
+//! older list would bring deleted pages back. It is compared here. A list that changed is put back
+//! only if no later one was begun since; otherwise nothing is guessed, and the store counts as
+//! unreadable.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::open::remove;
+
+/// What a copy begins with, and the version of its layout.
+const MAGIC: [u8; 5] = *b"WISs\x01";
+
+/// Bytes of a checksum, XXH3 of 128 bits, with which a copy ends.
+const CHECKSUM: usize = 16;
+
+/// Bytes of what comes before the part in its copy.
+const HEADER: usize = MAGIC.len() + 8 + 8 + 8;
+
+/// Bytes at the beginning of a file by which it is known again: the first record's checksum is
+/// among them.
+const HEAD: u64 = 64;
+
+/// The keyspace of names, which fjall keeps for itself.
+const NAMES: &str = "pages/keyspaces/0";
+
+/// The copies of one store.
+pub(super) struct Spares {
+    folder: PathBuf,
+    /// What each `current` said when everything was copied.
+    kept: Mutex<Vec<Vec<u8>>>,
+}
+
+/// A part of a file that does not change.
+struct Part {
+    known: Known,
+    /// Where it begins; it goes on to the end of the file.
+    from: u64,
+    bytes: Vec<u8>,
+}
+
+/// By what a file is known again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    /// Its bytes.
+    size: u64,
+    /// A hash of the first of them.
+    head: u64,
+}
+
+/// Why what changed cannot be put back.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SpareError {
+    /// The file system refuses.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// There is no copy of its latest state.
+    #[error("{} changed, and there is no copy of it", .0.display())]
+    Lost(PathBuf),
+}
+
+impl Spares {
+    /// The copies of the store in `folder`.
+    pub(super) fn of(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            kept: Mutex::default(),
+        }
+    }
+
+    fn place(&self) -> PathBuf {
+        self.folder.join("spare")
+    }
+
+    /// Forgets all copies: what they are of is replaced.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        self.kept.lock().clear();
+        remove(&self.place())
+    }
+
+    // === putting back ===
+
+    /// Puts back what changed, while nobody has the database open; which files that were.
+    ///
+    /// # Errors
+    /// When a list changed that there is no copy of, or the file system refuses.
+    pub(super) fn put_back(&self) -> Result<Vec<String>, SpareError> {
+        let mut mended = Vec::new();
+        for copy in files(&self.place())? {
+            let name = within(&copy, &self.place());
+            let original = self.folder.join(&name);
+            if list_number(&name).is_some() {
+                continue;
+            }
+            match Part::read(&copy)? {
+                Some(part) if part.put_into(&original)? => mended.push(name),
+                Some(_) => {}
+                // It changed itself, or was never written to its end.
+                None => std::fs::remove_file(&copy)?,
+            }
+        }
+        for keyspace in self.keyspaces()? {
+            if self.put_list_back(&keyspace)? {
+                mended.push(within(&keyspace, &self.folder).join("current"));
+            }
+        }
+        Ok(mended
+            .iter()
+            .map(|name| name.display().to_string())
+            .collect())
+    }
+
+    /// Puts back which list is in force in a keyspace, and that list; whether one of them changed.
+    fn put_list_back(&self, keyspace: &Path) -> Result<bool, SpareError> {
+        let current = keyspace.join("current");
+        if list_in_force(keyspace, &std::fs::read(&current)?)?.is_some() {
+            return Ok(false);
+        }
+        let lost = || SpareError::Lost(current.clone());
+        let latest = |folder: &Path| -> io::Result<Option<u64>> {
+            let numbers = entries(folder)?;
+            Ok(numbers.iter().filter_map(|list| list_number(list)).max())
+        };
+        let copies = self.place().join(within(keyspace, &self.folder));
+        let number = latest(&copies)?.ok_or_else(lost)?;
+        if latest(keyspace)?.is_some_and(|begun| begun > number) {
+            return Err(lost());
+        }
+        let list = format!("v{number}");
+        let part = Part::read(&copies.join(&list))?.ok_or_else(lost)?;
+        replace(&keyspace.join(&list), &part.bytes)?;
+        replace(&current, &naming(number, &part.bytes))?;
+        Ok(true)
+    }
+
+    // === keeping ===
+
+    /// Copies what has come since the last time. Where nothing has, that costs a look at two small
+    /// files.
+    ///
+    /// # Errors
+    /// When the file system refuses; what there was is still a copy.
+    pub(super) fn keep(&self) -> io::Result<()> {
+        let mut kept = self.kept.lock();
+        let keyspaces = self.keyspaces()?;
+        let named = keyspaces
+            .iter()
+            .map(|one| std::fs::read(one.join("current")));
+        let named = named.collect::<io::Result<Vec<_>>>()?;
+        if *kept == named {
+            return Ok(());
+        }
+        let mut names = vec![PathBuf::from("format"), PathBuf::from("pages/version")];
+        for (keyspace, named) in keyspaces.iter().zip(&named) {
+            let Some(number) = list_in_force(keyspace, named)? else {
+                // Another came into force just now, or it changed: what was copied stays.
+                return Ok(());
+            };
+            let mut originals = vec![keyspace.join(format!("v{number}"))];
+            originals.extend(entries(&keyspace.join("tables"))?);
+            originals.extend(entries(&keyspace.join("blobs"))?);
+            names.extend(originals.iter().map(|path| within(path, &self.folder)));
+        }
+        for name in &names {
+            let (original, copy) = (self.folder.join(name), self.place().join(name));
+            match copy_of(&original, &copy, is_whole(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // It was removed meanwhile.
+                _ => {}
+            }
+        }
+        for copy in files(&self.place())? {
+            if !names.contains(&within(&copy, &self.place())) {
+                std::fs::remove_file(&copy)?;
+            }
+        }
+        *kept = named;
+        Ok(())
+    }
+
+    /// The folders of all keyspaces that were made to the end.
+    fn keyspaces(&self) -> io::Result<Vec<PathBuf>> {
+        let mut folders = entries(&self.folder.join("pages/keyspaces"))?;
+        folders.retain(|folder| folder.join("current").exists());
+        Ok(folders)
+    }
+}
+
+/// Copies a file, or what follows the records in it, unless there is a copy.
+fn copy_of(original: &Path, copy: &Path, is_whole: bool) -> io::Result<()> {
+    let mut file = File::open(original)?;
+    let known = Part::known(&file)?;
+    if File::open(copy).is_ok_and(|copy| Part::is_of(copy, known)) {
+        return Ok(());
+    }
+    let from = if is_whole {
+        0
+    } else {
+        // One without a table of contents is still being written.
+        let Ok(contents) = sfa::Reader::from_reader(&mut file) else {
+            return Ok(());
+        };
+        let records = contents.toc().section(b"data");
+        records.map_or(0, |records| records.pos() + records.len())
+    };
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(from))?;
+    file.read_to_end(&mut bytes)?;
+    let part = Part { known, from, bytes };
+    part.write(copy)
+}
+
+// === lists ===
+
+/// The number of the list that `named`, the content of `current`, puts into force; none where one
+/// of them is not as it was written.
+fn list_in_force(keyspace: &Path, named: &[u8]) -> io::Result<Option<u64>> {
+    let Some(number) = named
+        .first_chunk()
+        .map(|number| u64::from_le_bytes(*number))
+    else {
+        return Ok(None);
+    };
+    let list = match std::fs::read(keyspace.join(format!("v{number}"))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        list => list?,
+    };
+    // What follows the checksum is its kind, at which nobody looks.
+    let is_it = named.starts_with(&naming(number, &list)[..NAMING - 1]);
+    Ok(is_it.then_some(number))
+}
+
+/// Bytes of `current`: a number, a checksum, and the kind of the checksum.
+const NAMING: usize = 8 + 16 + 1;
+
+/// What `current` says of a list.
+fn naming(number: u64, list: &[u8]) -> [u8; NAMING] {
+    let mut naming = [0; NAMING];
+    naming[..8].copy_from_slice(&number.to_le_bytes());
+    naming[8..24].copy_from_slice(&xxh3_128(list).to_le_bytes());
+    naming
+}
+
+/// The number of a list, by the name of its file.
+fn list_number(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix('v')?.parse().ok()
+}
+
+// === parts ===
+
+impl Part {
+    /// By what a file is known again.
+    fn known(file: &File) -> io::Result<Known> {
+        let mut head = Vec::new();
+        let mut file = file;
+        file.seek(SeekFrom::Start(0))?;
+        file.take(HEAD).read_to_end(&mut head)?;
+        Ok(Known {
+            size: file.metadata()?.len(),
+            head: xxh3_64(&head),
+        })
+    }
+
+    /// Whether a copy says that it is of a file.
+    fn is_of(mut copy: File, known: Known) -> bool {
+        let mut head = [0; HEADER];
+        copy.read_exact(&mut head).is_ok() && head.starts_with(&known.header())
+    }
+
+    /// Reads a copy; none where it is not as it was written.
+    fn read(copy: &Path) -> io::Result<Option<Self>> {
+        let mut bytes = std::fs::read(copy)?;
+        let Some((whole, sum)) = bytes.split_last_chunk::<CHECKSUM>() else {
+            return Ok(None);
+        };
+        if !whole.starts_with(&MAGIC) || xxh3_128(whole).to_le_bytes() != *sum {
+            return Ok(None);
+        }
+        let field = |at: usize| {
+            let field = whole
+                .get(at..at + 8)
+                .and_then(|field| field.try_into().ok());
+            field.map(u64::from_le_bytes)
+        };
+        let at = MAGIC.len();
+        let (Some(size), Some(head), Some(from)) = (field(at), field(at + 8), field(at + 16))
+        else {
+            return Ok(None);
+        };
+        bytes.truncate(whole.len());
+        bytes.drain(..HEADER);
+        Ok(Some(Self {
+            known: Known { size, head },
+            from,
+            bytes,
+        }))
+    }
+
+    fn write(&self, copy: &Path) -> io::Result<()> {
+        let mut out = self.known.header();
+        out.extend(self.from.to_le_bytes());
+        out.extend(&self.bytes);
+        out.extend(xxh3_128(&out).to_le_bytes());
+        // One that a power cut leaves half is not taken for a copy.
+        replace(copy, &out)
+    }
+
+    /// Puts the part into its file; whether it was not there.
+    fn put_into(&self, original: &Path) -> io::Result<bool> {
+        if self.from == 0 {
+            let is_there = std::fs::read(original).is_ok_and(|found| found == self.bytes);
+            if !is_there {
+                replace(original, &self.bytes)?;
+            }
+            return Ok(!is_there);
+        }
+        let file = match File::options().read(true).write(true).open(original) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        // Another file may have got the name of one that was removed.
+        if Self::known(&file)? != self.known {
+            return Ok(false);
+        }
+        let mut found = vec![0; self.bytes.len()];
+        file.read_exact_at(&mut found, self.from)?;
+        if found == self.bytes {
+            return Ok(false);
+        }
+        file.write_all_at(&self.bytes, self.from)?;
+        file.sync_all()?;
+        Ok(true)
+    }
+}
+
+impl Known {
+    /// What its copy begins with.
+    fn header(self) -> Vec<u8> {
+        [
+            &MAGIC[..],
+            &self.size.to_le_bytes(),
+            &self.head.to_le_bytes(),
+        ]
+        .concat()
+    }
+}
+
+// === files ===
+
+/// Whether nothing of a file is a record.
+fn is_whole(name: &Path) -> bool {
+    let is_record = ["tables", "blobs"]
+        .iter()
+        .any(|folder| name.parent().is_some_and(|parent| parent.ends_with(folder)));
+    !is_record || name.starts_with(NAMES)
+}
+
+fn within(path: &Path, folder: &Path) -> PathBuf {
+    path.strip_prefix(folder).unwrap_or(path).to_owned()
+}
+
+/// What is in a folder; nothing, where there is none.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in entries(folder)? {
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Writes a file in place of another, or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
