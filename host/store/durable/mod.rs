@@ -55,10 +55,11 @@ use troubles::Troubles;
 
 #[cfg(not(test))]
 const LIMITS: Limits = Limits::DEFAULT;
-/// A queue that a test can fill.
+/// A queue that a test can fill, and a disk that it need not wait for.
 #[cfg(test)]
 const LIMITS: Limits = Limits {
     bytes: 4 << 20,
+    tend_every: Duration::from_millis(100),
     ..Limits::DEFAULT
 };
 

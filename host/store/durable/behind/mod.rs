@@ -61,7 +61,7 @@ impl Limits {
     pub(super) const DEFAULT: Self = Self {
         bytes: 64 << 20,
         sync_every: Duration::from_secs(1),
-        tend_every: Duration::from_secs(5),
+        tend_every: Duration::from_secs(1),
         calm: Duration::from_secs(10),
         retry: Duration::from_secs(1),
         retry_most: Duration::from_secs(60),
