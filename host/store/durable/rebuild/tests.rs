@@ -164,3 +164,80 @@ async fn a_byte_that_a_compaction_comes_upon_costs_one_block() {
     assert!(lost.iter().any(|(pages, _)| *pages > 0), "{lost:?}");
     assert!(lost.iter().any(|(_, is_kept)| *is_kept), "{lost:?}");
 }
+
+/// A body that changed costs its page, also where a compaction comes upon it that would copy it.
+#[tokio::test]
+async fn a_byte_of_a_body_costs_its_page() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path()).await;
+    let bodies = records(folder.path(), "blobs");
+    let (file, size) = bodies.first().unwrap();
+    flip(file, size / 2);
+    let (durable, _) = open(folder.path());
+    let lost = durable.database.reopen().unwrap();
+    assert_eq!((lost.pages.len(), lost.blocks), (1, 0), "{lost:?}");
+    assert!(!lost.invalidations);
+    assert_eq!(missing(&durable), 1);
+    // It is looked through once, and nothing is found now.
+    assert!(durable.database.reopen().unwrap().pages.is_empty());
+    drop(durable);
+    let (durable, saved) = open(folder.path());
+    assert_eq!(saved.marks, [(news(), 1)]);
+    assert_eq!(missing(&durable), 1);
+}
+
+/// Who lists pages past bytes that changed sees what is before them, once; then they are mended:
+/// what a page is in short is told by its body, too.
+#[tokio::test]
+async fn a_list_that_ends_early_has_the_database_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path()).await;
+    let tables = records(folder.path(), "tables");
+    let (file, size) = tables.first().unwrap();
+    flip(file, size * 9 / 10);
+    let (durable, _) = open(folder.path());
+    let window = Window::new("/posts", 2_000);
+    let whole = (0..PAGES).filter_map(expected).count();
+    assert!(durable.list(&window).len() < whole);
+    let until = Instant::now() + Duration::from_secs(60);
+    while durable.list(&window).len() < whole || durable.synced().await.is_err() {
+        assert!(Instant::now() < until, "{:?}", durable.health());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(missing(&durable), 0);
+}
+
+/// Who is killed while a database takes the place of another finds one of the two, whole.
+#[tokio::test]
+async fn a_swap_that_is_cut_short_is_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path()).await;
+    let pages = folder.path().join("pages");
+    let (anew, replaced) = (pages.with_extension("new"), pages.with_extension("old"));
+    for cut in 0..3 {
+        match cut {
+            0 => copy_folder(&pages, &anew),
+            1 => {
+                std::fs::rename(&pages, &replaced).unwrap();
+                std::fs::create_dir(&anew).unwrap();
+            }
+            _ => copy_folder(&pages, &replaced),
+        }
+        let (durable, saved) = open(folder.path());
+        assert_eq!(missing(&durable), 0, "{cut}");
+        assert_eq!(saved.marks, [(news(), 1)], "{cut}");
+        assert!(!anew.exists() && !replaced.exists(), "{cut}");
+    }
+}
+
+/// A disk without a free descriptor says nothing of the bytes on it.
+#[test]
+fn only_errors_of_the_bytes_count_as_damage() {
+    let of_bytes = |error| is_of_the_bytes(&fjall::Error::Io(error));
+    let errno = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+    assert!(of_bytes(errno(rustix::io::Errno::IO)));
+    assert!(of_bytes(io::ErrorKind::UnexpectedEof.into()));
+    assert!(!of_bytes(errno(rustix::io::Errno::MFILE)));
+    assert!(!of_bytes(errno(rustix::io::Errno::NOSPC)));
+    assert!(!is_of_the_bytes(&fjall::Error::Poisoned));
+}
