@@ -1,6 +1,6 @@
 //! `Commits`: one round on its way into the database.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fjall::{OwnedWriteBatch, PersistMode};
 
@@ -23,6 +23,9 @@ const SEALED: usize = 3;
 /// A look at how far the workers are, and how long they are waited for if none is sealed.
 const GLANCE: Duration = Duration::from_millis(2);
 const GLANCES: usize = 500;
+/// How long they may take for one table: the slowest disk writes 16 MiB in this time. Workers that
+/// died in a panic tell nobody.
+const STUCK: Duration = Duration::from_mins(5);
 
 /// A round as a sequence of atomic batches.
 pub(super) struct Commits<'a> {
@@ -154,7 +157,7 @@ impl<'a> Commits<'a> {
     /// Lets the database's workers catch up; fails if they have died.
     fn wait_for_workers(&self) -> Result<(), fjall::Error> {
         let Opened { database, keyspace } = self.opened;
-        let mut glances = 0;
+        let (began, mut glances) = (Instant::now(), 0);
         loop {
             let sealed = keyspace.sealed_memtable_count() >= SEALED;
             let large = database.write_buffer_size() > UNFLUSHED && glances < GLANCES;
@@ -163,6 +166,9 @@ impl<'a> Commits<'a> {
             }
             // Costs nothing, and tells whether an earlier write failed.
             database.persist(PersistMode::Buffer)?;
+            if began.elapsed() > STUCK {
+                return Err(fjall::Error::Poisoned);
+            }
             std::thread::sleep(GLANCE);
             glances += 1;
         }
