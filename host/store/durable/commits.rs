@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use fjall::{OwnedWriteBatch, PersistMode};
 
-use super::database::{MEMTABLE, Opened};
 use super::keys::{BODY, META, SITE, mark_key, note_key, text_key};
+use super::opened::{MEMTABLE, Opened};
 use super::queue::{Change, Round};
 use crate::page::PageKey;
 use crate::store::codec;

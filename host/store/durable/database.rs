@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Bound;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Slice, Snapshot};
+use fjall::{PersistMode, Readable, Slice, Snapshot};
 use parking_lot::RwLock;
 
 use super::commits::Commits;
@@ -19,6 +18,7 @@ use super::journal::{self, MendError};
 use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
 use super::open::{OpenError, Prepared, anew, prepare, swap};
+use super::opened::{self, Opened, SEPARATE, cache_beside, describe};
 use super::queue::{Change, Round};
 use super::reopen::Suspicion;
 use super::spare::Spares;
@@ -27,28 +27,6 @@ use crate::store::Window;
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Saved, Site};
 
-/// Blocks and bodies read lately. Measured: the process holds about twice as much for it.
-const MAX_CACHE: usize = 64 << 20;
-/// The part of the memory budget that it may take where that is less.
-const CACHE_PART: usize = 10;
-/// The index and the filters of a million pages, which every read asks: without room for them each
-/// is read from disk, and its checksum made, for each page.
-const MIN_CACHE: usize = 16 << 20;
-/// Written pages wait in memory up to this, then in a second such table while the first goes to
-/// disk.
-pub(super) const MEMTABLE: u64 = 16 << 20;
-/// The least that fjall allows. Opening takes time in proportion to it.
-const JOURNALS: u64 = 64 << 20;
-/// Metas stay below this and in the tree; bodies are kept apart, so that compaction does not
-/// copy them again and again.
-const SEPARATE: u32 = 1 << 10;
-const BODY_FILE: u64 = 64 << 20;
-/// Body files with more garbage than this are rewritten.
-const GARBAGE: f32 = 0.3;
-/// Flushes and compactions at once; more would take the cores that pages are made on.
-const WORKERS: usize = 2;
-/// Open files, of the 1024 that a process commonly has.
-const FILES: usize = 512;
 /// The file that says that invalidations may be lost.
 pub(super) const DISTRUST: &str = "distrust";
 /// How long a disk that hangs is waited for at the end.
@@ -64,11 +42,6 @@ pub(super) struct Database {
     pub(super) spares: Spares,
     pub(super) suspicion: Suspicion,
     _lock: Lock,
-}
-
-pub(super) struct Opened {
-    pub(super) database: fjall::Database,
-    pub(super) keyspace: fjall::Keyspace,
 }
 
 /// What a disk that changed bytes has cost.
@@ -114,25 +87,24 @@ impl Database {
             pages,
             lock,
             spares,
-            put_back,
+            mut put_back,
         } = prepare(folder)?;
         let distrust = folder.join(DISTRUST);
         let mended = journal::mend(&pages, &distrust).map_err(|error| match error {
             MendError::Io(source) => OpenError::io(folder, source),
             lost @ MendError::Lost { .. } => OpenError::unreadable(folder, lost.to_string()),
         })?;
-        let cache = (memory / CACHE_PART).clamp(MIN_CACHE, MAX_CACHE);
-        let cache = u64::try_from(cache).unwrap_or(0);
+        let cache = cache_beside(memory);
         let refused = |error| match error {
             fjall::Error::Io(source) => OpenError::io(folder, source),
             other => OpenError::unreadable(folder, describe(&other)),
         };
         if !pages.exists() {
             // In one step: one that has no keyspace yet would give it another number.
-            drop(open_fjall(&anew(&pages), cache).map_err(refused)?);
+            drop(opened::open(&anew(&pages), cache).map_err(refused)?);
             swap(&pages, &spares).map_err(|source| OpenError::io(folder, source))?;
         }
-        let opened = open_fjall(&pages, cache).map_err(refused)?;
+        let opened = opened::open_mended(&pages, cache, &spares, &mut put_back).map_err(refused)?;
         let database = Self {
             opened: RwLock::new(Some(opened)),
             folder: folder.to_owned(),
@@ -159,8 +131,6 @@ impl Database {
                 _ => {}
             }
         }
-        // Before anybody writes: what is tended later is more of the same.
-        let _ = database.tend();
         Ok((database, saved, lost))
     }
 
@@ -185,44 +155,6 @@ impl Database {
             ..Round::default()
         })?;
         self.sync().map(|()| site)
-    }
-}
-
-pub(super) fn open_fjall(pages: &Path, cache: u64) -> Result<Opened, fjall::Error> {
-    let open = || {
-        let database = fjall::Database::builder(pages)
-            .cache_size(cache)
-            .max_journaling_size(JOURNALS)
-            .worker_threads(WORKERS)
-            .max_cached_files(Some(FILES))
-            .open()?;
-        let options = || {
-            let bodies = KvSeparationOptions::default()
-                .separation_threshold(SEPARATE)
-                .file_target_size(BODY_FILE)
-                .staleness_threshold(GARBAGE)
-                .compression(fjall::CompressionType::None);
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(MEMTABLE)
-                // First requests ask for pages that are not there: filters answer these.
-                .expect_point_read_hits(false)
-                .with_kv_separation(Some(bodies))
-        };
-        let keyspace = database.keyspace("pages", options)?;
-        Ok(Opened { database, keyspace })
-    };
-    // On bytes that nobody wrote, the database may assert.
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(fjall::Error::Unrecoverable))
-}
-
-/// What went wrong, in words for the log.
-pub(super) fn describe(error: &fjall::Error) -> String {
-    match error {
-        fjall::Error::Io(error) => error.to_string(),
-        fjall::Error::Poisoned => "an earlier write failed".to_owned(),
-        fjall::Error::Unrecoverable => "its files contradict each other".to_owned(),
-        fjall::Error::InvalidVersion(_) => "it is of another version of the database".to_owned(),
-        other => format!("{other:?}"),
     }
 }
 

@@ -13,6 +13,7 @@ mod journal;
 mod keys;
 mod lock;
 mod open;
+mod opened;
 mod queue;
 mod quota;
 mod rebuild;

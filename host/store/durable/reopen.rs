@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::database::{DISTRUST, Database, Lost, Opened, ReadError, describe, open_fjall};
+use super::database::{DISTRUST, Database, Lost, ReadError};
 use super::open::{anew, remove, swap};
+use super::opened::{self, Opened, describe};
 use super::rebuild;
 
 /// How long nobody looks for bytes that changed after somebody did: it means to read everything.
@@ -72,8 +73,9 @@ impl Database {
         if let Some(lost) = &rebuilt {
             self.take_over(lost).map_err(|error| error.to_string())?;
         }
-        let put_back = self.spares.put_back().map_err(|error| error.to_string())?;
-        *opened = Some(open_fjall(&self.pages, self.cache).map_err(|error| describe(&error))?);
+        let mut put_back = self.spares.put_back().map_err(|error| error.to_string())?;
+        let reopened = opened::open_mended(&self.pages, self.cache, &self.spares, &mut put_back);
+        *opened = Some(reopened.map_err(|error| describe(&error))?);
         Ok(Lost {
             put_back,
             ..rebuilt.unwrap_or_default()
@@ -105,7 +107,7 @@ impl Database {
     fn copy(&self, old: &Opened) -> Result<Lost, fjall::Error> {
         let place = anew(&self.pages);
         remove(&place)?;
-        let new = open_fjall(&place, self.cache)?;
+        let new = opened::open(&place, self.cache)?;
         let lost = rebuild::copy(old, &new);
         drop(new);
         if lost.is_err() {

@@ -113,7 +113,7 @@ struct Writer<S> {
     /// Since when something is committed and not synced.
     unsynced: Option<Instant>,
     /// When the disk was last tended.
-    tended: Instant,
+    tended: Option<Instant>,
     failures: u32,
 }
 
@@ -148,7 +148,7 @@ impl Behind {
             sink,
             committed: 0,
             unsynced: None,
-            tended: Instant::now(),
+            tended: None,
             failures: 0,
         };
         let thread = std::thread::Builder::new()
@@ -371,7 +371,7 @@ impl<S: Sink> Writer<S> {
                 state.refused = None;
                 return Task::CalmDown;
             }
-            let tend_at = self.tended + tend_every;
+            let tend_at = self.tended.map_or(now, |tended| tended + tend_every);
             if now >= tend_at {
                 return Task::Tend;
             }
@@ -424,7 +424,7 @@ impl<S: Sink> Writer<S> {
     }
 
     fn tend(&mut self) -> Result<(), String> {
-        self.tended = Instant::now();
+        self.tended = Some(Instant::now());
         guarded(|| self.sink.tend())
     }
 

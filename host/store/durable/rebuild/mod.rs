@@ -16,8 +16,9 @@ use fjall::{AbstractTree, LsmError};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::commits::Commits;
-use super::database::{Lost, Opened};
+use super::database::Lost;
 use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, text_key};
+use super::opened::Opened;
 use crate::store::codec;
 
 /// Whether somebody who goes through all of it would end at bytes that changed. Reads all of it.

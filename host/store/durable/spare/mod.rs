@@ -91,45 +91,56 @@ impl Spares {
         self.folder.join("spare")
     }
 
+    /// Where copies are of what another run of the database wrote.
+    fn former(&self) -> PathBuf {
+        self.folder.join("spare.old")
+    }
+
     /// Forgets all copies: what they are of is replaced.
     ///
     /// # Errors
     /// When they cannot be removed.
     pub(super) fn forget(&self) -> io::Result<()> {
-        self.kept.lock().clear();
+        let mut kept = self.kept.lock();
+        kept.clear();
+        remove(&self.former())?;
         remove(&self.place())
     }
 
     // === putting back ===
 
-    /// Puts back what changed, while nobody has the database open; which files that were.
+    /// Puts back what changed, before the database is opened; which files that were. What the
+    /// database itself tells when it is opened is left to [`Spares::put_bodies_back`].
     ///
     /// # Errors
     /// When a list changed that there is no copy of, or the file system refuses.
     pub(super) fn put_back(&self) -> Result<Vec<String>, SpareError> {
-        let mut mended = Vec::new();
-        for copy in files(&self.place())? {
-            let name = within(&copy, &self.place());
-            let original = self.folder.join(&name);
-            if list_number(&name).is_some() {
-                continue;
-            }
-            match Part::read(&copy)? {
-                Some(part) if part.put_into(&original)? => mended.push(name),
-                Some(_) => {}
-                // It changed itself, or was never written to its end.
-                None => std::fs::remove_file(&copy)?,
-            }
-        }
+        let mut kept = self.kept.lock();
+        let mut mended = put_all_back(&self.place(), &self.folder, |name| {
+            list_number(name).is_none() && !is_body(name)
+        })?;
         for keyspace in self.keyspaces()? {
             if self.put_list_back(&keyspace)? {
-                mended.push(within(&keyspace, &self.folder).join("current"));
+                mended.push(told(&within(&keyspace, &self.folder).join("current")));
             }
         }
-        Ok(mended
-            .iter()
-            .map(|name| name.display().to_string())
-            .collect())
+        // Who opens the database may give the name of a file that is gone to another.
+        kept.clear();
+        if self.place().exists() {
+            remove(&self.former())?;
+            std::fs::rename(self.place(), self.former())?;
+        }
+        Ok(mended)
+    }
+
+    /// Puts back what follows the bodies in their files, after [`Spares::put_back`], where that did
+    /// not suffice; which files those were.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub(super) fn put_bodies_back(&self) -> io::Result<Vec<String>> {
+        let _alone = self.kept.lock();
+        put_all_back(&self.former(), &self.folder, is_body)
     }
 
     /// Puts back which list is in force in a keyspace, and that list; whether one of them changed.
@@ -172,6 +183,7 @@ impl Spares {
         if *kept == named {
             return Ok(());
         }
+        remove(&self.former())?;
         let mut names = vec![PathBuf::from("format"), PathBuf::from("pages/version")];
         for (keyspace, named) in keyspaces.iter().zip(&named) {
             let Some(number) = list_in_force(keyspace, named)? else {
@@ -206,6 +218,32 @@ impl Spares {
         folders.retain(|folder| folder.join("current").exists());
         Ok(folders)
     }
+}
+
+/// Puts parts of those files below `folder` back whose names are `chosen`; which changed.
+fn put_all_back(
+    copies: &Path,
+    folder: &Path,
+    chosen: impl Fn(&Path) -> bool,
+) -> io::Result<Vec<String>> {
+    let mut changed = Vec::new();
+    for copy in files(copies)? {
+        let name = within(&copy, copies);
+        if !chosen(&name) {
+            continue;
+        }
+        // One that changed itself, or was never written to its end, is none.
+        if let Some(part) = Part::read(&copy)?
+            && part.put_into(&folder.join(&name))?
+        {
+            changed.push(told(&name));
+        }
+    }
+    Ok(changed)
+}
+
+fn told(name: &Path) -> String {
+    name.display().to_string()
 }
 
 /// Copies a file, or what follows the records in it, unless there is a copy.
@@ -375,6 +413,11 @@ fn is_whole(name: &Path) -> bool {
         .iter()
         .any(|folder| name.parent().is_some_and(|parent| parent.ends_with(folder)));
     !is_record || name.starts_with(NAMES)
+}
+
+fn is_body(name: &Path) -> bool {
+    name.parent()
+        .is_some_and(|parent| parent.ends_with("blobs"))
 }
 
 fn within(path: &Path, folder: &Path) -> PathBuf {
