@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Bound;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,7 +40,7 @@ pub(super) struct Database {
     pub(super) folder: PathBuf,
     pub(super) pages: PathBuf,
     pub(super) cache: u64,
-    pub(super) spares: Spares,
+    pub(super) spares: Arc<Spares>,
     pub(super) suspicion: Suspicion,
     _lock: Lock,
 }
@@ -110,7 +111,7 @@ impl Database {
             folder: folder.to_owned(),
             pages,
             cache,
-            spares,
+            spares: Arc::new(spares),
             suspicion: Suspicion::default(),
             _lock: lock,
         };
@@ -163,7 +164,7 @@ impl Drop for Database {
     /// for its workers, however long they take.
     fn drop(&mut self) {
         let opened = self.opened.get_mut().take();
-        let spares = Spares::of(&self.folder);
+        let spares = self.spares.clone();
         let (closing, closed) = std::sync::mpsc::channel::<()>();
         let close = move || {
             drop(opened);

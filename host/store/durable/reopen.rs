@@ -17,6 +17,9 @@ use super::rebuild;
 /// How long nobody looks for bytes that changed after somebody did: it means to read everything.
 const PAUSE: Duration = Duration::from_mins(10);
 
+/// Bytes of the cache of a database that is only written.
+const LITTLE: u64 = 1 << 20;
+
 /// Whether the files are as they were written.
 #[derive(Default)]
 pub(super) struct Suspicion {
@@ -97,9 +100,7 @@ impl Database {
         });
         made.unwrap_or_else(|error| {
             let reason = describe(&error);
-            tracing::error!(
-                "bytes of the store changed on disk, and it cannot be mended: {reason}"
-            );
+            tracing::error!("the store on disk cannot be mended, if it needs to be: {reason}");
             None
         })
     }
@@ -107,7 +108,7 @@ impl Database {
     fn copy(&self, old: &Opened) -> Result<Lost, fjall::Error> {
         let place = anew(&self.pages);
         remove(&place)?;
-        let new = opened::open(&place, self.cache)?;
+        let new = opened::open(&place, LITTLE)?;
         let lost = rebuild::copy(old, &new);
         drop(new);
         if lost.is_err() {

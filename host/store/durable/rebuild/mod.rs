@@ -108,6 +108,9 @@ fn bodies_are_whole(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Pages that are counted, a few megabytes of names: of more, a number says no more either.
+const COUNTED: usize = 50_000;
+
 /// What can be read of `old` on its way into `new`, which is empty.
 struct Copier<'a> {
     old: &'a Opened,
@@ -198,7 +201,9 @@ impl Copier<'_> {
                 self.new.page(page, &meta, Some(&body))
             }
             _ => {
-                self.lost.pages.insert(page.to_owned());
+                if self.lost.pages.len() < COUNTED {
+                    self.lost.pages.insert(page.to_owned());
+                }
                 Ok(())
             }
         }

@@ -17,6 +17,7 @@
 //! only if no later one was begun since; otherwise nothing is guessed, and the store counts as
 //! unreadable.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -46,8 +47,16 @@ const NAMES: &str = "pages/keyspaces/0";
 /// The copies of one store.
 pub(super) struct Spares {
     folder: PathBuf,
-    /// What each `current` said when everything was copied.
-    kept: Mutex<Vec<Vec<u8>>>,
+    kept: Mutex<Kept>,
+}
+
+/// What has been copied since the database was opened.
+#[derive(Default)]
+struct Kept {
+    /// What each `current` said when everything was.
+    named: Vec<Vec<u8>>,
+    /// The files. None gets the name of another that is gone, as long as the database is open.
+    names: BTreeSet<PathBuf>,
 }
 
 /// A part of a file that does not change.
@@ -102,7 +111,7 @@ impl Spares {
     /// When they cannot be removed.
     pub(super) fn forget(&self) -> io::Result<()> {
         let mut kept = self.kept.lock();
-        kept.clear();
+        *kept = Kept::default();
         remove(&self.former())?;
         remove(&self.place())
     }
@@ -125,7 +134,7 @@ impl Spares {
             }
         }
         // Who opens the database may give the name of a file that is gone to another.
-        kept.clear();
+        *kept = Kept::default();
         if self.place().exists() {
             remove(&self.former())?;
             std::fs::rename(self.place(), self.former())?;
@@ -180,11 +189,11 @@ impl Spares {
             .iter()
             .map(|one| std::fs::read(one.join("current")));
         let named = named.collect::<io::Result<Vec<_>>>()?;
-        if *kept == named {
+        if kept.named == named {
             return Ok(());
         }
         remove(&self.former())?;
-        let mut names = vec![PathBuf::from("format"), PathBuf::from("pages/version")];
+        let mut names = BTreeSet::from(["format", "pages/version"].map(PathBuf::from));
         for (keyspace, named) in keyspaces.iter().zip(&named) {
             let Some(number) = list_in_force(keyspace, named)? else {
                 // Another came into force just now, or it changed: what was copied stays.
@@ -195,20 +204,19 @@ impl Spares {
             originals.extend(entries(&keyspace.join("blobs"))?);
             names.extend(originals.iter().map(|path| within(path, &self.folder)));
         }
-        for name in &names {
-            let (original, copy) = (self.folder.join(name), self.place().join(name));
-            match copy_of(&original, &copy, is_whole(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                // It was removed meanwhile.
-                _ => {}
+        let mut copied = BTreeSet::new();
+        for name in names {
+            let copy = self.place().join(&name);
+            let is_copied = kept.names.remove(&name)
+                || copy_of(&self.folder.join(&name), &copy, is_whole(&name))?;
+            if is_copied {
+                copied.insert(name);
             }
         }
-        for copy in files(&self.place())? {
-            if !names.contains(&within(&copy, &self.place())) {
-                std::fs::remove_file(&copy)?;
-            }
+        for gone in std::mem::replace(&mut kept.names, copied) {
+            std::fs::remove_file(self.place().join(gone))?;
         }
-        *kept = named;
+        kept.named = named;
         Ok(())
     }
 
@@ -246,19 +254,18 @@ fn told(name: &Path) -> String {
     name.display().to_string()
 }
 
-/// Copies a file, or what follows the records in it, unless there is a copy.
-fn copy_of(original: &Path, copy: &Path, is_whole: bool) -> io::Result<()> {
-    let mut file = File::open(original)?;
+/// Copies a file, or what follows the records in it; whether it is there, and written to its end.
+fn copy_of(original: &Path, copy: &Path, is_whole: bool) -> io::Result<bool> {
+    let mut file = match File::open(original) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
     let known = Part::known(&file)?;
-    if File::open(copy).is_ok_and(|copy| Part::is_of(copy, known)) {
-        return Ok(());
-    }
     let from = if is_whole {
         0
     } else {
-        // One without a table of contents is still being written.
         let Ok(contents) = sfa::Reader::from_reader(&mut file) else {
-            return Ok(());
+            return Ok(false);
         };
         let records = contents.toc().section(b"data");
         records.map_or(0, |records| records.pos() + records.len())
@@ -266,8 +273,8 @@ fn copy_of(original: &Path, copy: &Path, is_whole: bool) -> io::Result<()> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(from))?;
     file.read_to_end(&mut bytes)?;
-    let part = Part { known, from, bytes };
-    part.write(copy)
+    Part { known, from, bytes }.write(copy)?;
+    Ok(true)
 }
 
 // === lists ===
@@ -319,12 +326,6 @@ impl Part {
             size: file.metadata()?.len(),
             head: xxh3_64(&head),
         })
-    }
-
-    /// Whether a copy says that it is of a file.
-    fn is_of(mut copy: File, known: Known) -> bool {
-        let mut head = [0; HEADER];
-        copy.read_exact(&mut head).is_ok() && head.starts_with(&known.header())
     }
 
     /// Reads a copy; none where it is not as it was written.
