@@ -102,7 +102,7 @@ pub(super) fn prepare(folder: &Path) -> Result<Prepared, OpenError> {
     std::fs::create_dir_all(folder).map_err(failed)?;
     let lock = Lock::acquire(folder)?;
     let pages = folder.join("pages");
-    undo_swap(folder, &pages).map_err(failed)?;
+    undo_swap(&pages).map_err(failed)?;
     let spares = Spares::of(folder);
     if !pages.exists() {
         spares.forget().map_err(failed)?;
@@ -193,15 +193,20 @@ pub(super) fn swap(pages: &Path, spares: &Spares) -> io::Result<()> {
     }
     std::fs::rename(anew(pages), pages)?;
     folder.sync_all()?;
-    remove(&replaced(pages))
+    // What stays is removed at the next start.
+    let _ = remove(&replaced(pages));
+    Ok(())
 }
 
 /// Goes back to before a swap that was cut short, and removes what one has left.
-fn undo_swap(folder: &Path, pages: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// When the file system refuses: then nobody may open, or make, the database.
+pub(super) fn undo_swap(pages: &Path) -> io::Result<()> {
     let replaced = replaced(pages);
     if replaced.exists() && !pages.exists() {
         std::fs::rename(&replaced, pages)?;
-        File::open(folder)?.sync_all()?;
+        File::open(pages.parent().unwrap_or(pages))?.sync_all()?;
     }
     remove(&replaced)?;
     remove(&anew(pages))

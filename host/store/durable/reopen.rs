@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::database::{DISTRUST, Database, Lost, ReadError};
-use super::open::{anew, remove, swap};
+use super::open::{anew, remove, swap, undo_swap};
 use super::opened::{self, Opened, describe};
 use super::rebuild;
 
@@ -27,6 +28,8 @@ pub(super) struct Suspicion {
     found: AtomicBool,
     /// When all were looked through.
     looked: Mutex<Option<Instant>>,
+    /// What that cost, until it is told.
+    lost: Mutex<Lost>,
 }
 
 impl Suspicion {
@@ -73,15 +76,17 @@ impl Database {
         let rebuilt = self.rebuild();
         let mut opened = self.opened.write();
         *opened = None;
-        if let Some(lost) = &rebuilt {
-            self.take_over(lost).map_err(|error| error.to_string())?;
+        if let Some(lost) = rebuilt {
+            self.take_over(&lost).map_err(|error| error.to_string())?;
+            *self.suspicion.lost.lock() = lost;
         }
+        undo_swap(&self.pages).map_err(|error| error.to_string())?;
         let mut put_back = self.spares.put_back().map_err(|error| error.to_string())?;
         let reopened = opened::open_mended(&self.pages, self.cache, &self.spares, &mut put_back);
         *opened = Some(reopened.map_err(|error| describe(&error))?);
         Ok(Lost {
             put_back,
-            ..rebuilt.unwrap_or_default()
+            ..std::mem::take(&mut *self.suspicion.lost.lock())
         })
     }
 
@@ -93,11 +98,14 @@ impl Database {
         }
         let opened = self.opened.read();
         let old = opened.as_ref()?;
-        let made = rebuild::is_damaged(old).and_then(|is_damaged| {
+        // Where a worker died in a panic, its locks have others panic.
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let is_damaged = rebuild::is_damaged(old)?;
             *self.suspicion.looked.lock() = Some(Instant::now());
             self.suspicion.found.store(false, Ordering::Relaxed);
             is_damaged.then(|| self.copy(old)).transpose()
-        });
+        }));
+        let made = made.unwrap_or(Err(fjall::Error::Poisoned));
         made.unwrap_or_else(|error| {
             let reason = describe(&error);
             tracing::error!("the store on disk cannot be mended, if it needs to be: {reason}");

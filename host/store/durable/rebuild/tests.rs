@@ -230,6 +230,18 @@ async fn a_swap_that_is_cut_short_is_undone() {
     }
 }
 
+/// Also where the process lives on.
+#[tokio::test]
+async fn a_swap_that_fails_is_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path()).await;
+    let (durable, _) = open(folder.path());
+    let pages = folder.path().join("pages");
+    std::fs::rename(&pages, pages.with_extension("old")).unwrap();
+    durable.database.reopen().unwrap();
+    assert_eq!(missing(&durable), 0);
+}
+
 /// A disk without a free descriptor says nothing of the bytes on it.
 #[test]
 fn only_errors_of_the_bytes_count_as_damage() {
