@@ -450,11 +450,27 @@ async fn with_files_of_all_kinds() -> (Running, Vec<&'static str>) {
     let answer = site.revalidate(json!({ "tags": ["stale"] })).await;
     assert_eq!(answer.status, 200);
     site.restart().await;
+    until_copied(&site).await;
     site.kill();
     for path in large {
         site.origin.heal(path);
     }
     (site, paths)
+}
+
+/// Waits until there are copies of what finds the records: the list of the tables comes last.
+async fn until_copied(site: &Running) {
+    let store = site.folder().join(".wisr/store");
+    wait_for("the copies", async || {
+        let named = std::fs::read(store.join("pages/keyspaces/1/current")).unwrap();
+        let number = u64::from_le_bytes(named[..8].try_into().unwrap());
+        let list = store.join(format!("spare/pages/keyspaces/1/v{number}"));
+        match (list.exists(), store.join("spare.old").exists()) {
+            (true, false) => Ok(()),
+            other => Err(format!("{} {other:?}", list.display())),
+        }
+    })
+    .await;
 }
 
 /// The kind of a file of the state: its place without what numbers it.
@@ -492,8 +508,10 @@ async fn survive(site: &mut Running, paths: &[&str], damage: &str) -> usize {
     let told = ["counts as missing", "count as missing", "was moved to"];
     let is_told = told.iter().any(|told| log.contains(told));
     assert!(lost == 0 || is_told, "{damage}: {lost} lost\n{log}");
+    assert!(!log.contains("the store starts empty"), "{damage}: {log}");
     site.renew("/posts/kept").await;
-    assert_eq!(store(site).await, "ok", "{damage}");
+    // Who lists pages may come upon what changed: then it is mended.
+    until_store(site, "ok").await;
     site.kill();
     lost
 }
@@ -541,7 +559,10 @@ async fn a_byte_flipped_in_any_kind_of_file_is_survived() {
     };
     most("blobs", 1);
     most("jnl", 1);
-    for kind in ["code", "sum", "lock", "releases"] {
+    let none = [
+        "code", "sum", "lock", "releases", "format", "version", "current", "/v", "spare",
+    ];
+    for kind in none {
         most(kind, 0);
     }
 

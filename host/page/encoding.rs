@@ -86,6 +86,9 @@ const BROTLI_WINDOW: u32 = 20;
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
 
+/// What it takes, in bytes, to share a body and its tag among readers.
+const SHARED: usize = 64;
+
 impl Variant {
     /// A body in one coding.
     pub fn new(coding: Coding, etag: HeaderValue, body: Bytes) -> Self {
@@ -202,7 +205,7 @@ impl Payload {
     pub fn weight(&self) -> usize {
         let weigh = |etag: &HeaderValue, size: usize| {
             let bytes = etag.len() + size;
-            size_of::<Variant>() + bytes + bytes / 4
+            size_of::<Variant>() + SHARED + bytes + bytes / 4
         };
         let coded = self.coded.iter().map(|v| weigh(&v.etag, v.body.len()));
         weigh(&self.identity.etag, self.identity.size) + coded.sum::<usize>()

@@ -16,6 +16,10 @@ use crate::page::Digest;
 /// The file of the history, in the state folder.
 const HISTORY: &str = "releases.json";
 
+/// A second one, for when a disk changes bytes of the first: what is lost with it are nine releases
+/// and their modules, and that a rollback holds.
+const COPY: &str = "releases.copy.json";
+
 /// The folder of modules beside it.
 const MODULES: &str = "modules";
 
@@ -71,6 +75,15 @@ pub(super) struct Tidied {
     pub(super) removed: (usize, u64),
 }
 
+/// The history in a file; none if there is no file.
+fn read_history(path: &Path) -> Result<Option<History>, HistoryError> {
+    match read(path, HISTORY_BYTES) {
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(HistoryError::Damaged(error.to_string())),
+        Ok(text) => History::from_json(&text).map(Some),
+    }
+}
+
 impl Archive {
     pub(super) fn new(folder: PathBuf) -> Self {
         let writing = Mutex::default();
@@ -80,18 +93,24 @@ impl Archive {
     /// The history; none if there never was one.
     ///
     /// # Errors
-    /// When there is one that is not understood: it is moved aside.
+    /// When there is one that is not understood, nor a copy that is: it is moved aside.
     pub(super) fn history(&self) -> Result<Option<History>, SetAside> {
         let path = self.folder.join(HISTORY);
-        let text = match read(&path, HISTORY_BYTES) {
-            Err(error) if is_absent(&error) => return Ok(None),
-            read => read,
-        };
-        let unread = |error: io::Error| HistoryError::Damaged(error.to_string());
-        let read = text
-            .map_err(unread)
-            .and_then(|text| History::from_json(&text));
-        read.map(Some).map_err(|error| {
+        let copy = self.folder.join(COPY);
+        read_history(&path).or_else(|error| {
+            if let HistoryError::Damaged(reason) = &error
+                && let Ok(Some(history)) = read_history(&copy)
+            {
+                let (path, copy) = (path.display(), copy.display());
+                tracing::error!(
+                    "the history of releases `{path}` is damaged ({reason}): its copy `{copy}` is used"
+                );
+                // Until it is written anew, the copy is the only one.
+                if let Err(unkept) = self.keep_history(&history) {
+                    tracing::error!("{unkept}");
+                }
+                return Ok(Some(history));
+            }
             let other = path.with_extension(match error {
                 HistoryError::Newer(_) => "newer.json",
                 HistoryError::Damaged(_) => "damaged.json",
@@ -100,22 +119,26 @@ impl Archive {
                 Ok(()) => format!("It was moved to `{}`", other.display()),
                 Err(error) => format!("It cannot be moved aside ({error})"),
             };
-            SetAside { path, error, aside }
+            Err(SetAside { path, error, aside })
         })
     }
 
-    /// Writes the history in place of the one before.
+    /// Writes the history, and its copy, in place of those before.
     ///
     /// # Errors
     /// [`Unkept`]: the one before is still there.
     pub(super) fn keep_history(&self, history: &History) -> Result<(), Unkept> {
-        let path = self.folder.join(HISTORY);
         let _alone = self.writing.lock();
-        let written = history
-            .to_json()
-            .map_err(io::Error::from)
-            .and_then(|json| self.replace(&path, json.as_bytes()));
-        written.map_err(|error| Unkept { path, error })
+        let path = self.folder.join(HISTORY);
+        let json = match history.to_json().map_err(io::Error::from) {
+            Ok(json) => json,
+            Err(error) => return Err(Unkept { path, error }),
+        };
+        for path in [path, self.folder.join(COPY)] {
+            let written = self.replace(&path, json.as_bytes());
+            written.map_err(|error| Unkept { path, error })?;
+        }
+        Ok(())
     }
 
     /// The bytes of a module, as they were when it was kept. What is damaged is removed, so that
@@ -272,6 +295,7 @@ mod tests {
         assert!(archive.history().unwrap().is_none());
         archive.keep_history(&history()).unwrap();
         assert_eq!(archive.history().unwrap(), Some(history()));
+        fs::remove_file(archive.folder.join(COPY)).unwrap();
         for (text, name) in [
             ("{}", "releases.damaged.json"),
             (r#"{"format":9}"#, "releases.newer.json"),

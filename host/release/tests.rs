@@ -768,6 +768,31 @@ async fn without_a_folder_to_keep_them_in_modules_stay_in_memory() {
 }
 
 #[tokio::test]
+async fn a_history_that_changed_on_disk_is_read_from_its_copy() {
+    let site = Site::new();
+    site.drop_in("a.wasm", "one").await;
+    site.drop_in("a.wasm", "two").await;
+    let file = site.folder.path().join("state/releases.json");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let site = site.restarted();
+    site.releases.scan().await;
+    let ids = |site: &Site| -> Vec<u64> {
+        let history = site.releases.history();
+        history.releases().map(|record| record.id).collect()
+    };
+    assert_eq!(ids(&site), [1, 2]);
+    assert!(site.archived("one").exists() && site.archived("two").exists());
+    // It is whole again.
+    fs::write(file.with_extension("copy.json"), "").unwrap();
+    let site = site.restarted();
+    site.releases.scan().await;
+    assert_eq!(ids(&site), [1, 2]);
+}
+
+#[tokio::test]
 async fn a_damaged_history_begins_anew() {
     let site = Site::new();
     site.drop_in("a.wasm", "one").await;
@@ -777,6 +802,7 @@ async fn a_damaged_history_begins_anew() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&file, bytes).unwrap();
+    fs::remove_file(file.with_extension("copy.json")).unwrap();
     let site = site.restarted();
     let report = site.releases.scan().await;
     assert_eq!((report.release, report.swapped), (1, true));

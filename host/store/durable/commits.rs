@@ -1,11 +1,11 @@
 //! `Commits`: one round on its way into the database.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fjall::{OwnedWriteBatch, PersistMode};
 
-use super::database::{MEMTABLE, Opened};
 use super::keys::{BODY, META, SITE, mark_key, note_key, text_key};
+use super::opened::{MEMTABLE, Opened};
 use super::queue::{Change, Round};
 use crate::page::PageKey;
 use crate::store::codec;
@@ -23,6 +23,9 @@ const SEALED: usize = 3;
 /// A look at how far the workers are, and how long they are waited for if none is sealed.
 const GLANCE: Duration = Duration::from_millis(2);
 const GLANCES: usize = 500;
+/// How long they may take for one table: the slowest disk writes 16 MiB in this time. Workers that
+/// died in a panic tell nobody.
+const STUCK: Duration = Duration::from_mins(5);
 
 /// A round as a sequence of atomic batches.
 pub(super) struct Commits<'a> {
@@ -61,9 +64,7 @@ impl<'a> Commits<'a> {
         }
         for (key, change) in &round.changes {
             self.change(key, change)?;
-            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
-                self.commit()?;
-            }
+            self.commit_if_full()?;
         }
         for (note, record) in &round.notes {
             let key = note_key(note);
@@ -74,9 +75,7 @@ impl<'a> Commits<'a> {
                 }
                 None => self.batch.remove(keyspace, key),
             }
-            if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
-                self.commit()?;
-            }
+            self.commit_if_full()?;
         }
         self.commit()?;
         Ok(self.bytes)
@@ -110,6 +109,43 @@ impl<'a> Commits<'a> {
         Ok(())
     }
 
+    /// Takes over a record that another database has.
+    pub(super) fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), fjall::Error> {
+        self.unwritten += value.len();
+        self.batch.insert(&self.opened.keyspace, key, value);
+        self.commit_if_full()
+    }
+
+    /// Takes over both records of a page that another database has.
+    pub(super) fn page(
+        &mut self,
+        name: &str,
+        meta: &[u8],
+        body: Option<&[u8]>,
+    ) -> Result<(), fjall::Error> {
+        let (keyspace, key) = (&self.opened.keyspace, text_key(BODY, name));
+        self.unwritten += meta.len() + body.map_or(0, <[u8]>::len);
+        self.batch.insert(keyspace, text_key(META, name), meta);
+        match body {
+            Some(body) => self.batch.insert(keyspace, key, body),
+            None => self.batch.remove(keyspace, key),
+        }
+        self.commit_if_full()
+    }
+
+    /// Commits what has been taken over, so that it survives a power cut.
+    pub(super) fn end(mut self) -> Result<(), fjall::Error> {
+        self.commit()?;
+        self.opened.database.persist(PersistMode::SyncAll)
+    }
+
+    fn commit_if_full(&mut self) -> Result<(), fjall::Error> {
+        if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
     fn commit(&mut self) -> Result<(), fjall::Error> {
         self.wait_for_workers()?;
         let next = self.opened.database.batch();
@@ -121,7 +157,7 @@ impl<'a> Commits<'a> {
     /// Lets the database's workers catch up; fails if they have died.
     fn wait_for_workers(&self) -> Result<(), fjall::Error> {
         let Opened { database, keyspace } = self.opened;
-        let mut glances = 0;
+        let (began, mut glances) = (Instant::now(), 0);
         loop {
             let sealed = keyspace.sealed_memtable_count() >= SEALED;
             let large = database.write_buffer_size() > UNFLUSHED && glances < GLANCES;
@@ -130,6 +166,9 @@ impl<'a> Commits<'a> {
             }
             // Costs nothing, and tells whether an earlier write failed.
             database.persist(PersistMode::Buffer)?;
+            if began.elapsed() > STUCK {
+                return Err(fjall::Error::Poisoned);
+            }
             std::thread::sleep(GLANCE);
             glances += 1;
         }

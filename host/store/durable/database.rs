@@ -6,63 +6,43 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Bound;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Slice, Snapshot};
+use fjall::{PersistMode, Readable, Slice, Snapshot};
 use parking_lot::RwLock;
 
 use super::commits::Commits;
 use super::journal::{self, MendError};
 use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
-use super::open::{OpenError, prepare};
+use super::open::{OpenError, Prepared, anew, prepare, swap};
+use super::opened::{self, Opened, SEPARATE, cache_beside, describe};
 use super::queue::{Change, Round};
+use super::reopen::Suspicion;
+use super::spare::Spares;
 use crate::page::{Entry, PageKey, Stamped, Summary};
 use crate::store::Window;
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Saved, Site};
 
-/// Blocks and bodies read lately. Measured: the process holds about twice as much for it.
-const MAX_CACHE: usize = 64 << 20;
-/// The part of the memory budget that it may take where that is less.
-const CACHE_PART: usize = 10;
-/// The index and the filters of a million pages, which every read asks: without room for them each
-/// is read from disk, and its checksum made, for each page.
-const MIN_CACHE: usize = 16 << 20;
-/// Written pages wait in memory up to this, then in a second such table while the first goes to
-/// disk.
-pub(super) const MEMTABLE: u64 = 16 << 20;
-/// The least that fjall allows. Opening takes time in proportion to it.
-const JOURNALS: u64 = 64 << 20;
-/// Metas stay below this and in the tree; bodies are kept apart, so that compaction does not
-/// copy them again and again.
-const SEPARATE: u32 = 1 << 10;
-const BODY_FILE: u64 = 64 << 20;
-/// Body files with more garbage than this are rewritten.
-const GARBAGE: f32 = 0.3;
-/// Flushes and compactions at once; more would take the cores that pages are made on.
-const WORKERS: usize = 2;
-/// Open files, of the 1024 that a process commonly has.
-const FILES: usize = 512;
+/// The file that says that invalidations may be lost.
+pub(super) const DISTRUST: &str = "distrust";
 /// How long a disk that hangs is waited for at the end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The database of one folder.
 pub(super) struct Database {
     /// None while it is being opened again after a failure.
-    opened: RwLock<Option<Opened>>,
-    folder: PathBuf,
-    pages: PathBuf,
-    cache: u64,
+    pub(super) opened: RwLock<Option<Opened>>,
+    pub(super) folder: PathBuf,
+    pub(super) pages: PathBuf,
+    pub(super) cache: u64,
+    pub(super) spares: Arc<Spares>,
+    pub(super) suspicion: Suspicion,
     _lock: Lock,
-}
-
-pub(super) struct Opened {
-    pub(super) database: fjall::Database,
-    pub(super) keyspace: fjall::Keyspace,
 }
 
 /// What a disk that changed bytes has cost.
@@ -72,6 +52,10 @@ pub(super) struct Lost {
     pub(super) pages: BTreeSet<String>,
     /// Whether invalidations may be lost: then all pages count as stale.
     pub(super) invalidations: bool,
+    /// Places where nobody knows what there was.
+    pub(super) blocks: usize,
+    /// Files that were put back from their copies, which costs nothing.
+    pub(super) put_back: Vec<String>,
 }
 
 /// Why something could not be read.
@@ -100,23 +84,35 @@ impl Database {
     /// # Errors
     /// When the folder is in use, of another format, unreadable, or not writable.
     pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved, Lost), OpenError> {
-        let (pages, lock) = prepare(folder)?;
-        let distrust = folder.join("distrust");
+        let Prepared {
+            pages,
+            lock,
+            spares,
+            mut put_back,
+        } = prepare(folder)?;
+        let distrust = folder.join(DISTRUST);
         let mended = journal::mend(&pages, &distrust).map_err(|error| match error {
             MendError::Io(source) => OpenError::io(folder, source),
             lost @ MendError::Lost { .. } => OpenError::unreadable(folder, lost.to_string()),
         })?;
-        let cache = (memory / CACHE_PART).clamp(MIN_CACHE, MAX_CACHE);
-        let cache = u64::try_from(cache).unwrap_or(0);
-        let opened = open_fjall(&pages, cache).map_err(|error| match error {
+        let cache = cache_beside(memory);
+        let refused = |error| match error {
             fjall::Error::Io(source) => OpenError::io(folder, source),
             other => OpenError::unreadable(folder, describe(&other)),
-        })?;
+        };
+        if !pages.exists() {
+            // In one step: one that has no keyspace yet would give it another number.
+            drop(opened::open(&anew(&pages), cache).map_err(refused)?);
+            swap(&pages, &spares).map_err(|source| OpenError::io(folder, source))?;
+        }
+        let opened = opened::open_mended(&pages, cache, &spares, &mut put_back).map_err(refused)?;
         let database = Self {
             opened: RwLock::new(Some(opened)),
             folder: folder.to_owned(),
             pages,
             cache,
+            spares: Arc::new(spares),
+            suspicion: Suspicion::default(),
             _lock: lock,
         };
         let failed = |reason: String| OpenError::unreadable(folder, reason);
@@ -124,6 +120,8 @@ impl Database {
         let lost = Lost {
             pages: mended.pages,
             invalidations: !is_whole || mended.unsure || distrust.exists(),
+            put_back,
+            ..Lost::default()
         };
         if lost.invalidations {
             saved.site = database.distrust_all(saved.site).map_err(failed)?;
@@ -159,60 +157,6 @@ impl Database {
         })?;
         self.sync().map(|()| site)
     }
-
-    /// Closes and opens the database again: after a failed write it takes no other.
-    pub(super) fn reopen(&self) -> Result<(), String> {
-        // While the disk is still full or failing, what is on it can at least be read.
-        let probe = self.folder.join("probe");
-        let room = vec![0; 1 << 20];
-        let written = std::fs::File::create(&probe)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, &room).map(|()| file))
-            .and_then(|file| file.sync_all());
-        let removed = std::fs::remove_file(&probe);
-        written.and(removed).map_err(|error| error.to_string())?;
-        let mut opened = self.opened.write();
-        *opened = None;
-        *opened = Some(open_fjall(&self.pages, self.cache).map_err(|error| describe(&error))?);
-        Ok(())
-    }
-}
-
-fn open_fjall(pages: &Path, cache: u64) -> Result<Opened, fjall::Error> {
-    let open = || {
-        let database = fjall::Database::builder(pages)
-            .cache_size(cache)
-            .max_journaling_size(JOURNALS)
-            .worker_threads(WORKERS)
-            .max_cached_files(Some(FILES))
-            .open()?;
-        let options = || {
-            let bodies = KvSeparationOptions::default()
-                .separation_threshold(SEPARATE)
-                .file_target_size(BODY_FILE)
-                .staleness_threshold(GARBAGE)
-                .compression(fjall::CompressionType::None);
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(MEMTABLE)
-                // First requests ask for pages that are not there: filters answer these.
-                .expect_point_read_hits(false)
-                .with_kv_separation(Some(bodies))
-        };
-        let keyspace = database.keyspace("pages", options)?;
-        Ok(Opened { database, keyspace })
-    };
-    // On bytes that nobody wrote, the database may assert.
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(fjall::Error::Unrecoverable))
-}
-
-/// What went wrong, in words for the log.
-fn describe(error: &fjall::Error) -> String {
-    match error {
-        fjall::Error::Io(error) => error.to_string(),
-        fjall::Error::Poisoned => "an earlier write failed".to_owned(),
-        fjall::Error::Unrecoverable => "its files contradict each other".to_owned(),
-        fjall::Error::InvalidVersion(_) => "it is of another version of the database".to_owned(),
-        other => format!("{other:?}"),
-    }
 }
 
 impl Drop for Database {
@@ -220,9 +164,12 @@ impl Drop for Database {
     /// for its workers, however long they take.
     fn drop(&mut self) {
         let opened = self.opened.get_mut().take();
+        let spares = self.spares.clone();
         let (closing, closed) = std::sync::mpsc::channel::<()>();
         let close = move || {
             drop(opened);
+            // What there is on disk is a copy of the state before, if this fails.
+            let _ = spares.keep();
             drop(closing);
         };
         // Where there is no thread, it is closed here.
@@ -450,6 +397,21 @@ impl Database {
     pub(super) fn bodies(&self) -> usize {
         let opened = self.opened.read();
         opened.as_ref().unwrap().keyspace.prefix([BODY]).count()
+    }
+
+    /// As [`Database::flush_tables`], unless it is just being opened again or has failed.
+    pub(super) fn flush_if_open(&self) -> bool {
+        let opened = self.opened.read();
+        let keyspace = opened.as_ref().map(|opened| &opened.keyspace);
+        keyspace.is_some_and(|keyspace| keyspace.rotate_memtable_and_wait().is_ok())
+    }
+
+    /// Whether few tables wait for a compaction.
+    pub(super) fn is_compacted(&self) -> bool {
+        let opened = self.opened.read();
+        opened
+            .as_ref()
+            .is_some_and(|opened| opened.keyspace.l0_table_count() < 4)
     }
 
     /// Moves what is in the journal into tables and body files.

@@ -13,9 +13,13 @@ mod journal;
 mod keys;
 mod lock;
 mod open;
+mod opened;
 mod queue;
 mod quota;
+mod rebuild;
+mod reopen;
 mod shelf;
+mod spare;
 mod survey;
 mod troubles;
 
@@ -52,10 +56,11 @@ use troubles::Troubles;
 
 #[cfg(not(test))]
 const LIMITS: Limits = Limits::DEFAULT;
-/// A queue that a test can fill.
+/// A queue that a test can fill, and a disk that it need not wait for.
 #[cfg(test)]
 const LIMITS: Limits = Limits {
     bytes: 4 << 20,
+    tend_every: Duration::from_millis(100),
     ..Limits::DEFAULT
 };
 
@@ -78,7 +83,7 @@ pub(super) struct Durable {
     removing: Mutex<()>,
     /// Pages that were asked for and could not be read.
     unknown: Mutex<HashSet<PageKey>>,
-    troubles: Troubles,
+    troubles: Arc<Troubles>,
     worth: Arc<Worth>,
     metrics: Arc<Metrics>,
 }
@@ -87,6 +92,7 @@ pub(super) struct Durable {
 struct Keeper {
     database: Arc<Database>,
     quota: Option<Quota>,
+    troubles: Arc<Troubles>,
     metrics: Arc<Metrics>,
 }
 
@@ -105,9 +111,12 @@ impl Durable {
         let (database, saved, lost) = Database::open(folder, memory)?;
         let database = Arc::new(database);
         let worth = Arc::new(Worth::default());
+        let troubles = Arc::new(Troubles::default());
+        troubles.tell_of_bytes(&lost);
         let keeper = Keeper {
             database: database.clone(),
             quota: disk.map(|disk| Quota::new(disk, worth.clone())),
+            troubles: troubles.clone(),
             metrics: metrics.clone(),
         };
         let behind = Behind::start(keeper, LIMITS, metrics.clone())
@@ -119,11 +128,10 @@ impl Durable {
             hung_until: Mutex::default(),
             removing: Mutex::default(),
             unknown: Mutex::default(),
-            troubles: Troubles::default(),
+            troubles,
             worth,
             metrics,
         };
-        durable.troubles.tell_of_start(&lost);
         Ok((durable, saved))
     }
 
@@ -190,6 +198,7 @@ impl Durable {
             tracing::error!("{broken} notes on disk count as missing: {kind:?}");
         }
         if let Err(error) = read {
+            self.database.suspect(&error);
             tracing::error!("notes on disk count as missing: {kind:?}: {error}");
         }
         found
@@ -419,6 +428,7 @@ impl Store for Durable {
             self.unreadable(key, error);
         });
         let stored = stored.unwrap_or_else(|error| {
+            self.database.suspect(&error);
             self.unreadable(&window.prefix, &error);
             Vec::new()
         });
@@ -458,8 +468,16 @@ impl Sink for Keeper {
         self.database.sync()
     }
 
+    fn tend(&mut self) -> Result<(), String> {
+        self.database.tend()
+    }
+
     fn revive(&mut self) -> Result<(), String> {
-        self.database.reopen()
+        let lost = self.database.reopen()?;
+        let pages = u64::try_from(lost.pages.len()).unwrap_or(u64::MAX);
+        self.metrics.store_unreadable.inc_by(pages);
+        self.troubles.tell_of_bytes(&lost);
+        Ok(())
     }
 }
 

@@ -7,25 +7,25 @@ use crate::page::{Content, Tag};
 use crate::store::conformance::{document, entry, told};
 use crate::store::marks::{Mark, Site};
 
-fn open(folder: &Path) -> (Durable, Saved) {
+pub(super) fn open(folder: &Path) -> (Durable, Saved) {
     try_open(folder).unwrap()
 }
 
-fn try_open(folder: &Path) -> Result<(Durable, Saved), OpenError> {
+pub(super) fn try_open(folder: &Path) -> Result<(Durable, Saved), OpenError> {
     Durable::open(folder, 1 << 20, None, Arc::new(Metrics::new()))
 }
 
-fn key(path: &str) -> PageKey {
+pub(super) fn key(path: &str) -> PageKey {
     PageKey::new(path, &[])
 }
 
-fn page(number: u64) -> Entry {
+pub(super) fn page(number: u64) -> Entry {
     let path = format!("/posts/{number:04}");
     let text = format!("<p>{number}</p>").repeat(100 + usize::try_from(number).unwrap());
     document(&path, number, &text)
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -39,7 +39,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     for file in files(from) {
         let target = to.join(file.strip_prefix(from).unwrap());
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -324,7 +324,7 @@ fn keys_of_format_1_are_read() {
     assert_eq!(saved.marks, marks);
 }
 
-/// Wherever a disk flips a byte, the folder opens with right pages only, or says what is wrong.
+/// Wherever a disk flips a byte, the folder opens, with right pages only.
 #[tokio::test]
 async fn a_byte_flipped_in_any_file_is_never_a_wrong_page() {
     let original = tempfile::tempdir().unwrap();
@@ -339,7 +339,7 @@ async fn a_byte_flipped_in_any_file_is_never_a_wrong_page() {
     }
     durable.synced().await.unwrap();
     drop(durable);
-    let (mut opened, mut refused, mut missed) = (0, 0, 0);
+    let (mut opened, mut missed) = (0, 0);
     for file in files(original.path()) {
         let file = file.strip_prefix(original.path()).unwrap();
         for part in 0..4 {
@@ -352,10 +352,7 @@ async fn a_byte_flipped_in_any_file_is_never_a_wrong_page() {
             let position = (bytes.len() - 1) * part / 3;
             bytes[position] ^= 0x10;
             std::fs::write(folder.path().join(file), bytes).unwrap();
-            let Ok((durable, _)) = try_open(folder.path()) else {
-                refused += 1;
-                continue;
-            };
+            let (durable, _) = open(folder.path());
             opened += 1;
             for number in 0..30 {
                 let expected = page(number);
@@ -366,10 +363,7 @@ async fn a_byte_flipped_in_any_file_is_never_a_wrong_page() {
             }
         }
     }
-    assert!(
-        opened > 0 && refused > 0 && missed > 0,
-        "{opened} {refused} {missed}"
-    );
+    assert!(missed > 0 && missed < opened, "{opened} {missed}");
 }
 
 /// Wherever a disk flips a byte of a journal, it costs a page at most, and what was deleted stays so.
@@ -490,6 +484,8 @@ fn folders_of_another_format_and_rubbish_are_refused() {
     };
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
+    // Else the copies would be put back.
+    std::fs::remove_dir_all(folder.path().join("spare")).unwrap();
     let marker = folder.path().join("format");
     std::fs::write(&marker, "wisr-store 2\n").unwrap();
     assert!(matches!(

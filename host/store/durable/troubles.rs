@@ -45,25 +45,19 @@ impl Troubles {
     }
 
     /// Tells what a disk that changed bytes has cost, if it has.
-    pub(super) fn tell_of_start(&self, lost: &Lost) {
-        let mut costs = Vec::new();
-        if !lost.pages.is_empty() {
-            let mut names: Vec<&str> = lost.pages.iter().map(String::as_str).collect();
-            names.truncate(NAMED);
-            let (count, names) = (lost.pages.len(), names.join(", "));
-            costs.push(format!(
-                "{count} pages count as missing and are made anew ({names})"
-            ));
+    pub(super) fn tell_of_bytes(&self, lost: &Lost) {
+        let costs = lost.costs();
+        if costs.is_empty() {
+            return;
         }
-        if lost.invalidations {
-            costs.push("invalidations may be lost, so that all pages count as stale".to_owned());
-        }
-        if !costs.is_empty() {
-            let costs = costs.join("; ");
-            let message =
-                format!("the disk or the file system changed bytes of the store: {costs}");
-            tracing::error!("{message}");
-            *self.found.lock() = Some(message);
+        let costs = costs.join("; ");
+        let message = format!("the disk or the file system changed bytes of the store: {costs}");
+        tracing::error!("{message}");
+        match self.door.get() {
+            Some((incidents, clock)) => {
+                incidents.record(clock.now(), Subject::Server, "store", message, None);
+            }
+            None => *self.found.lock() = Some(message),
         }
     }
 
@@ -83,6 +77,35 @@ impl Troubles {
             }
             None => tracing::error!("{message}"),
         }
+    }
+}
+
+impl Lost {
+    /// What it comes to, in words.
+    fn costs(&self) -> Vec<String> {
+        let mut costs = Vec::new();
+        if !self.pages.is_empty() {
+            let mut names: Vec<&str> = self.pages.iter().map(String::as_str).collect();
+            names.truncate(NAMED);
+            let (count, names) = (self.pages.len(), names.join(", "));
+            costs.push(format!(
+                "{count} pages count as missing and are made anew ({names})"
+            ));
+        }
+        if self.blocks > 0 {
+            let count = self.blocks;
+            costs.push(format!(
+                "{count} blocks of records are gone, and what only they had counts as missing"
+            ));
+        }
+        if self.invalidations {
+            costs.push("invalidations may be lost, so that all pages count as stale".to_owned());
+        }
+        if !self.put_back.is_empty() {
+            let files = self.put_back.join(", ");
+            costs.push(format!("nothing of {files}, put back from copies"));
+        }
+        costs
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) trait Sink: Send + 'static {
     /// Makes all that was committed survive a power cut.
     fn sync(&mut self) -> Result<(), String>;
 
+    /// Does what is to be done now and then, whether anything is written or not.
+    fn tend(&mut self) -> Result<(), String>;
+
     /// Prepares another attempt after a failure.
     fn revive(&mut self) -> Result<(), String>;
 }
@@ -40,6 +43,8 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
     /// What a power cut may cost of pages made anew.
     pub(super) sync_every: Duration,
+    /// How often the disk is tended.
+    pub(super) tend_every: Duration,
     /// How long no page must have been refused before that is over: a burst is one condition.
     pub(super) calm: Duration,
     /// The first pause after a failure; it doubles.
@@ -56,6 +61,7 @@ impl Limits {
     pub(super) const DEFAULT: Self = Self {
         bytes: 64 << 20,
         sync_every: Duration::from_secs(1),
+        tend_every: Duration::from_secs(1),
         calm: Duration::from_secs(10),
         retry: Duration::from_secs(1),
         retry_most: Duration::from_secs(60),
@@ -93,6 +99,7 @@ struct State {
 enum Task {
     Write(Arc<Round>, u64),
     Sync,
+    Tend,
     CalmDown,
     Stop,
 }
@@ -105,6 +112,8 @@ struct Writer<S> {
     committed: u64,
     /// Since when something is committed and not synced.
     unsynced: Option<Instant>,
+    /// When the disk was last tended.
+    tended: Option<Instant>,
     failures: u32,
 }
 
@@ -139,6 +148,7 @@ impl Behind {
             sink,
             committed: 0,
             unsynced: None,
+            tended: None,
             failures: 0,
         };
         let thread = std::thread::Builder::new()
@@ -325,6 +335,10 @@ impl<S: Sink> Writer<S> {
             let written = match self.next() {
                 Task::Write(round, ticket) => self.write(&round, ticket),
                 Task::Sync => self.sync(),
+                Task::Tend => match self.tend() {
+                    Ok(()) => continue,
+                    failed => failed,
+                },
                 Task::CalmDown => {
                     self.shared.turn(|progress| progress.full = false);
                     continue;
@@ -341,7 +355,10 @@ impl<S: Sink> Writer<S> {
 
     fn next(&self) -> Task {
         let Limits {
-            sync_every, calm, ..
+            sync_every,
+            tend_every,
+            calm,
+            ..
         } = self.shared.limits;
         let mut state = self.shared.state.lock();
         loop {
@@ -354,6 +371,10 @@ impl<S: Sink> Writer<S> {
                 state.refused = None;
                 return Task::CalmDown;
             }
+            let tend_at = self.tended.map_or(now, |tended| tended + tend_every);
+            if now >= tend_at {
+                return Task::Tend;
+            }
             if let Some(round) = state.queue.begin() {
                 return Task::Write(round, state.queue.ticket());
             }
@@ -361,12 +382,11 @@ impl<S: Sink> Writer<S> {
             if sync_at.is_some_and(|at| now >= at) {
                 return Task::Sync;
             }
-            match sync_at.into_iter().chain(calm_at).min() {
-                None => self.shared.work.wait(&mut state),
-                Some(at) => {
-                    self.shared.work.wait_until(&mut state, at);
-                }
-            }
+            let at = sync_at
+                .into_iter()
+                .chain(calm_at)
+                .fold(tend_at, Instant::min);
+            self.shared.work.wait_until(&mut state, at);
         }
     }
 
@@ -403,6 +423,11 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
+    fn tend(&mut self) -> Result<(), String> {
+        self.tended = Some(Instant::now());
+        guarded(|| self.sink.tend())
+    }
+
     /// Waits and prepares another attempt, until one may succeed; false when told to stop.
     fn recover(&mut self, reason: &str) -> bool {
         let mut reason: Arc<str> = Arc::from(reason);
@@ -422,7 +447,11 @@ impl<S: Sink> Writer<S> {
                 return false;
             }
             match guarded(|| self.sink.revive()) {
-                Ok(()) => return true,
+                Ok(()) => {
+                    // A write tells that it is well again; where nothing waits, this does.
+                    self.unsynced.get_or_insert_with(Instant::now);
+                    return true;
+                }
                 Err(still) => reason = Arc::from(still),
             }
         }

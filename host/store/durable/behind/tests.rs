@@ -20,6 +20,9 @@ struct Disk {
     site: Mutex<Option<Site>>,
     syncs: AtomicUsize,
     revivals: AtomicUsize,
+    tends: AtomicUsize,
+    /// What the next one to tend it finds.
+    unwell: Mutex<Option<&'static str>>,
 }
 
 impl Disk {
@@ -56,6 +59,14 @@ impl Sink for Arc<Disk> {
         Ok(())
     }
 
+    fn tend(&mut self) -> Result<(), String> {
+        self.tends.fetch_add(1, Ordering::SeqCst);
+        self.unwell
+            .lock()
+            .take()
+            .map_or(Ok(()), |why| Err(why.to_owned()))
+    }
+
     fn revive(&mut self) -> Result<(), String> {
         self.revivals.fetch_add(1, Ordering::SeqCst);
         self.check()
@@ -70,6 +81,7 @@ fn start_syncing(bytes: usize, sync_every: Duration) -> (Behind, Arc<Disk>) {
     let limits = Limits {
         bytes,
         sync_every,
+        tend_every: Duration::from_millis(10),
         calm: Duration::from_millis(200),
         retry: Duration::from_millis(5),
         retry_most: Duration::from_millis(20),
@@ -323,4 +335,18 @@ fn each_turn_is_one_line_in_the_log() {
     });
     let log = String::from_utf8(log.0.lock().clone()).unwrap();
     assert_eq!(log.lines().count(), 3, "{log}");
+}
+
+#[tokio::test]
+async fn a_disk_is_tended_also_where_nothing_is_written_and_mended_where_that_finds_it_unwell() {
+    let (behind, disk) = start(1 << 20);
+    while disk.tends.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    *disk.unwell.lock() = Some("bytes changed");
+    until(&behind, "disk").await;
+    until(&behind, "ok").await;
+    assert_eq!(disk.revivals.load(Ordering::SeqCst), 1);
+    assert!(put(&behind, document("/a", 1, "text")));
+    behind.settled(Need::Synced).await.unwrap();
 }

@@ -139,11 +139,14 @@ fn a_journal_that_ends_early_is_cut_where_it_does() {
         for room in [0, 100] {
             let mut torn = journal[..end].to_vec();
             torn.resize(end + room, 0);
-            std::fs::write(&file, &torn).unwrap();
-            let mended = mend(folder.path(), &distrust);
-            let mended = mended.unwrap_or_else(|error| panic!("{end} {room}: {error}"));
-            assert_eq!(mended, Mended::default(), "{end} {room}");
-            let left = std::fs::read(&file).unwrap();
+            let (mut left, cost) = mended(&torn).unwrap_or_else(|at| panic!("{end} {room}: {at}"));
+            assert_eq!(cost, Mended::default(), "{end} {room}");
+            // Each is written to the disk, and that takes its time.
+            if end % 97 == 0 {
+                std::fs::write(&file, &torn).unwrap();
+                assert_eq!(mend(folder.path(), &distrust).unwrap(), Mended::default());
+                left = std::fs::read(&file).unwrap();
+            }
             let written = left.iter().rposition(|byte| *byte != 0);
             let left = &left[..written.map_or(0, |last| last + 1)];
             assert!(journal.starts_with(left), "{end} {room}");
