@@ -175,20 +175,107 @@ async fn what_cannot_be_read_counts_as_missing() {
     let pages = redis.keys("wisr:1:default:p:*").await;
     // That of `/posts/1`, and that of `/`, which is made ahead.
     assert_eq!(pages.len(), 2);
-    for (field, value) in [("body", "garbage"), ("meta", "WISm\u{7f}later")] {
+    // Bytes of the record as they might be: `it` is what there is.
+    let flipped = "local byte = 1 + math.floor(#it / 2)
+        return it:sub(1, byte - 1) .. string.char((it:byte(byte) + 1) % 256) .. it:sub(byte + 1)";
+    let wrongs = [
+        ("body", "return 'garbage'"),
+        ("body", flipped),
+        ("body", "return it:sub(1, -2)"),
+        ("body", "return nil"),
+        ("meta", "return 'WISm\\127later'"),
+        ("meta", "return 'XISm' .. it:sub(5)"),
+        ("meta", flipped),
+        ("meta", "return it:sub(1, -2)"),
+        ("meta", "return ''"),
+    ];
+    for (field, how) in wrongs {
         for page in &pages {
-            redis.ask(&["HSET", page, field, value]).await;
+            let script = format!(
+                "local function wrong(it) {how} end
+                local new = wrong(redis.call('HGET', KEYS[1], ARGV[1]))
+                if new then redis.call('HSET', KEYS[1], ARGV[1], new)
+                else redis.call('HDEL', KEYS[1], ARGV[1]) end
+                return 'done'"
+            );
+            let done = redis.ask(&["EVAL", &script, "1", page, field]).await;
+            assert!(done.contains("done"), "{done}");
         }
         let before = origin.count("/posts/1");
         let b = host(&redis.url(), &origin).await;
         let shown = b.get("/posts/1").await;
-        assert_eq!((shown.verdict(), shown.status), ("MISS", 200), "{field}");
-        assert_eq!(origin.count("/posts/1"), before + 1, "{field}");
+        let what = format!("{field}: {how}");
+        assert_eq!((shown.verdict(), shown.status), ("MISS", 200), "{what}");
+        assert_eq!(origin.count("/posts/1"), before + 1, "{what}");
         assert!(b.metric("wisr_store_unreadable_total").await >= 1.0);
         // It was made anew for all.
         let c = host(&redis.url(), &origin).await;
-        assert_eq!(c.get("/posts/1").await.n(), shown.n(), "{field}");
+        assert_eq!(c.get("/posts/1").await.n(), shown.n(), "{what}");
     }
+}
+
+/// While hosts are brought to a later wisr one by one, those of this version read what it writes:
+/// fields and marks that they have never heard of, and records that they cannot read.
+#[tokio::test]
+async fn hosts_of_a_later_version_are_got_along_with() {
+    let Some((redis, origin, a, b)) = pair().await else {
+        return;
+    };
+    for path in ["/posts/1", "/posts/2"] {
+        a.get(path).await;
+        b.get(path).await;
+    }
+    // A purge as a later version may tell it, with what else it may have to say.
+    let later = "local n = redis.call('HINCRBY', KEYS[1], 'count', 1)
+        redis.call('HSET', KEYS[1], 'later', 'x')
+        redis.call('ZADD', KEYS[2], n, 'x/posts/1', n, 'z/later')
+        redis.call('HSET', KEYS[1], 'marks', redis.call('ZCARD', KEYS[2]))
+        redis.call('XADD', KEYS[3], n .. '-1', 'o', 'later', 'l', '9', 'z', 'x', 'm', 'x/posts/1',
+            'm', 'z/later', 'f', '0')
+        return n";
+    let control = ["site", "marks", "log"].map(|key| format!("wisr:1:{{default}}:{key}"));
+    let [site, marks, log] = &control;
+    redis.ask(&["EVAL", later, "3", site, marks, log]).await;
+    for host in [&a, &b] {
+        host.until("/posts/1", |page| page.n() == 2).await;
+        assert_eq!(host.get("/posts/2").await.n(), 1);
+        assert_eq!(host.metric("wisr_shared_repairs_total").await, 0.0);
+    }
+    // A host that begins reads the marks themselves, and a page of a format that it does not know is
+    // made in that of its own, which the later version reads as well.
+    for page in redis.keys("wisr:1:default:p:*").await {
+        redis.ask(&["HSET", &page, "meta", "WISm\u{7f}later"]).await;
+    }
+    let c = host(&redis.url(), &origin).await;
+    assert_eq!(c.get("/posts/2").await.verdict(), "MISS");
+    let d = host(&redis.url(), &origin).await;
+    assert_eq!(d.get("/posts/2").await.verdict(), "HIT");
+    assert_eq!(origin.count("/posts/2"), 2);
+}
+
+/// A page that is asked for stays, however seldom it is made.
+#[tokio::test]
+async fn a_page_that_new_hosts_ask_for_is_kept_for_the_next() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    a.get("/posts/1").await;
+    let pages = redis.keys("wisr:1:default:p:*").await;
+    for page in &pages {
+        // As if it had been made almost a week ago.
+        redis.ask(&["PEXPIRE", page, "60000"]).await;
+    }
+    let b = host(&redis.url(), &origin).await;
+    assert_eq!(b.get("/posts/1").await.verdict(), "HIT");
+    let mut left = Vec::new();
+    for page in &pages {
+        let answer = redis.ask(&["PTTL", page]).await;
+        left.push(answer[1..].trim().parse::<u64>().unwrap());
+    }
+    let day = 24 * 3600 * 1000;
+    assert!(left.iter().any(|left| *left > 6 * day), "{left:?}");
 }
 
 /// Nothing in Redis outlives the pages that it belongs to, but for what is bounded.
@@ -205,6 +292,7 @@ async fn the_memory_of_redis_comes_back_when_pages_expire() {
     let first = round(&a, &redis).await;
     assert_eq!(round(&a, &redis).await, first);
     let control = [
+        "wisr:1:{default}:hosts",
         "wisr:1:{default}:log",
         "wisr:1:{default}:marks",
         "wisr:1:{default}:site",

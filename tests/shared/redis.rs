@@ -12,6 +12,9 @@ use tokio::net::TcpStream;
 use crate::site::wait_for;
 use crate::tools::tool;
 
+/// Names another program than `redis-server`, such as `valkey-server`.
+const PROGRAM: &str = "WISR_TEST_REDIS";
+
 /// A server with nothing in it, which keeps nothing on disk. Dropping it kills it.
 pub(crate) struct Redis {
     program: PathBuf,
@@ -31,7 +34,10 @@ impl Redis {
 
     /// The same with more of its configuration, as on its command line.
     pub(crate) async fn start_with(arguments: &[&str]) -> Option<Self> {
-        let program = tool("redis-server", "apt-get install redis-server")?;
+        let program = match std::env::var(PROGRAM) {
+            Ok(program) => tool(&program, &format!("{PROGRAM} names it"))?,
+            Err(_) => tool("redis-server", "apt-get install redis-server")?,
+        };
         let [address, bus] = free_ports();
         let mut arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
         if arguments.iter().any(|it| it == "--cluster-enabled") {

@@ -9,8 +9,8 @@ use crate::store::marks::{Mark, Told};
 /// Events read at once: bounded, also after a long absence.
 const AT_ONCE: usize = 256;
 
-/// A stream's entry as Redis sends it: its ID and its fields.
-type Raw = (String, Vec<(String, Vec<u8>)>);
+/// Fields as Redis sends them.
+pub(super) type Raw = Vec<(String, Vec<u8>)>;
 
 /// One event.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Event {
         }
     }
 
-    fn of((id, fields): Raw) -> Option<Self> {
+    fn of((id, fields): (String, Raw)) -> Option<Self> {
         let at = id.split_once('-')?.0.parse().ok()?;
         let (mut marks, mut floor, mut latest) = (Vec::new(), 0, 0);
         let (mut origin, mut history) = (String::new(), None);
@@ -96,26 +96,28 @@ pub(super) async fn after(
         command.arg("BLOCK").arg(wait);
     }
     command.arg("STREAMS").arg(log).arg(format!("{count}-1"));
-    let read: Option<Vec<(String, Vec<Raw>)>> = link.ask(&command).await?;
+    let read: Option<Vec<(String, Vec<(String, Raw)>)>> = link.ask(&command).await?;
     let events = read.into_iter().flatten().flat_map(|(_, events)| events);
     Ok(events.filter_map(Event::of).collect())
 }
 
-/// The `count`th event, if the log still has it; and the count of the oldest that it has.
-pub(super) async fn at(
+/// The last events up to the `count`th, the latest first; and the count of the oldest that the log
+/// has.
+pub(super) async fn until(
     link: &mut Link,
     log: &str,
     count: u64,
-) -> RedisResult<(Option<Event>, Option<u64>)> {
-    let mut range = async |from: String, to: String| {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(log).arg(from).arg(to).arg("COUNT").arg(1);
-        let read: Vec<Raw> = link.ask(&command).await?;
-        RedisResult::Ok(read.into_iter().find_map(Event::of))
+) -> RedisResult<(Vec<Event>, Option<u64>)> {
+    let mut range = async |verb: &str, from: &str, to: &str, limit: usize| {
+        let mut command = redis::cmd(verb);
+        command.arg(log).arg(from).arg(to).arg("COUNT").arg(limit);
+        let read: Vec<(String, Raw)> = link.ask(&command).await?;
+        let events = read.into_iter().filter_map(Event::of);
+        RedisResult::Ok(events.collect::<Vec<Event>>())
     };
-    let it = range(format!("{count}-1"), format!("{count}-1")).await?;
-    let oldest = range("-".to_owned(), "+".to_owned()).await?;
-    Ok((it, oldest.map(|event| event.at)))
+    let last = range("XREVRANGE", &format!("{count}-1"), "-", AT_ONCE).await?;
+    let oldest = range("XRANGE", "-", "+", 1).await?;
+    Ok((last, oldest.first().map(|event| event.at)))
 }
 
 #[cfg(test)]
@@ -123,7 +125,7 @@ mod tests {
     use super::*;
     use crate::page::Tag;
 
-    fn raw(fields: &[(&str, &[u8])]) -> Raw {
+    fn raw(fields: &[(&str, &[u8])]) -> (String, Raw) {
         let fields = fields.iter();
         let fields = fields.map(|(name, value)| ((*name).to_owned(), value.to_vec()));
         ("7-1".to_owned(), fields.collect())

@@ -18,13 +18,35 @@ impl Script {
     }
 }
 
-/// How far the site has come: the time, and its history, count, base, floor, number of marks.
+/// How far the site has come: its history, count, base, floor, number of marks as it was noted and as
+/// it is.
 pub(super) static HELLO: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
+        "local s = redis.call('HMGET', KEYS[1], 'history', 'count', 'base', 'floor', 'marks')
+return {s[1] or '', tonumber(s[2] or 0), tonumber(s[3] or 0), tonumber(s[4] or 0),
+    tonumber(s[5] or -1), redis.call('ZCARD', KEYS[2])}",
+    )
+});
+
+/// Says that a host is there: its origin, its name, its count, after how many ms of silence one is
+/// gone. The time, and all hosts.
+pub(super) static BEAT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
         "local t = redis.call('TIME')
-local s = redis.call('HMGET', KEYS[1], 'history', 'count', 'base', 'floor', 'marks')
-return {t[1] * 1000 + math.floor(t[2] / 1000), s[1] or '', tonumber(s[2] or 0),
-    tonumber(s[3] or 0), tonumber(s[4] or 0), tonumber(s[5] or -1), redis.call('ZCARD', KEYS[2])}",
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s %s', now, ARGV[3], ARGV[2]))
+local all = redis.call('HGETALL', KEYS[1])
+local live = {}
+for i = 1, #all, 2 do
+    local at = tonumber(string.match(all[i + 1], '^%d+'))
+    if at and at > now - ARGV[4] then
+        live[#live + 1] = {all[i], all[i + 1]}
+    else
+        redis.call('HDEL', KEYS[1], all[i])
+    end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return {now, live}",
     )
 });
 
@@ -141,9 +163,13 @@ return 1",
     )
 });
 
-/// The meta record of a page and that of its bodies.
-pub(super) static GET: LazyLock<Script> =
-    LazyLock::new(|| Script::new("return redis.call('HMGET', KEYS[1], 'meta', 'body')"));
+/// The meta record of a page and that of its bodies, which is kept for at least so many ms more.
+pub(super) static GET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "redis.call('PEXPIRE', KEYS[1], ARGV[1], 'GT')
+return redis.call('HMGET', KEYS[1], 'meta', 'body')",
+    )
+});
 
 /// Forgets a page.
 pub(super) static DISCARD: LazyLock<Script> =

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::breaker::Links;
 use super::link::Link;
+use super::sharing::BEAT;
 use super::{Core, Trouble, log};
 use crate::store::marks::Mark;
 
@@ -27,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long Redis keeps a question for more of the log; the connection is known to live at least
 /// this often.
 const WAIT: Duration = Duration::from_millis(500);
-
-/// How often the difference of the clocks is measured.
-const CLOCK: Duration = Duration::from_secs(10);
 
 /// Milliseconds that a probe stays.
 const PROBE: u64 = 1_000;
@@ -68,9 +66,7 @@ impl Core {
         let (mut control, pages, mut follower) =
             (connect().await?, connect().await?, connect().await?);
         self.look_at_policy(&mut control).await;
-        let (mut at, now) = timeout(PATIENCE * 5, self.sync(&mut control))
-            .await
-            .map_err(|_| Trouble::Slow)??;
+        let mut at = self.catch_up(&mut control).await?;
         // What this host has to say comes first: whoever asks it afterwards was not answered too early.
         while let Some(told) = timeout(PATIENCE, self.tell(&mut control))
             .await
@@ -80,10 +76,11 @@ impl Core {
                 at = self.advance(&mut follower, at).await?;
             }
         }
+        let offset = self.beat(&mut control).await?;
         let links = Arc::new(Links {
             control,
             pages,
-            offset: AtomicI64::new(self.offset(now)),
+            offset: AtomicI64::new(offset),
         });
         self.is_fit(&links).await?;
         self.breaker.close(links.clone());
@@ -96,23 +93,29 @@ impl Core {
         follower: &mut Link,
         mut at: u64,
     ) -> Result<(), Trouble> {
-        let mut measured = Instant::now();
+        let mut beaten = Instant::now();
         loop {
             if self.owes() {
                 self.handle.spawn(self.clone().settle());
             }
             at = self.advance(follower, at).await?;
-            self.count_untold();
+            self.count_waiting();
             if self.ledger.untold(1).is_some() {
                 // Not here: the log must be read on for it to be done.
                 self.handle.spawn(self.clone().publish());
             }
-            if measured.elapsed() > CLOCK {
-                measured = Instant::now();
-                let now = self.time(&mut links.control.clone()).await?;
-                links.offset.store(self.offset(now), Ordering::Relaxed);
+            if beaten.elapsed() > BEAT {
+                beaten = Instant::now();
+                let offset = self.beat(&mut links.control.clone()).await?;
+                links.offset.store(offset, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Makes up for what was missed, both ways; from where the log goes on.
+    async fn catch_up(&self, link: &mut Link) -> Result<u64, Trouble> {
+        let synced = timeout(PATIENCE * 5, self.sync(link)).await;
+        synced.map_err(|_| Trouble::Slow)?
     }
 
     /// Reads the log on from `at`; waits for more of it.
@@ -123,13 +126,20 @@ impl Core {
             .await
             .map_err(|_| Trouble::Slow)??;
         for event in events {
-            at = event.at;
+            let (before, now) = (at, event.at);
             let told = event.told(&self.origin).map_err(|_| Trouble::History)?;
+            if now > before + 1 {
+                // The log has forgotten what was between, which the marks themselves have not.
+                at = self.catch_up(follower).await?;
+                break;
+            }
+            at = now;
             let marks: Vec<Mark> = told.marks.iter().map(|(mark, _)| mark.clone()).collect();
             self.ledger.adopt(told);
             self.purge(&marks);
             self.applied.send_replace(at);
         }
+        self.noted.lock().heard = Some(self.clock.now());
         Ok(at)
     }
 
@@ -155,18 +165,6 @@ impl Core {
         Ok(())
     }
 
-    /// The time on the server that has the site's invalidations.
-    async fn time(&self, link: &mut Link) -> Result<u64, Trouble> {
-        let hello = timeout(self.config.timeout, self.hello(link)).await;
-        Ok(hello.map_err(|_| Trouble::Slow)??.now)
-    }
-
-    /// Redis's clock less this host's.
-    fn offset(&self, there: u64) -> i64 {
-        let here = self.clock.now().as_millis();
-        i64::try_from(there).unwrap_or(0) - i64::try_from(here).unwrap_or(0)
-    }
-
     /// Warns where Redis may forget invalidations.
     async fn look_at_policy(&self, link: &mut Link) {
         let mut command = redis::cmd("CONFIG");
@@ -176,11 +174,15 @@ impl Core {
         let Some(policy) = answer.ok().and_then(|mut answer| answer.pop()) else {
             return;
         };
-        if policy.starts_with("allkeys") {
-            tracing::warn!(
+        let warning = policy.starts_with("allkeys").then(|| {
+            format!(
                 "Redis has maxmemory-policy {policy}: it may forget invalidations, which makes every \
                  host tell all of them again. Set it to volatile-lfu"
-            );
+            )
+        });
+        if let Some(warning) = &warning {
+            tracing::warn!("{warning}");
         }
+        self.noted.lock().warning = warning;
     }
 }
