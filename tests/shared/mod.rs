@@ -9,6 +9,7 @@ mod history;
 mod hosts;
 mod invalidations;
 mod leases;
+mod operators;
 mod pages;
 mod proxy;
 mod redis;

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::extent;
 use super::hosts::{hasty, host, pair, site, until_breaker};
 use super::proxy::{Proxy, Weather};
-use super::redis::Redis;
+use super::redis::{Redis, free_port};
 use crate::origin::Origin;
 use crate::site::{Running, wait_for};
 
@@ -384,11 +384,7 @@ async fn redis_may_be_reached_over_tls() {
         write("cert.pem", &server.pem()),
         write("key.pem", &own.serialize_pem()),
     );
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port().port();
     let arguments = ["--tls-port", &port.to_string(), "--tls-auth-clients", "no"];
     let files = [
         "--tls-cert-file",
