@@ -96,6 +96,7 @@ impl Workshop {
     /// When the disk fails or hangs.
     pub(super) async fn close(self) -> Result<(), Degraded> {
         drop(self.generations);
+        self.store.leave().await;
         self.store.synced().await
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -11,6 +10,13 @@ use super::super::refusal::Refusal;
 use super::operation::{Nothing, Operation, Told};
 use crate::page::Timestamp;
 use crate::store::{Peer, Sharing};
+
+/// How it goes with other hosts.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::admin) struct Others {
+    /// None where no pages are shared.
+    pub(in crate::admin) sharing: Option<Account>,
+}
 
 /// How it goes. Times are in milliseconds since the Unix epoch, by this host's clock.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -34,7 +40,8 @@ pub(in crate::admin) struct Account {
     pub(in crate::admin) resting: usize,
     /// When this host last knew of all invalidations that Redis had.
     pub(in crate::admin) heard: Option<Timestamp>,
-    /// Invalidations that this host knows of all hosts'.
+    /// The number of the latest invalidation that this host knows: it goes up with each, and leaps
+    /// when Redis lost some and has been told again.
     pub(in crate::admin) count: u64,
     /// Tags and paths that are remembered for them.
     pub(in crate::admin) marks: usize,
@@ -74,7 +81,7 @@ pub(in crate::admin) struct Host {
     pub(in crate::admin) this: bool,
     /// When it last said that it was there.
     pub(in crate::admin) heard: Timestamp,
-    /// Invalidations that it had entered by then.
+    /// The number of the latest invalidation that it knew then.
     pub(in crate::admin) count: u64,
 }
 
@@ -84,21 +91,20 @@ pub(super) fn operations() -> Vec<Operation> {
         "How it goes with the hosts that share pages",
         show,
     );
-    vec![show.refuses(&[(StatusCode::NOT_FOUND, "No pages are shared")])]
+    vec![show]
 }
 
-async fn show(admin: Arc<Admin>, _: Nothing) -> Result<Told<Account>, Refusal> {
-    Ok(account(&admin)?.into())
+async fn show(admin: Arc<Admin>, _: Nothing) -> Result<Told<Others>, Refusal> {
+    let sharing = account(&admin);
+    Ok(Others { sharing }.into())
 }
 
-/// How it goes.
-pub(in crate::admin) fn account(admin: &Admin) -> Result<Account, Refusal> {
+/// How it goes, where pages are shared.
+pub(in crate::admin) fn account(admin: &Admin) -> Option<Account> {
     let (isr, metrics) = (&admin.parts.isr, &admin.parts.metrics);
-    let sharing = isr.sharing().ok_or_else(|| {
-        Refusal::unknown("no pages are shared with other hosts: store.url in wisr.toml says where")
-    })?;
+    let sharing = isr.sharing()?;
     let Sharing { health, failed, .. } = sharing;
-    Ok(Account {
+    Some(Account {
         breaker: health.as_str(),
         reason: health.reason().map(str::to_owned),
         since: sharing.since,

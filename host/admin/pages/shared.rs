@@ -12,11 +12,11 @@ use super::nothing;
 
 /// All that is known of sharing.
 pub(super) fn main(admin: &Admin) -> Result<Markup, Refusal> {
-    let told = account(admin)?;
+    let told = account(admin).ok_or_else(|| {
+        let reason = "no pages are shared with other hosts: `store.url` in wisr.toml says where";
+        Refusal::unknown(reason)
+    })?;
     Ok(html! {
-        @if let Some(warning) = &told.warning {
-            p.notice.warn role="status" { (sentence(warning)) "." }
-        }
         @if let Some(reason) = &told.reason {
             p.notice.bad role="status" {
                 strong { "This host goes on alone. " } (sentence(reason)) "."
@@ -27,6 +27,9 @@ pub(super) fn main(admin: &Admin) -> Result<Markup, Refusal> {
                 (told.resting) " % of the Cluster's keys are not asked for: they only failed of late. \
                  Each host makes those pages for itself."
             }
+        }
+        @if let Some(warning) = &told.warning {
+            p.notice.warn role="status" { (sentence(warning)) "." }
         }
         (facts(&told))
         h2 { "Hosts" }
@@ -53,9 +56,11 @@ fn facts(told: &Account) -> Markup {
             } }
             div { dt { "Site" } dd { code { (told.site) } } }
             div { dt { "Invalidations" } dd {
-                strong { (count(told.count)) } " known"
-                @if let Some(heard) = told.heard { ", as of " (ago(heard, told.now)) }
-                p { (wide(told.marks)) " tags and paths are remembered" }
+                @match told.heard {
+                    Some(heard) => { "heard until " (ago(heard, told.now)) }
+                    None => "none of another host was heard yet"
+                }
+                p { strong { (wide(told.marks)) } " tags and paths are remembered" }
             } }
             div { dt { "To be told to others" } dd {
                 @if told.untold + told.owed == 0 { "nothing" } @else {
@@ -96,24 +101,27 @@ fn hosts(told: &Account) -> Markup {
     html! {
         table {
             thead { tr {
-                th { "Host" } th { "Heard of" } th.number { "Invalidations it knew" } th { "" }
+                th { "Host" } th { "Heard of" } th { "Invalidations" }
             } }
             tbody {
                 @for host in &told.hosts {
                     tr {
-                        td.path data-label="Host" { (visible(&host.name)) }
-                        td data-label="Heard of" { (ago(host.heard, told.now)) }
-                        td.number data-label="Knew" {
-                            (count(host.count))
-                            @if host.count < most { " (" (count(most - host.count)) " fewer than another)" }
+                        td.path data-label="Host" {
+                            (visible(&host.name)) " "
+                            @if host.this { (badge("plain", "this one")) }
                         }
-                        td data-label="" { @if host.this { (badge("plain", "this one")) } }
+                        td data-label="Heard of" { (ago(host.heard, told.now)) }
+                        td data-label="Knows" {
+                            @if host.count == most { (badge("good", "all")) }
+                            @else { (badge("warn", "not all, when heard of")) }
+                        }
                     }
                 }
             }
         }
         p.quiet {
-            "Each host says every few seconds that it is there; a host that cannot reach Redis is not heard of."
+            @if told.reason.is_some() { "As it was when Redis was last asked." }
+            @else { "A host that cannot reach Redis is not heard of." }
         }
     }
 }

@@ -10,7 +10,10 @@ use crate::store::marks::{Mark, Told};
 const AT_ONCE: usize = 256;
 
 /// Fields as Redis sends them.
-pub(super) type Raw = Vec<(String, Vec<u8>)>;
+pub(super) type Fields = Vec<(String, Vec<u8>)>;
+
+/// A stream's entry as Redis sends it: its ID and its fields.
+type Raw = (String, Fields);
 
 /// One event.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ impl Event {
         }
     }
 
-    fn of((id, fields): (String, Raw)) -> Option<Self> {
+    fn of((id, fields): Raw) -> Option<Self> {
         let at = id.split_once('-')?.0.parse().ok()?;
         let (mut marks, mut floor, mut latest) = (Vec::new(), 0, 0);
         let (mut origin, mut history) = (String::new(), None);
@@ -96,7 +99,7 @@ pub(super) async fn after(
         command.arg("BLOCK").arg(wait);
     }
     command.arg("STREAMS").arg(log).arg(format!("{count}-1"));
-    let read: Option<Vec<(String, Vec<(String, Raw)>)>> = link.ask(&command).await?;
+    let read: Option<Vec<(String, Vec<Raw>)>> = link.ask(&command).await?;
     let events = read.into_iter().flatten().flat_map(|(_, events)| events);
     Ok(events.filter_map(Event::of).collect())
 }
@@ -111,7 +114,7 @@ pub(super) async fn until(
     let mut range = async |verb: &str, from: &str, to: &str, limit: usize| {
         let mut command = redis::cmd(verb);
         command.arg(log).arg(from).arg(to).arg("COUNT").arg(limit);
-        let read: Vec<(String, Raw)> = link.ask(&command).await?;
+        let read: Vec<Raw> = link.ask(&command).await?;
         let events = read.into_iter().filter_map(Event::of);
         RedisResult::Ok(events.collect::<Vec<Event>>())
     };
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
     use crate::page::Tag;
 
-    fn raw(fields: &[(&str, &[u8])]) -> (String, Raw) {
+    fn raw(fields: &[(&str, &[u8])]) -> Raw {
         let fields = fields.iter();
         let fields = fields.map(|(name, value)| ((*name).to_owned(), value.to_vec()));
         ("7-1".to_owned(), fields.collect())

@@ -141,14 +141,14 @@ impl Shared {
             config,
         });
         let (stop, stopped) = oneshot::channel();
-        let (keeping, leaving) = (core.clone().keep(), core.clone());
+        let keeping = core.clone().keep();
         let thread = std::thread::Builder::new()
             .name("wisr-shared".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     tokio::select! {
                         () = keeping => {}
-                        _ = stopped => leaving.leave().await,
+                        _ = stopped => {}
                     }
                 });
                 runtime.shutdown_background();
@@ -210,6 +210,17 @@ impl Shared {
     /// How it is.
     pub(super) fn health(&self) -> SharedHealth {
         self.core.breaker.health()
+    }
+
+    /// Says that this host goes: nobody has to wait until it is missed.
+    pub(super) async fn leave(&self) {
+        let core = self.core.clone();
+        // Otherwise it is missed a little later.
+        let _ = self
+            .core
+            .handle
+            .spawn(async move { core.leave().await })
+            .await;
     }
 
     /// How it goes, at length.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::link::{Call, Link};
-use super::log::Raw;
+use super::log::Fields;
 use super::{Core, SharedHealth, Trouble, script};
 use crate::page::Timestamp;
 use crate::store::marks::count;
@@ -34,7 +34,7 @@ pub struct Sharing {
     pub resting: usize,
     /// When this host last knew of all invalidations that Redis had.
     pub heard: Option<Timestamp>,
-    /// Invalidations that this host knows of all hosts'.
+    /// The count of the latest invalidation that this host knows.
     pub count: u64,
     /// Tags and paths that are remembered for them.
     pub marks: usize,
@@ -63,7 +63,7 @@ pub struct Peer {
     pub is_this: bool,
     /// When it last said that it was there.
     pub heard: Timestamp,
-    /// Invalidations that it had entered by then.
+    /// The count of the latest invalidation that it knew then.
     pub count: u64,
 }
 
@@ -111,7 +111,7 @@ impl Core {
             .number(u64::try_from(GONE.as_millis()).unwrap_or(u64::MAX));
         let (begun, started) = (self.clock.now(), Instant::now());
         let asked = timeout(self.config.timeout, link.run(&call)).await;
-        let (there, told): (u64, Raw) = asked.map_err(|_| Trouble::Slow)??;
+        let (there, told): (u64, Fields) = asked.map_err(|_| Trouble::Slow)??;
         let round_trip = started.elapsed();
         // What Redis said was true half-way.
         let here = begun.plus(round_trip / 2).as_millis();
@@ -140,7 +140,7 @@ impl Core {
         Ok(offset)
     }
 
-    /// Says that this host goes: nobody has to wait for it.
+    /// Says that this host goes.
     pub(super) async fn leave(&self) {
         let Ok(links) = self.breaker.links() else {
             return;
@@ -148,7 +148,6 @@ impl Core {
         let mut command = redis::cmd("HDEL");
         command.arg(&self.names.hosts).arg(&self.origin);
         let mut link = links.control.clone();
-        // Otherwise it is forgotten a little later.
         let _ = timeout(self.config.timeout, link.ask::<u8>(&command)).await;
     }
 }

@@ -114,6 +114,13 @@ impl Tiers {
         self.shared.get().map_or(0, Shared::untold)
     }
 
+    /// Tells the other hosts that this one goes.
+    pub async fn leave(&self) {
+        if let Some(shared) = self.shared.get() {
+            shared.leave().await;
+        }
+    }
+
     /// How sharing goes, if there is any.
     pub fn sharing(&self) -> Option<Sharing> {
         self.shared.get().map(Shared::sharing)
