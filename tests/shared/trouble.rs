@@ -108,6 +108,26 @@ async fn a_host_starts_without_redis_and_shares_once_it_is_there() {
     .await;
 }
 
+/// A new host, whose Redis was never there, is ready for readers all the same.
+#[tokio::test]
+async fn a_host_whose_redis_was_never_there_is_as_good_as_one_alone() {
+    let origin = Origin::start().await;
+    let a = hasty(&format!("redis://{}", free_port()))
+        .start_on(origin)
+        .await;
+    a.until_ready().await;
+    assert_eq!(a.get("/posts/1").await.verdict(), "MISS");
+    assert_eq!(a.get("/posts/1").await.verdict(), "HIT");
+    misses_are_served(&a, "never").await;
+    let told = a.revalidate(json!({"paths": ["/posts/1"]})).await;
+    assert_eq!(
+        (told.status, &told.json()["propagated"]),
+        (202, &json!(false))
+    );
+    assert_eq!(a.get("/posts/1").await.n(), 2);
+    until_breaker(&a, "open").await;
+}
+
 #[tokio::test]
 async fn a_silent_network_costs_readers_a_moment_and_heals() {
     let Some(redis) = Redis::start().await else {
