@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::extent;
@@ -192,6 +193,80 @@ async fn a_failover_loses_no_invalidation_and_no_page() {
     assert_eq!(told.json()["propagated"], true, "{}", told.text());
     b.until("/posts/3", |page| page.n() >= 2).await;
     assert!(b.get("/posts/1").await.n() >= 2);
+}
+
+/// The replica that takes over has not heard the last: what the hosts heard is told again, and what
+/// they say from then on is heard, although the counts begin anew below those that they have seen.
+#[tokio::test]
+async fn what_a_failover_loses_is_told_again() {
+    let Some(mut cluster) = Cluster::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let (a, b) = (cluster.host(&origin).await, cluster.host(&origin).await);
+    for (path, tag) in [
+        ("/posts/1", "one"),
+        ("/posts/2", "two"),
+        ("/posts/3", "one"),
+    ] {
+        origin.script(path, json!({"tags": [tag]}));
+        a.get(path).await;
+        b.get(path).await;
+    }
+    a.revalidate(json!({"tags": ["before"]})).await;
+    wait_for("a replica that has all of it", async || {
+        let info = cluster.nodes[0].ask(&["INFO", "replication"]).await;
+        let at = |name: &str| {
+            let of = info.split(name).nth(1)?;
+            of.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        let (there, all): (Option<u64>, Option<u64>) = (at(",offset="), at("master_repl_offset:"));
+        if there.is_some() && there >= all {
+            Ok(())
+        } else {
+            Err(info)
+        }
+    })
+    .await;
+    cluster.nodes[3].signal(Signal::STOP);
+    cluster.nodes[0]
+        .ask(&["CLIENT", "KILL", "TYPE", "replica"])
+        .await;
+    for tag in ["one", "x", "y"] {
+        let told = a.revalidate(json!({"tags": [tag]})).await;
+        assert_eq!(told.json()["propagated"], true);
+    }
+    b.until("/posts/1", |page| page.n() >= 2).await;
+    cluster.nodes[0].kill();
+    let replica = &cluster.nodes[3];
+    replica.signal(Signal::CONT);
+    // At once: nobody notices that a connection took long.
+    replica.ask(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await;
+    wait_for("the replica to take over", async || {
+        let role = replica.ask(&["ROLE"]).await;
+        if role.contains("master") {
+            Ok(())
+        } else {
+            Err(role)
+        }
+    })
+    .await;
+    wait_for("a host that tells it", async || {
+        let told = a.revalidate(json!({"tags": ["two"]})).await.json();
+        if told["propagated"] == true {
+            Ok(())
+        } else {
+            Err(told.to_string())
+        }
+    })
+    .await;
+    b.until("/posts/2", |page| page.n() >= 2).await;
+    let repairs = "wisr_shared_repairs_total";
+    let repaired = a.metric(repairs).await + b.metric(repairs).await;
+    assert!(repaired >= 1.0, "nothing was lost, or nobody noticed");
+    // Nobody has asked for the third since: a host that comes anew learns that it is stale.
+    let c = cluster.host(&origin).await;
+    assert_ne!(c.get("/posts/3").await.verdict(), "HIT");
 }
 
 /// Slots move to another node while pages are made.

@@ -400,7 +400,10 @@ impl Core {
         for mark in &untold.marks {
             call = call.bytes(names::encode(mark));
         }
+        let heard = *self.applied.borrow();
         let told: i64 = link.run(&call).await?;
-        u64::try_from(told).map(Some).map_err(|_| Trouble::History)
+        // A count that this host has seen already is one of a node that has not.
+        let told = u64::try_from(told).ok().filter(|told| *told > heard);
+        told.map(Some).ok_or(Trouble::History)
     }
 }

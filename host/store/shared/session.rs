@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::breaker::Links;
 use super::link::Link;
+use super::log::Place;
 use super::sharing::BEAT;
 use super::{Core, Trouble, log};
 use crate::store::marks::Mark;
@@ -66,17 +67,17 @@ impl Core {
         let (mut control, pages, mut follower) =
             (connect().await?, connect().await?, connect().await?);
         self.look_at_policy(&mut control).await;
-        let mut at = self.catch_up(&mut control).await?;
+        let mut place = self.catch_up(&mut control).await?;
         // What this host has to say comes first: whoever asks it afterwards was not answered too early.
         while let Some(told) = timeout(PATIENCE, self.tell(&mut control))
             .await
             .map_err(|_| Trouble::Slow)??
         {
-            while at < told {
-                at = self.advance(&mut follower, at).await?;
+            while place.at < told {
+                self.advance(&mut follower, &mut place).await?;
             }
         }
-        let offset = self.beat(&mut control).await?;
+        let (offset, _) = self.beat(&mut control).await?;
         let links = Arc::new(Links {
             control,
             pages,
@@ -84,21 +85,21 @@ impl Core {
         });
         self.is_fit(&links).await?;
         self.breaker.close(links.clone());
-        self.follow(&links, &mut follower, at).await
+        self.follow(&links, &mut follower, place).await
     }
 
     async fn follow(
         self: &Arc<Self>,
         links: &Links,
         follower: &mut Link,
-        mut at: u64,
+        mut place: Place,
     ) -> Result<(), Trouble> {
         let mut beaten = Instant::now();
         loop {
             if self.owes() {
                 self.handle.spawn(self.clone().settle());
             }
-            at = self.advance(follower, at).await?;
+            self.advance(follower, &mut place).await?;
             self.count_waiting();
             if self.ledger.untold(1).is_some() {
                 // Not here: the log must be read on for it to be done.
@@ -106,41 +107,46 @@ impl Core {
             }
             if beaten.elapsed() > BEAT {
                 beaten = Instant::now();
-                let offset = self.beat(&mut links.control.clone()).await?;
+                let (offset, end) = self.beat(&mut links.control.clone()).await?;
                 links.offset.store(offset, Ordering::Relaxed);
+                if end.at < place.at || (end.at == place.at && end != place) {
+                    // Another node answers, which has not heard the last.
+                    place = self.catch_up(follower).await?;
+                }
             }
         }
     }
 
     /// Makes up for what was missed, both ways; from where the log goes on.
-    async fn catch_up(&self, link: &mut Link) -> Result<u64, Trouble> {
+    async fn catch_up(&self, link: &mut Link) -> Result<Place, Trouble> {
         let synced = timeout(PATIENCE * 5, self.sync(link)).await;
         synced.map_err(|_| Trouble::Slow)?
     }
 
-    /// Reads the log on from `at`; waits for more of it.
-    async fn advance(&self, follower: &mut Link, mut at: u64) -> Result<u64, Trouble> {
+    /// Reads the log on from `place`; waits for more of it.
+    async fn advance(&self, follower: &mut Link, place: &mut Place) -> Result<(), Trouble> {
         let wait = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
-        let read = log::after(follower, &self.names.control[2], at, Some(wait));
+        let read = log::after(follower, &self.names.control[2], place.at, Some(wait));
         let events = timeout(WAIT + self.config.timeout * 2, read)
             .await
             .map_err(|_| Trouble::Slow)??;
         for event in events {
-            let (before, now) = (at, event.at);
+            let (next, follows) = (event.place(), event.follows(place));
             let told = event.told(&self.origin).map_err(|_| Trouble::History)?;
-            if now > before + 1 {
-                // The log has forgotten what was between, which the marks themselves have not.
-                at = self.catch_up(follower).await?;
+            if !follows {
+                // The log has forgotten what was between, which the marks themselves have not; or it
+                // is another one.
+                *place = self.catch_up(follower).await?;
                 break;
             }
-            at = now;
+            *place = next;
             let marks: Vec<Mark> = told.marks.iter().map(|(mark, _)| mark.clone()).collect();
             self.ledger.adopt(told);
             self.purge(&marks);
-            self.applied.send_replace(at);
+            self.applied.send_replace(place.at);
         }
         self.noted.lock().heard = Some(self.clock.now());
-        Ok(at)
+        Ok(())
     }
 
     /// Forgets the pages that were purged.

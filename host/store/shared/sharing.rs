@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::link::{Call, Link};
-use super::log::Fields;
+use super::log::{Fields, Place};
 use super::{Core, SharedHealth, Trouble, script};
 use crate::page::Timestamp;
 use crate::store::marks::count;
@@ -102,16 +102,18 @@ impl Core {
         }
     }
 
-    /// Says that this host is there, and learns who else is; Redis's clock less this host's.
-    pub(super) async fn beat(&self, link: &mut Link) -> Result<i64, Trouble> {
-        let call = Call::of(&script::BEAT, &[&self.names.hosts])
+    /// Says that this host is there, and learns who else is; Redis's clock less this host's, and
+    /// where the log ends.
+    pub(super) async fn beat(&self, link: &mut Link) -> Result<(i64, Place), Trouble> {
+        let call = Call::of(&script::BEAT, &[&self.names.hosts, &self.names.control[0]])
             .text(&self.origin)
             .text(&self.config.name)
             .number(count(self.ledger.sequence()))
             .number(u64::try_from(GONE.as_millis()).unwrap_or(u64::MAX));
         let (begun, started) = (self.clock.now(), Instant::now());
         let asked = timeout(self.config.timeout, link.run(&call)).await;
-        let (there, told): (u64, Fields) = asked.map_err(|_| Trouble::Slow)??;
+        let (there, at, last, told): (u64, u64, String, Fields) =
+            asked.map_err(|_| Trouble::Slow)??;
         let round_trip = started.elapsed();
         // What Redis said was true half-way.
         let here = begun.plus(round_trip / 2).as_millis();
@@ -137,7 +139,7 @@ impl Core {
         let mut noted = self.noted.lock();
         noted.round_trip = Some(round_trip);
         noted.hosts = hosts;
-        Ok(offset)
+        Ok((offset, Place { at, last }))
     }
 
     /// Says that this host goes.

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use redis::RedisResult;
 
 use super::link::{Call, Link};
-use super::log::{self, Kind};
+use super::log::{self, Kind, Place};
 use super::{Core, Trouble, names, script};
 use crate::store::marks::{Mark, Told, count};
 
@@ -29,6 +29,7 @@ const ATTEMPTS: usize = 5;
 struct Hello {
     history: String,
     count: u64,
+    last: String,
     base: u64,
     floor: u64,
     /// Marks that there should be, if that was ever noted, and those that there are.
@@ -36,8 +37,8 @@ struct Hello {
 }
 
 impl Core {
-    /// Brings this host and Redis to the same count: the one from which the log goes on.
-    pub(super) async fn sync(&self, link: &mut Link) -> Result<u64, Trouble> {
+    /// Brings this host and Redis to the same count; from where the log goes on.
+    pub(super) async fn sync(&self, link: &mut Link) -> Result<Place, Trouble> {
         for _ in 0..ATTEMPTS {
             let hello = self.hello(link).await?;
             let here = count(self.ledger.sequence());
@@ -60,17 +61,21 @@ impl Core {
             self.pull(link, from, &hello).await?;
             self.ledger.belong_to(&hello.history);
             self.applied.send_replace(hello.count);
-            return Ok(hello.count);
+            return Ok(Place {
+                at: hello.count,
+                last: hello.last,
+            });
         }
         Err(Trouble::History)
     }
 
     async fn hello(&self, link: &mut Link) -> RedisResult<Hello> {
         let call = Call::of(&script::HELLO, &self.names.control());
-        let (history, count, base, floor, noted, there) = link.run(&call).await?;
+        let (history, count, last, base, floor, noted, there) = link.run(&call).await?;
         Ok(Hello {
             history,
             count,
+            last,
             base,
             floor,
             marks: (noted, there),
