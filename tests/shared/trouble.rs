@@ -170,6 +170,29 @@ async fn a_silent_network_costs_readers_a_moment_and_heals() {
     assert_eq!(b.get("/posts/after").await.verdict(), "HIT");
 }
 
+/// Nor is a host alone because of one answer that nobody waited for.
+#[tokio::test]
+async fn one_slow_answer_is_forgiven() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let proxy = Proxy::to(redis.address).await;
+    let a = hasty_host(&proxy.url(), &origin).await;
+    a.until_ready().await;
+    let failures = "wisr_shared_failures_total";
+    let before = a.metric(failures).await;
+    // There and back it takes longer than `store.timeout`, which the log may take.
+    proxy.turn(Weather::Slow(Duration::from_millis(120)));
+    a.until_metric(failures, before + 1.0).await;
+    proxy.turn(Weather::Fair);
+    a.get("/posts/1").await;
+    let b = host(&redis.url(), &origin).await;
+    assert_eq!(b.get("/posts/1").await.verdict(), "HIT");
+    let log = a.log();
+    assert!(!log.contains("not shared with other hosts"), "{log}");
+}
+
 #[tokio::test]
 async fn a_redis_that_stands_still_keeps_nobody_waiting() {
     let Some(redis) = Redis::start().await else {

@@ -362,7 +362,12 @@ impl Core {
             .unwrap_or(Err(Trouble::Slow));
         self.count_waiting();
         match told {
-            Ok(_) => Ok(()),
+            Ok(last) => {
+                if last.is_some() {
+                    self.breaker.succeeded(Lane::Control);
+                }
+                Ok(())
+            }
             Err(why) => {
                 self.breaker.failed(Lane::Control, &why);
                 Err(why)

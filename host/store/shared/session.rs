@@ -13,7 +13,7 @@ use super::breaker::Links;
 use super::link::Link;
 use super::log::Place;
 use super::sharing::BEAT;
-use super::{Core, Trouble, log};
+use super::{Core, Lane, Trouble, log};
 use crate::store::marks::Mark;
 
 /// The pause before another attempt; it doubles.
@@ -107,14 +107,33 @@ impl Core {
             }
             if beaten.elapsed() > BEAT {
                 beaten = Instant::now();
-                let (offset, end) = self.beat(&mut links.control.clone()).await?;
-                links.offset.store(offset, Ordering::Relaxed);
-                if end.at < place.at || (end.at == place.at && end != place) {
-                    // Another node answers, which has not heard the last.
-                    place = self.catch_up(follower).await?;
-                }
+                self.compare(links, follower, &mut place).await?;
             }
         }
+    }
+
+    /// Compares the clocks, and where the log ends.
+    async fn compare(
+        &self,
+        links: &Links,
+        follower: &mut Link,
+        place: &mut Place,
+    ) -> Result<(), Trouble> {
+        let (offset, end) = match self.beat(&mut links.control.clone()).await {
+            Ok(beat) => beat,
+            Err(why) => {
+                // One of several before nobody asks; the log goes on.
+                self.breaker.failed(Lane::Control, &why);
+                return Ok(());
+            }
+        };
+        self.breaker.succeeded(Lane::Control);
+        links.offset.store(offset, Ordering::Relaxed);
+        if end.at < place.at || (end.at == place.at && end != *place) {
+            // Another node answers, which has not heard the last.
+            *place = self.catch_up(follower).await?;
+        }
+        Ok(())
     }
 
     /// Makes up for what was missed, both ways; from where the log goes on.
