@@ -332,6 +332,20 @@ async fn a_policy_that_may_forget_invalidations_is_warned_of() {
     let origin = Origin::start().await;
     let a = host(&redis.url(), &origin).await;
     a.until_log("volatile-lfu").await;
+    let warning = async || a.admin("/api/shared").await.json()["sharing"]["warning"].clone();
+    assert!(warning().await.as_str().unwrap().contains("allkeys-lru"));
+    redis
+        .ask(&["CONFIG", "SET", "maxmemory-policy", "volatile-lfu"])
+        .await;
+    wait_for("no warning", async || {
+        let warning = warning().await;
+        if warning.is_null() {
+            Ok(())
+        } else {
+            Err(warning.to_string())
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

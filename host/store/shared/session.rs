@@ -133,6 +133,10 @@ impl Core {
             // Another node answers, which has not heard the last.
             *place = self.catch_up(follower).await?;
         }
+        let is_warned = self.noted.lock().warning.is_some();
+        if is_warned {
+            self.look_at_policy(&mut links.control.clone()).await;
+        }
         Ok(())
     }
 
@@ -205,9 +209,9 @@ impl Core {
                  host tell all of them again. Set it to volatile-lfu"
             )
         });
-        if let Some(warning) = &warning {
+        let before = std::mem::replace(&mut self.noted.lock().warning, warning.clone());
+        if let Some(warning) = warning.filter(|warning| before.as_ref() != Some(warning)) {
             tracing::warn!("{warning}");
         }
-        self.noted.lock().warning = warning;
     }
 }
