@@ -171,24 +171,29 @@ async fn pages_fit_a_phone_and_are_read_in_dark_and_light() {
         "/page?path=/nothing".to_owned(),
     ];
     for path in PAGES.map(str::to_owned).into_iter().chain(details) {
-        for (width, scheme) in [
-            (1280, "light"),
-            (1280, "dark"),
-            (360, "light"),
-            (360, "dark"),
-        ] {
-            browser.look(width, 800, scheme).await;
-            browser.visit(&format!("{}{path}", site.admin_url())).await;
-            let wide = browser
-                .run("return document.documentElement.scrollWidth - innerWidth")
-                .await;
-            assert!(
-                wide.as_i64().unwrap() <= 0,
-                "{path} at {width}: {wide} too wide"
-            );
-            let faint = browser.run(FAINT).await;
-            assert_eq!(faint, json!([]), "{path}, {scheme}");
-        }
+        reads_well(&browser, &format!("{}{path}", site.admin_url())).await;
+    }
+}
+
+/// Holds a page to a desk and a phone, in both schemes.
+pub(crate) async fn reads_well(browser: &Browser, url: &str) {
+    for (width, scheme) in [
+        (1280, "light"),
+        (1280, "dark"),
+        (360, "light"),
+        (360, "dark"),
+    ] {
+        browser.look(width, 800, scheme).await;
+        browser.visit(url).await;
+        let wide = browser
+            .run("return document.documentElement.scrollWidth - innerWidth")
+            .await;
+        assert!(
+            wide.as_i64().unwrap() <= 0,
+            "{url} at {width}: {wide} too wide"
+        );
+        let faint = browser.run(FAINT).await;
+        assert_eq!(faint, json!([]), "{url}, {scheme}");
     }
 }
 

@@ -47,7 +47,8 @@ impl Workshop {
         // Before the first look at the folder, so that what it finds wrong is kept as well.
         let incidents = Arc::new(recall(&store, &metrics).await);
         store.report_to(incidents.clone(), clock);
-        if let Some(shared) = config.shared {
+        if let Some(mut shared) = config.shared {
+            shared.name = name(own_addresses.first());
             let (store, metrics) = (store.clone(), metrics.clone());
             let share = move || store.share(shared, clock, metrics);
             tokio::task::spawn_blocking(share).await??;
@@ -95,7 +96,18 @@ impl Workshop {
     /// When the disk fails or hangs.
     pub(super) async fn close(self) -> Result<(), Degraded> {
         drop(self.generations);
+        self.store.leave().await;
         self.store.synced().await
+    }
+}
+
+/// What this host calls itself: the machine, and where its readers connect.
+fn name(listens: Option<&SocketAddr>) -> String {
+    let system = rustix::system::uname();
+    let machine = system.nodename().to_string_lossy();
+    match listens {
+        Some(listens) => format!("{machine} {listens}"),
+        None => machine.into_owned(),
     }
 }
 

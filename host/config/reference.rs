@@ -205,12 +205,12 @@ const KEYS: &[Key] = &[
     row(
         "store.lease",
         Value("\"5s\""),
-        "after how long a silent host that makes a page is taken for dead; at least three times `timeout`",
+        "after how long a silent host that makes a page is taken for dead; at least three times `timeout`, at most `10m`",
     ),
     row(
         "store.keep",
         Value("\"7d\""),
-        "how long Redis keeps a page that nobody makes anew",
+        "how long Redis keeps a page that nobody makes anew or asks for, `1s` to `10years`",
     ),
     row(
         "store.ca",

@@ -21,6 +21,14 @@ const LEASE: Duration = Duration::from_secs(5);
 /// Hosts have their own last good pages: these are for hosts that come anew.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Redis remembers for an hour who had a lease, so that whoever was paused is told from who has it
+/// now.
+const LONGEST_LEASE: Duration = Duration::from_secs(10 * 60);
+/// Those who wait for another host's page must find it.
+const SHORTEST_KEEP: Duration = Duration::from_secs(1);
+/// Redis takes no span that ends beyond its calendar.
+const LONGEST_KEEP: Duration = Duration::from_secs(3653 * 24 * 3600);
+
 /// One URL, or a list of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Urls(pub(super) Vec<String>);
@@ -84,15 +92,29 @@ pub(super) fn resolve(
         "store.lease must be at least three times store.timeout, which is longer than 0: it is \
          renewed three times before it ends"
     );
+    ensure!(
+        lease <= LONGEST_LEASE,
+        "store.lease = \"{}\" is too long: write \"10m\" or less. It is what a dead host costs its \
+         readers, and a lease is prolonged while its host lives",
+        humantime::format_duration(lease)
+    );
+    let keep = store.keep.map_or(KEEP, |keep| keep.0);
+    ensure!(
+        (SHORTEST_KEEP..=LONGEST_KEEP).contains(&keep),
+        "store.keep = \"{}\": write \"1s\" to \"10years\"; a page that Redis does not keep for that long \
+         is made by each host for itself",
+        humantime::format_duration(keep)
+    );
     Ok(Some(SharedConfig {
         urls: urls.clone(),
         user: std::env::var(USER_VARIABLE).ok(),
         password: std::env::var(PASSWORD_VARIABLE).ok(),
         roots: roots.transpose()?,
+        name: String::new(),
         site,
         timeout,
         lease,
-        keep: store.keep.map_or(KEEP, |keep| keep.0),
+        keep,
     }))
 }
 
@@ -127,6 +149,10 @@ mod tests {
         assert!(refused("url = []").contains("redis://host:6379"));
         assert!(refused("url = \"redis://a\"\nsite = \"a b\"").contains("store.site"));
         assert!(refused("url = \"redis://a\"\nlease = \"100ms\"").contains("store.lease"));
+        for wrong in ["lease = \"11m\"", "keep = \"0s\"", "keep = \"11years\""] {
+            let told = refused(&format!("url = \"redis://a\"\n{wrong}"));
+            assert!(told.contains(wrong.split(' ').next().unwrap()), "{told}");
+        }
         assert!(refused("url = \"redis://a\"\nca = \"no.pem\"").contains("/site/no.pem"));
         assert!(refused("url = 5").contains("redis://host:6379"));
     }

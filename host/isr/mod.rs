@@ -48,7 +48,9 @@ pub use served::{Ask, Hit, Patience, Refused, Renewal, Served};
 use crate::page::{
     Cause, Entry, Failure, Freshness, Page, PageKey, Stamp, Summary, Tag, Timestamp, Why, judge,
 };
-use crate::store::{Degraded, Kept, Mark, SharedHealth, StoreHealth, Tiers, Trouble, Window};
+use crate::store::{
+    Degraded, Kept, Mark, SharedHealth, Sharing, StoreHealth, Tiers, Trouble, Window,
+};
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
@@ -317,6 +319,11 @@ impl Isr {
     /// Whether what is made is shared with other hosts.
     pub fn shared_health(&self) -> SharedHealth {
         self.0.parts.store.shared_health()
+    }
+
+    /// How it goes with the other hosts, if there are any.
+    pub fn sharing(&self) -> Option<Sharing> {
+        self.0.parts.store.sharing()
     }
 
     /// How many invalidations the other hosts are to be told.

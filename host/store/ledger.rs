@@ -92,6 +92,14 @@ impl Ledger {
         self.marks.counted().into_iter().collect()
     }
 
+    pub(super) fn knows(&self, mark: &Mark, at: u64) -> bool {
+        self.marks.knows(mark, at)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
     pub(super) fn floor(&self) -> u64 {
         self.marks.floor()
     }

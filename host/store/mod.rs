@@ -54,7 +54,8 @@ pub use marks::Mark;
 pub use memory::Kept;
 pub use notes::{Note, Notes};
 pub use shared::{
-    Claim, Committed, Config as SharedConfig, ConfigError, Lease, SharedHealth, Trouble, Wanted,
+    Claim, Committed, Config as SharedConfig, ConfigError, Lease, Peer, SharedHealth, Sharing,
+    Trouble, Wanted,
 };
 pub use tiers::{Config, Tiers};
 pub use window::Window;

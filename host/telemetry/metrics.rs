@@ -204,6 +204,8 @@ metrics! {
         "Commands to the shared tier";
     shared_failures: Counter = Counter::default(),
         "Commands to the shared tier that failed or took too long";
+    shared_seconds: Histogram = spans(),
+        "Time that commands to the shared tier took";
     shared_hits: Counter = Counter::default(),
         "Pages had from other hosts";
     shared_fenced: Counter = Counter::default(),
@@ -212,6 +214,12 @@ metrics! {
         "Times that the shared tier came back with less than it had";
     shared_untold: Gauge = Gauge::default(),
         "Invalidations that the other hosts are to be told";
+    shared_owed: Gauge = Gauge::default(),
+        "Pages made alone that are to be offered to the other hosts";
+    shared_leases: Gauge = Gauge::default(),
+        "Pages being made on behalf of all hosts";
+    shared_hosts: Gauge = Gauge::default(),
+        "Hosts that share, this one among them, when Redis was last asked";
 
     releases: Counter = Counter::default(),
         "Releases since the start";

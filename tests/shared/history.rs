@@ -20,6 +20,10 @@ use crate::site::{Running, wait_for};
 /// How long a history is unless the environment says otherwise.
 const SECONDS: u64 = 12;
 
+/// How soon other hosts follow that nothing is wrong with: a tenth of a second, and the rest for busy
+/// machines.
+const FOLLOW: Duration = Duration::from_millis(400);
+
 /// Few, so that purges and readers meet.
 const PATHS: [&str; 4] = ["/posts/1", "/posts/2", "/posts/3", "/posts/4"];
 
@@ -39,6 +43,8 @@ struct Purge {
     host: usize,
     path: &'static str,
     acknowledged: Instant,
+    /// Whether it was said that the other hosts are told.
+    propagated: bool,
     /// How often the origin had been asked when it was called for: what was read by then must not
     /// be shown as fresh.
     asked: u64,
@@ -112,6 +118,7 @@ impl World {
             host,
             path,
             acknowledged: Instant::now(),
+            propagated: told.json()["propagated"] == true,
             asked,
         });
     }
@@ -130,50 +137,68 @@ impl World {
                 Arc::clone(&over),
             )));
         }
-        self.fault().await;
+        let before = self.failures_of_each().await;
+        let harmed = self.fault().await;
         for _ in 0..self.random.usize(2..10) {
             let (host, path) = (self.random.usize(..self.hosts.len()), self.any_path());
             self.purge(host, path).await;
             tokio::time::sleep(Duration::from_millis(self.random.u64(..50))).await;
         }
+        tokio::time::sleep(FOLLOW * 2).await;
         over.store(true, Ordering::Relaxed);
         for reader in readers {
             reader.await.unwrap();
         }
-        self.check();
+        let after = self.failures_of_each().await;
+        let is_steady = |host: &usize| !harmed.contains(host) && before[*host] == after[*host];
+        let steady: Vec<usize> = (0..self.hosts.len()).filter(is_steady).collect();
+        self.check(&steady);
     }
 
-    /// Whatever a host shows as fresh after it has acknowledged a purge was read after the purge.
-    fn check(&self) {
+    /// Whatever a host shows as fresh after it has acknowledged a purge was read after the purge; and
+    /// after another has, where nothing stands between the two.
+    fn check(&self, steady: &[usize]) {
         let reads = std::mem::take(&mut *self.reads.lock());
         assert!(!reads.is_empty());
         for read in reads {
             let is_fresh = ["HIT", "MISS"].contains(&&*read.verdict);
+            let reaches = |purge: &Purge| match purge.host == read.host {
+                true => purge.acknowledged < read.began,
+                false => {
+                    let both = [purge.host, read.host];
+                    let is_heard = both.iter().all(|host| steady.contains(host));
+                    purge.propagated && is_heard && purge.acknowledged + FOLLOW < read.began
+                }
+            };
             let broken = self.purges.iter().find(|purge| {
-                (purge.host, purge.path) == (read.host, read.path)
-                    && purge.acknowledged < read.began
-                    && is_fresh
-                    && read.n <= purge.asked
+                purge.path == read.path && reaches(purge) && is_fresh && read.n <= purge.asked
             });
             assert!(broken.is_none(), "{read:?} after {broken:?}");
         }
     }
 
-    async fn fault(&mut self) {
+    /// Something is wrong from here on; with which hosts.
+    async fn fault(&mut self) -> Vec<usize> {
         let host = self.random.usize(..self.hosts.len());
         let slow = Weather::Slow(Duration::from_millis(self.random.u64(50..400)));
         let proxy = &self.hosts[host].1;
+        let all: Vec<usize> = (0..self.hosts.len()).collect();
         match self.random.u8(..6) {
             0 => proxy.turn(Weather::Black),
             1 => proxy.turn(Weather::Cut),
             2 => proxy.turn(slow),
-            3 => self.redis.signal(Signal::STOP),
+            3 => {
+                self.redis.signal(Signal::STOP);
+                return all;
+            }
             4 => {
                 self.redis.kill();
                 self.redis.launch().await;
+                return all;
             }
-            _ => {}
+            _ => return Vec::new(),
         }
+        vec![host]
     }
 
     /// Everything works again, and whatever one host was told holds on all of them.
@@ -220,9 +245,13 @@ impl World {
     }
 
     async fn failures(&self) -> f64 {
-        let mut failures = 0.0;
+        self.failures_of_each().await.iter().sum()
+    }
+
+    async fn failures_of_each(&self) -> Vec<f64> {
+        let mut failures = Vec::new();
         for (host, _) in &self.hosts {
-            failures += host.metric("wisr_shared_failures_total").await;
+            failures.push(host.metric("wisr_shared_failures_total").await);
         }
         failures
     }

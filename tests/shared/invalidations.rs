@@ -1,14 +1,16 @@
 //! Invalidations that all hosts follow, wherever they are said.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::hosts::{host, pair, until_breaker};
+use super::extent;
+use super::hosts::{host, pair, site, until_breaker};
 use super::proxy::{Proxy, Weather};
 use super::redis::Redis;
-use crate::client::Client;
 use crate::origin::Origin;
-use crate::site::wait_for;
+use crate::site::{Running, wait_for};
 
 #[tokio::test]
 async fn what_is_invalidated_on_one_host_is_on_all() {
@@ -67,26 +69,31 @@ async fn a_purged_page_is_gone_everywhere() {
     assert_eq!(b.get("/posts/1").await.status, 500);
 }
 
+/// Whichever host renders it and whichever purges it.
 #[tokio::test]
-async fn what_another_host_renders_while_its_page_is_purged_is_not_kept() {
+async fn what_is_rendered_while_its_page_is_purged_is_not_kept() {
     let Some((redis, origin, a, b)) = pair().await else {
         return;
     };
-    origin.hold("/posts/1");
-    let waiting = b.waiting("/posts/1");
-    b.until_calls("/posts/1", 1).await;
-    let told = a
-        .revalidate(json!({"paths": ["/posts/1"], "mode": "purge"}))
-        .await;
-    assert_eq!(told.json()["propagated"], true);
-    origin.release("/posts/1");
-    assert_eq!(waiting.await.unwrap().status, 200);
-    for host in [&b, &a] {
-        let after = host.get("/posts/1").await;
-        assert!(after.n() >= 2, "made from what was read before the purge");
+    let roles = [(&b, &a), (&a, &b), (&a, &a)];
+    for (number, (renders, purges)) in roles.into_iter().enumerate() {
+        let path = format!("/posts/{number}");
+        origin.hold(&path);
+        let waiting = renders.waiting(&path);
+        renders.until_calls(&path, 1).await;
+        let told = purges
+            .revalidate(json!({"paths": [path], "mode": "purge"}))
+            .await;
+        assert_eq!(told.json()["propagated"], true);
+        origin.release(&path);
+        assert_eq!(waiting.await.unwrap().status, 200);
+        for host in [&b, &a] {
+            let after = host.get(&path).await;
+            assert!(after.n() >= 2, "made from what was read before the purge");
+        }
+        let c = host(&redis.url(), &origin).await;
+        assert!(c.get(&path).await.n() >= 2);
     }
-    let c = host(&redis.url(), &origin).await;
-    assert!(c.get("/posts/1").await.n() >= 2);
 }
 
 /// What is said while Redis is away holds at once where it is said, survives that host's death, and
@@ -214,35 +221,122 @@ async fn a_redis_that_comes_back_with_less_is_told_what_it_lacks() {
     a.until("/posts/2", |page| page.n() >= 2).await;
 }
 
-/// A host that was away for longer than the log is reads the marks themselves.
-#[tokio::test]
-async fn a_host_that_was_away_for_long_shows_nothing_that_was_purged() {
-    let Some(redis) = Redis::start().await else {
-        return;
-    };
+/// The log of the site, which has the last ten thousand invalidations or a few more.
+const LOG: &str = "wisr:1:{default}:log";
+
+/// Two hosts that share two pages, a third that invalidates, and the way of the second to Redis.
+async fn with_a_caller() -> Option<(Redis, [Running; 3], Proxy)> {
+    let redis = Redis::start().await?;
     let origin = Origin::start().await;
+    let proxy = Proxy::to(redis.address).await;
     let a = host(&redis.url(), &origin).await;
-    let b = host(&redis.url(), &origin).await;
+    let b = host(&proxy.url(), &origin).await;
+    let memory = site(&redis.url()).config("[store]\ndurable = false");
+    let caller = memory.start_on(origin.clone()).await;
+    until_breaker(&caller, "closed").await;
     for path in ["/posts/1", "/posts/2"] {
         a.get(path).await;
         b.get(path).await;
     }
-    b.signal(Signal::STOP);
-    a.revalidate(json!({"paths": ["/posts/1"], "mode": "purge"}))
-        .await;
-    let mut client = Client::new(a.site());
+    Some((redis, [a, b, caller], proxy))
+}
+
+/// Invalidates this many tags that no page has, each in a call of its own.
+async fn invalidate(host: &Running, calls: usize) {
+    let mut client = host.reader();
     let headers = [("authorization", "Bearer a-secret-of-the-tests")];
-    for n in 0..200 {
-        let body = json!({"tags": [format!("{n}")]}).to_string();
+    for n in 0..calls {
+        let body = json!({"tags": [format!("tag-{n}")]}).to_string();
         let told = client.send("POST", "/api/revalidate", &headers, &body);
         assert_eq!(told.await.unwrap().status, 200);
     }
-    // As if it were thousands of them.
-    redis
-        .ask(&["XTRIM", "wisr:1:{default}:log", "MAXLEN", "5"])
+}
+
+/// A host that was away while the log went on beyond what it keeps reads the marks themselves.
+#[tokio::test]
+async fn a_host_that_was_away_for_longer_than_the_log_shows_nothing_that_was_purged() {
+    let Some((redis, [a, b, caller], proxy)) = with_a_caller().await else {
+        return;
+    };
+    let away = Instant::now();
+    proxy.turn(Weather::Black);
+    until_breaker(&b, "open").await;
+    a.revalidate(json!({"paths": ["/posts/1"], "mode": "purge"}))
         .await;
+    invalidate(&caller, 10_200).await;
+    let oldest = redis.ask(&["XRANGE", LOG, "-", "+", "COUNT", "1"]).await;
+    assert!(!oldest.contains("x/posts/1"), "the log has everything");
+    tokio::time::sleep_until((away + extent(Duration::ZERO, Duration::from_secs(60))).into()).await;
+    proxy.turn(Weather::Fair);
+    until_breaker(&b, "closed").await;
+    assert_ne!(b.get("/posts/1").await.n(), 1);
+    assert_eq!(b.get("/posts/2").await.n(), 1);
+    assert_eq!(b.metric("wisr_shared_repairs_total").await, 0.0);
+}
+
+/// A host that stood still asks for what comes next in the log, which may have gone on beyond that.
+#[tokio::test]
+async fn a_host_that_stood_still_misses_nothing_that_the_log_has_forgotten() {
+    let Some((redis, [a, b, caller], _proxy)) = with_a_caller().await else {
+        return;
+    };
+    b.signal(Signal::STOP);
+    // What its question is answered with; the rest it has to ask for.
+    invalidate(&caller, 1).await;
+    a.revalidate(json!({"paths": ["/posts/1"], "mode": "purge"}))
+        .await;
+    invalidate(&caller, 10).await;
+    redis.ask(&["XTRIM", LOG, "MAXLEN", "5"]).await;
     b.signal(Signal::CONT);
     b.until("/posts/1", |page| page.n() == 2).await;
     assert_eq!(b.get("/posts/2").await.n(), 1);
-    assert_eq!(b.metric("wisr_shared_repairs_total").await, 0.0);
+}
+
+/// A replica takes over that had not heard the last, and what is said there ends as what it lacks did.
+#[tokio::test]
+async fn histories_that_end_alike_are_told_apart() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let proxies = [
+        Proxy::to(redis.address).await,
+        Proxy::to(redis.address).await,
+    ];
+    for (path, tag) in [("/posts/1", "one"), ("/posts/2", "two")] {
+        origin.script(path, json!({"tags": [tag]}));
+    }
+    let (a, b) = (
+        host(&proxies[0].url(), &origin).await,
+        host(&proxies[1].url(), &origin).await,
+    );
+    for path in ["/posts/1", "/posts/2"] {
+        a.get(path).await;
+        b.get(path).await;
+    }
+    a.revalidate(json!({"tags": ["before"]})).await;
+    let control = ["site", "marks", "log"].map(|key| format!("wisr:1:{{default}}:{key}"));
+    let copy = |from: &str| format!("{from}-copy");
+    for key in &control {
+        redis.ask(&["COPY", key, &copy(key)]).await;
+    }
+    proxies[1].turn(Weather::Cut);
+    until_breaker(&b, "open").await;
+    for tag in ["one", "all"] {
+        a.revalidate(json!({"tags": [tag]})).await;
+    }
+    proxies[0].turn(Weather::Cut);
+    until_breaker(&a, "open").await;
+    for key in &control {
+        redis.ask(&["COPY", &copy(key), key, "REPLACE"]).await;
+    }
+    proxies[1].turn(Weather::Fair);
+    until_breaker(&b, "closed").await;
+    for tag in ["two", "all"] {
+        b.revalidate(json!({"tags": [tag]})).await;
+    }
+    proxies[0].turn(Weather::Fair);
+    until_breaker(&a, "closed").await;
+    a.until("/posts/2", |page| page.n() >= 2).await;
+    b.until("/posts/1", |page| page.n() >= 2).await;
 }

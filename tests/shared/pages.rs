@@ -1,15 +1,18 @@
 //! Pages that hosts have in common.
 
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::extent;
 use super::hosts::{host, pair, site, until_breaker};
 use super::redis::Redis;
 use crate::modules;
 use crate::origin::Origin;
-use crate::site::{Running, wait_for};
+use crate::site::{Running, wait_longer};
 use crate::tools::tool;
 
 #[tokio::test]
@@ -175,20 +178,106 @@ async fn what_cannot_be_read_counts_as_missing() {
     let pages = redis.keys("wisr:1:default:p:*").await;
     // That of `/posts/1`, and that of `/`, which is made ahead.
     assert_eq!(pages.len(), 2);
-    for (field, value) in [("body", "garbage"), ("meta", "WISm\u{7f}later")] {
+    // Bytes of the record as they might be: `it` is what there is.
+    let flipped = "local byte = 1 + math.floor(#it / 2)
+        return it:sub(1, byte - 1) .. string.char((it:byte(byte) + 1) % 256) .. it:sub(byte + 1)";
+    let wrongs = [
+        ("body", "return 'garbage'"),
+        ("body", flipped),
+        ("body", "return it:sub(1, -2)"),
+        ("body", "return nil"),
+        ("meta", "return 'WISm\\127later'"),
+        ("meta", "return 'XISm' .. it:sub(5)"),
+        ("meta", flipped),
+        ("meta", "return it:sub(1, -2)"),
+        ("meta", "return ''"),
+    ];
+    for (field, how) in wrongs {
         for page in &pages {
-            redis.ask(&["HSET", page, field, value]).await;
+            let script = format!(
+                "local function wrong(it) {how} end
+                local new = wrong(redis.call('HGET', KEYS[1], ARGV[1]))
+                if new then redis.call('HSET', KEYS[1], ARGV[1], new)
+                else redis.call('HDEL', KEYS[1], ARGV[1]) end
+                return 'done'"
+            );
+            let done = redis.ask(&["EVAL", &script, "1", page, field]).await;
+            assert!(done.contains("done"), "{done}");
         }
         let before = origin.count("/posts/1");
         let b = host(&redis.url(), &origin).await;
         let shown = b.get("/posts/1").await;
-        assert_eq!((shown.verdict(), shown.status), ("MISS", 200), "{field}");
-        assert_eq!(origin.count("/posts/1"), before + 1, "{field}");
+        let what = format!("{field}: {how}");
+        assert_eq!((shown.verdict(), shown.status), ("MISS", 200), "{what}");
+        assert_eq!(origin.count("/posts/1"), before + 1, "{what}");
         assert!(b.metric("wisr_store_unreadable_total").await >= 1.0);
         // It was made anew for all.
         let c = host(&redis.url(), &origin).await;
-        assert_eq!(c.get("/posts/1").await.n(), shown.n(), "{field}");
+        assert_eq!(c.get("/posts/1").await.n(), shown.n(), "{what}");
     }
+}
+
+/// While hosts are brought to a later wisr one by one, those of this version read what it writes:
+/// fields and marks that they have never heard of, and records that they cannot read.
+#[tokio::test]
+async fn hosts_of_a_later_version_are_got_along_with() {
+    let Some((redis, origin, a, b)) = pair().await else {
+        return;
+    };
+    for path in ["/posts/1", "/posts/2"] {
+        a.get(path).await;
+        b.get(path).await;
+    }
+    // A purge as a later version may tell it, with what else it may have to say.
+    let later = "local n = redis.call('HINCRBY', KEYS[1], 'count', 1)
+        redis.call('HSET', KEYS[1], 'later', 'x')
+        redis.call('ZADD', KEYS[2], n, 'x/posts/1', n, 'z/later')
+        redis.call('HSET', KEYS[1], 'marks', redis.call('ZCARD', KEYS[2]))
+        redis.call('XADD', KEYS[3], n .. '-1', 'o', 'later', 'l', '9', 'z', 'x', 'm', 'x/posts/1',
+            'm', 'z/later', 'f', '0')
+        return n";
+    let control = ["site", "marks", "log"].map(|key| format!("wisr:1:{{default}}:{key}"));
+    let [site, marks, log] = &control;
+    redis.ask(&["EVAL", later, "3", site, marks, log]).await;
+    for host in [&a, &b] {
+        host.until("/posts/1", |page| page.n() == 2).await;
+        assert_eq!(host.get("/posts/2").await.n(), 1);
+        assert_eq!(host.metric("wisr_shared_repairs_total").await, 0.0);
+    }
+    // A host that begins reads the marks themselves, and a page of a format that it does not know is
+    // made in that of its own, which the later version reads as well.
+    for page in redis.keys("wisr:1:default:p:*").await {
+        redis.ask(&["HSET", &page, "meta", "WISm\u{7f}later"]).await;
+    }
+    let c = host(&redis.url(), &origin).await;
+    assert_eq!(c.get("/posts/2").await.verdict(), "MISS");
+    let d = host(&redis.url(), &origin).await;
+    assert_eq!(d.get("/posts/2").await.verdict(), "HIT");
+    assert_eq!(origin.count("/posts/2"), 2);
+}
+
+/// A page that is asked for stays, however seldom it is made.
+#[tokio::test]
+async fn a_page_that_new_hosts_ask_for_is_kept_for_the_next() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let a = host(&redis.url(), &origin).await;
+    a.get("/posts/1").await;
+    let pages = redis.keys("wisr:1:default:p:*").await;
+    for page in &pages {
+        // As if it had been made almost a week ago.
+        redis.ask(&["PEXPIRE", page, "60000"]).await;
+    }
+    let b = host(&redis.url(), &origin).await;
+    assert_eq!(b.get("/posts/1").await.verdict(), "HIT");
+    let mut left = Vec::new();
+    for page in &pages {
+        left.push(number(&redis.ask(&["PTTL", page]).await));
+    }
+    let day = 24 * 3600 * 1000;
+    assert!(left.iter().any(|left| *left > 6 * day), "{left:?}");
 }
 
 /// Nothing in Redis outlives the pages that it belongs to, but for what is bounded.
@@ -198,13 +287,27 @@ async fn the_memory_of_redis_comes_back_when_pages_expire() {
         return;
     };
     let origin = Origin::start().await;
-    let brief = site(&redis.url()).config("[store]\nkeep = \"3s\"");
-    let a = brief.start_on(origin.clone()).await;
-    until_breaker(&a, "closed").await;
+    let pages = extent(2_000, 1_000_000);
+    let start = async |keep: &str| {
+        let brief = format!("[store]\nkeep = {keep:?}\ndurable = false");
+        let host = site(&redis.url())
+            .config(&brief)
+            .logging("warn")
+            .start_on(origin.clone())
+            .await;
+        until_breaker(&host, "closed").await;
+        host
+    };
+    let mut a = start("3s").await;
     a.revalidate(json!({"tags": ["news"]})).await;
-    let first = round(&a, &redis).await;
-    assert_eq!(round(&a, &redis).await, first);
+    let first = round(&a, &redis, 200).await;
+    a.terminate();
+    a.ended().await;
+    // Long enough for all of them to be there at once.
+    let a = start(extent("10s", "15m")).await;
+    assert_eq!(round(&a, &redis, pages).await, first);
     let control = [
+        "wisr:1:{default}:hosts",
         "wisr:1:{default}:log",
         "wisr:1:{default}:marks",
         "wisr:1:{default}:site",
@@ -214,36 +317,88 @@ async fn the_memory_of_redis_comes_back_when_pages_expire() {
     assert_eq!(left, control);
 }
 
-/// Makes pages and waits until they are gone; the memory that Redis then has for all keys.
-async fn round(host: &Running, redis: &Redis) -> u64 {
-    for n in 0..200 {
-        let path = format!("/posts/{n}");
-        let script = json!({"revalidate": 1, "tags": [format!("tag-{n}")]});
-        host.origin.script(&path, script);
-        assert_eq!(host.get(&path).await.status, 200);
+/// Readers at once.
+const READERS: usize = 32;
+
+/// Leases are the memory of paused leaders: each has at most an hour to live, and is removed here.
+const FORGET_LEASES: &str = "
+    local left = 0
+    for _, lease in ipairs(redis.call('KEYS', 'wisr:1:default:l:*')) do
+        local ttl = redis.call('PTTL', lease)
+        if ttl < 1 or ttl > 3600000 then return redis.error_reply(lease .. ' ' .. ttl) end
+        redis.call('DEL', lease)
+        left = left + 1
+    end
+    return left";
+
+/// Makes pages, has a tag of theirs invalidated, and waits until they are gone; the memory that Redis
+/// then has for what is left.
+async fn round(host: &Running, redis: &Redis, pages: usize) -> usize {
+    let (started, next) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    let readers: Vec<_> = (0..READERS)
+        .map(|_| {
+            let (mut client, next) = (host.reader(), next.clone());
+            let origin = host.origin.clone();
+            tokio::spawn(async move {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= pages {
+                        return;
+                    }
+                    let path = format!("/posts/{n}");
+                    origin.script(&path, json!({"tags": [format!("tag-{}", n % 1_000)]}));
+                    let made = client.send("GET", &path, &[], "").await.unwrap();
+                    assert_eq!(made.status, 200);
+                    origin.heal(&path);
+                }
+            })
+        })
+        .collect();
+    for reader in readers {
+        reader.await.unwrap();
     }
-    wait_for("the pages to expire", async || {
-        let pages = redis.keys("wisr:1:default:p:*").await.len();
-        if pages == 0 {
+    let filled = started.elapsed();
+    let count = "return #redis.call('KEYS', 'wisr:1:default:p:*')";
+    let there = number(&redis.ask(&["EVAL", count, "0"]).await);
+    assert!(there >= pages, "{there} pages after {filled:?}");
+    let memory = redis.ask(&["INFO", "memory"]).await;
+    let used = memory.lines().find(|line| line.starts_with("used_memory:"));
+    let asked = Instant::now();
+    let told = host.revalidate(json!({"tags": ["news"]})).await;
+    assert_eq!(told.json()["propagated"], true);
+    let took = asked.elapsed();
+    eprintln!("{there} pages in {filled:?}, {used:?}; a tag took {took:?}");
+    let limit = extent(Duration::from_secs(60), Duration::from_secs(3_600));
+    wait_longer(limit, "the pages to expire", async || {
+        let size = number(&redis.ask(&["DBSIZE"]).await);
+        // A lease for each page, and what the site has beside them.
+        if size <= there + 10 {
             Ok(())
         } else {
-            Err(format!("{pages} pages"))
+            Err(size.to_string())
         }
     })
     .await;
-    // Leases stay for an hour, as the memory of paused leaders.
-    for lease in redis.keys("wisr:1:default:l:*").await {
-        let answer = redis.ask(&["PTTL", &lease]).await;
-        let left: i64 = answer[1..].trim().parse().unwrap();
-        assert!((1..=3_600_000).contains(&left), "{lease}: {left}");
-        redis.ask(&["DEL", &lease]).await;
-    }
+    let forgotten = redis.ask(&["EVAL", FORGET_LEASES, "0"]).await;
+    assert!(number(&forgotten) >= pages, "{forgotten}");
     let mut bytes = 0;
     for key in redis.keys("*").await {
+        if key.ends_with(":log") {
+            // It has what was said here: it grows by that, up to where it ends.
+            continue;
+        }
         let answer = redis.ask(&["MEMORY", "USAGE", &key]).await;
-        bytes += answer[1..].trim().parse::<u64>().unwrap();
+        bytes += number(&answer);
     }
     bytes
+}
+
+/// The number that is an answer.
+fn number(answer: &str) -> usize {
+    let number = answer
+        .strip_prefix(':')
+        .unwrap_or_else(|| panic!("{answer}"));
+    number.trim().parse().unwrap()
 }
 
 /// What makes the clock of a program another one: put before the C library's.

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -20,13 +21,14 @@ pub(crate) enum Weather {
     Narrow(u32),
     /// They vanish, and nobody is told: half-open connections, a cable that is out.
     Black,
-    /// Connections end at once, and so do new ones.
+    /// Connections are reset at once, and so are new ones.
     Cut,
 }
 
 /// A way to a server. Dropping it ends all connections.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     weather: Arc<watch::Sender<Weather>>,
 }
 
@@ -35,7 +37,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (weather, mut here) = watch::channel(Weather::Fair);
-        let serving = here.clone();
+        let server = Arc::new(Mutex::new(server));
+        let (serving, leads) = (here.clone(), server.clone());
         tokio::spawn(async move {
             loop {
                 let client = tokio::select! {
@@ -46,13 +49,13 @@ impl Proxy {
                         Err(_) => return,
                     },
                 };
-                if *serving.borrow() != Weather::Cut {
-                    tokio::spawn(connect(client, server, serving.clone()));
-                }
+                let server = *leads.lock();
+                tokio::spawn(connect(client, server, serving.clone()));
             }
         });
         Self {
             address,
+            server,
             weather: Arc::new(weather),
         }
     }
@@ -64,25 +67,35 @@ impl Proxy {
     pub(crate) fn turn(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
+
+    /// New connections lead to another server, as when a name or an address moves to it.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        *self.server.lock() = server;
+    }
 }
 
-async fn connect(client: TcpStream, server: SocketAddr, mut weather: watch::Receiver<Weather>) {
-    let Ok(server) = TcpStream::connect(server).await else {
+async fn connect(mut client: TcpStream, server: SocketAddr, mut weather: watch::Receiver<Weather>) {
+    let Ok(mut server) = TcpStream::connect(server).await else {
         return;
     };
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
     let there = carry(from_client, to_server, weather.clone());
     let back = carry(from_server, to_client, weather.clone());
-    tokio::select! {
-        () = async { tokio::join!(there, back); } => {}
-        _ = weather.wait_for(|weather| *weather == Weather::Cut) => {}
+    let is_cut = tokio::select! {
+        () = async { tokio::join!(there, back); } => false,
+        _ = weather.wait_for(|weather| *weather == Weather::Cut) => true,
+    };
+    if is_cut {
+        // A reset in place of an orderly end; where the other side is gone already there is none.
+        let _ = client.set_zero_linger();
+        let _ = server.set_zero_linger();
     }
 }
 
 async fn carry(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     mut weather: watch::Receiver<Weather>,
 ) {
     let mut bytes = vec![0; 64 << 10];

@@ -1,8 +1,11 @@
 //! [`Redis`]: a real server on a loopback port, started, stopped and asked by a test.
 
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
@@ -11,6 +14,9 @@ use tokio::net::TcpStream;
 
 use crate::site::wait_for;
 use crate::tools::tool;
+
+/// Names another program than `redis-server`, such as `valkey-server`.
+const PROGRAM: &str = "WISR_TEST_REDIS";
 
 /// A server with nothing in it, which keeps nothing on disk. Dropping it kills it.
 pub(crate) struct Redis {
@@ -31,8 +37,11 @@ impl Redis {
 
     /// The same with more of its configuration, as on its command line.
     pub(crate) async fn start_with(arguments: &[&str]) -> Option<Self> {
-        let program = tool("redis-server", "apt-get install redis-server")?;
-        let [address, bus] = free_ports();
+        let program = match std::env::var(PROGRAM) {
+            Ok(program) => tool(&program, &format!("{PROGRAM} names it"))?,
+            Err(_) => tool("redis-server", "apt-get install redis-server")?,
+        };
+        let [address, bus] = [(); 2].map(|()| free_port());
         let mut arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
         if arguments.iter().any(|it| it == "--cluster-enabled") {
             // By default it is the port and 10,000 more, which may be no port at all.
@@ -53,17 +62,20 @@ impl Redis {
     /// Starts it again on its port.
     pub(crate) async fn launch(&mut self) {
         let port = self.address.port().to_string();
+        let log = self.folder.path().join("log");
         let process = Command::new(&self.program)
             .args(["--port", &port, "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(self.folder.path())
             .args(&self.arguments)
-            .stdout(Stdio::null())
+            .stdout(File::create(&log).unwrap())
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        self.process = Some(process);
-        wait_for("redis-server", async || {
+        let process = self.process.insert(process);
+        let told = || std::fs::read_to_string(&log).unwrap();
+        wait_for("a Redis that listens", async || {
+            assert!(process.try_wait().unwrap().is_none(), "{}", told());
             match TcpStream::connect(self.address).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.to_string()),
@@ -104,10 +116,17 @@ impl Redis {
     }
 }
 
-/// Two ports that nobody has.
-fn free_ports() -> [SocketAddr; 2] {
-    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    free.map(|free| free.local_addr().unwrap())
+/// A port that nobody has, also not a moment later: the kernel hands none below 32768 out by itself.
+pub(crate) fn free_port() -> SocketAddr {
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new(fastrand::u16(10_000..30_000)));
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        let free = TcpListener::bind(("127.0.0.1", port));
+        if let Ok(free) = free {
+            return free.local_addr().unwrap();
+        }
+    }
 }
 
 /// Asks the server at `address`, in its own protocol: words, each with its length.

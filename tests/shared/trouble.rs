@@ -1,13 +1,17 @@
 //! Redis down, slow, silent, full, locked: readers do not notice, and it heals by itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
+use super::extent;
 use super::hosts::{hasty, host, pair, site, until_breaker};
 use super::proxy::{Proxy, Weather};
-use super::redis::Redis;
+use super::redis::{Redis, free_port};
 use crate::origin::Origin;
 use crate::site::{Running, wait_for};
 
@@ -24,6 +28,41 @@ async fn misses_are_served(host: &Running, what: &str) {
         let page = host.get(&format!("/posts/{what}-{n}")).await;
         assert_eq!(page.status, 200, "{what}");
         assert!(started.elapsed() < BOUND, "{what}: {:?}", started.elapsed());
+    }
+}
+
+/// Readers of a page that is there, who never rest: whatever happens, each of them gets it at once.
+struct Readers {
+    over: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<usize>>,
+}
+
+impl Readers {
+    fn of(host: &Running, path: &'static str) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let tasks = (0..4).map(|_| {
+            let (mut client, over) = (host.reader(), over.clone());
+            tokio::spawn(async move {
+                let mut hits = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let shown = client.send("GET", path, &[], "").await.unwrap();
+                    assert_eq!((shown.status, shown.verdict()), (200, "HIT"), "{path}");
+                    hits += 1;
+                }
+                hits
+            })
+        });
+        Self {
+            tasks: tasks.collect(),
+            over,
+        }
+    }
+
+    async fn were_all_served(self) {
+        self.over.store(true, Ordering::Relaxed);
+        for reader in self.tasks {
+            assert!(reader.await.unwrap() > 0);
+        }
     }
 }
 
@@ -89,6 +128,26 @@ async fn a_host_starts_without_redis_and_shares_once_it_is_there() {
     .await;
 }
 
+/// A new host, whose Redis was never there, is ready for readers all the same.
+#[tokio::test]
+async fn a_host_whose_redis_was_never_there_is_as_good_as_one_alone() {
+    let origin = Origin::start().await;
+    let a = hasty(&format!("redis://{}", free_port()))
+        .start_on(origin)
+        .await;
+    a.until_ready().await;
+    assert_eq!(a.get("/posts/1").await.verdict(), "MISS");
+    assert_eq!(a.get("/posts/1").await.verdict(), "HIT");
+    misses_are_served(&a, "never").await;
+    let told = a.revalidate(json!({"paths": ["/posts/1"]})).await;
+    assert_eq!(
+        (told.status, &told.json()["propagated"]),
+        (202, &json!(false))
+    );
+    assert_eq!(a.get("/posts/1").await.n(), 2);
+    until_breaker(&a, "open").await;
+}
+
 #[tokio::test]
 async fn a_silent_network_costs_readers_a_moment_and_heals() {
     let Some(redis) = Redis::start().await else {
@@ -97,7 +156,7 @@ async fn a_silent_network_costs_readers_a_moment_and_heals() {
     let origin = Origin::start().await;
     let proxy = Proxy::to(redis.address).await;
     let a = hasty_host(&proxy.url(), &origin).await;
-    let slow = Weather::Slow(Duration::from_millis(500));
+    let slow = Weather::Slow(Duration::from_millis(200));
     let weathers = [
         (Weather::Black, "black"),
         (slow, "slow"),
@@ -106,17 +165,52 @@ async fn a_silent_network_costs_readers_a_moment_and_heals() {
     ];
     for (weather, what) in weathers {
         a.get("/posts/1").await;
+        let readers = Readers::of(&a, "/posts/1");
         proxy.turn(weather);
         misses_are_served(&a, what).await;
-        assert_eq!(a.get("/posts/1").await.verdict(), "HIT");
         until_breaker(&a, "open").await;
+        tokio::time::sleep(extent(Duration::ZERO, Duration::from_secs(60))).await;
+        readers.were_all_served().await;
         assert!(a.metric("wisr_shared_failures_total").await > 0.0);
+        proxy.turn(Weather::Fair);
+        until_breaker(&a, "closed").await;
+    }
+    // Slow, and yet fast enough to be asked.
+    for weather in [
+        Weather::Slow(Duration::from_millis(40)),
+        Weather::Narrow(10_000),
+    ] {
+        proxy.turn(weather);
+        misses_are_served(&a, "far").await;
         proxy.turn(Weather::Fair);
         until_breaker(&a, "closed").await;
     }
     a.get("/posts/after").await;
     let b = host(&redis.url(), &origin).await;
     assert_eq!(b.get("/posts/after").await.verdict(), "HIT");
+}
+
+/// Nor is a host alone because of one answer that nobody waited for.
+#[tokio::test]
+async fn one_slow_answer_is_forgiven() {
+    let Some(redis) = Redis::start().await else {
+        return;
+    };
+    let origin = Origin::start().await;
+    let proxy = Proxy::to(redis.address).await;
+    let a = hasty_host(&proxy.url(), &origin).await;
+    a.until_ready().await;
+    let failures = "wisr_shared_failures_total";
+    let before = a.metric(failures).await;
+    // There and back it takes longer than `store.timeout`, which the log may take.
+    proxy.turn(Weather::Slow(Duration::from_millis(120)));
+    a.until_metric(failures, before + 1.0).await;
+    proxy.turn(Weather::Fair);
+    a.get("/posts/1").await;
+    let b = host(&redis.url(), &origin).await;
+    assert_eq!(b.get("/posts/1").await.verdict(), "HIT");
+    let log = a.log();
+    assert!(!log.contains("not shared with other hosts"), "{log}");
 }
 
 #[tokio::test]
@@ -127,15 +221,73 @@ async fn a_redis_that_stands_still_keeps_nobody_waiting() {
     let origin = Origin::start().await;
     let a = hasty_host(&redis.url(), &origin).await;
     a.get("/posts/1").await;
+    let readers = Readers::of(&a, "/posts/1");
     redis.signal(Signal::STOP);
+    let stopped = Instant::now();
     misses_are_served(&a, "stopped").await;
-    assert_eq!(a.get("/posts/1").await.verdict(), "HIT");
     until_breaker(&a, "open").await;
+    let least = extent(Duration::from_secs(3), Duration::from_secs(30));
+    tokio::time::sleep_until((stopped + least).into()).await;
     redis.signal(Signal::CONT);
     until_breaker(&a, "closed").await;
+    readers.were_all_served().await;
 }
 
-/// Connections that never last: what is said is told all the same.
+/// A replica takes over and the address leads to it, while the connections to the old primary stay.
+#[tokio::test]
+async fn a_primary_that_is_demoted_is_left_for_the_one_in_its_place() {
+    let (Some(redis), Some(replica)) = (Redis::start().await, Redis::start().await) else {
+        return;
+    };
+    let port = |redis: &Redis| redis.address.port().to_string();
+    replica
+        .ask(&["REPLICAOF", "127.0.0.1", &port(&redis)])
+        .await;
+    wait_for("a replica", async || {
+        let info = replica.ask(&["INFO", "replication"]).await;
+        if info.contains("master_link_status:up") {
+            Ok(())
+        } else {
+            Err(info)
+        }
+    })
+    .await;
+    let origin = Origin::start().await;
+    let proxy = Proxy::to(redis.address).await;
+    let (a, b) = (
+        host(&proxy.url(), &origin).await,
+        host(&proxy.url(), &origin).await,
+    );
+    for path in ["/posts/1", "/posts/2"] {
+        a.get(path).await;
+        b.get(path).await;
+    }
+    a.renew("/posts/1").await;
+    proxy.lead_to(replica.address);
+    replica.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    redis
+        .ask(&["REPLICAOF", "127.0.0.1", &port(&replica)])
+        .await;
+    a.revalidate(json!({"paths": ["/posts/2"], "mode": "purge"}))
+        .await;
+    misses_are_served(&b, "demoted").await;
+    b.until("/posts/2", |page| page.n() >= 2).await;
+    b.until("/posts/1", |page| page.n() >= 2).await;
+    wait_for("a page in the replica", async || {
+        a.get("/posts/after").await;
+        a.revalidate(json!({"paths": ["/posts/after"]})).await;
+        match replica.keys("wisr:1:default:p:*").await.len() {
+            0 => Err("none".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let c = host(&replica.url(), &origin).await;
+    assert!(c.get("/posts/2").await.n() >= 2);
+    assert_eq!(a.metric("wisr_shared_repairs_total").await, 0.0);
+}
+
+/// Connections that are reset every 100 ms: what is said is told all the same.
 #[tokio::test]
 async fn connections_that_end_all_the_time_lose_no_invalidation() {
     let Some(redis) = Redis::start().await else {
@@ -145,20 +297,33 @@ async fn connections_that_end_all_the_time_lose_no_invalidation() {
     let proxy = Proxy::to(redis.address).await;
     let a = hasty_host(&proxy.url(), &origin).await;
     let b = host(&redis.url(), &origin).await;
-    for n in 0..10 {
-        let path = format!("/posts/{n}");
-        a.get(&path).await;
-        b.get(&path).await;
-    }
-    for n in 0..10 {
-        proxy.turn(Weather::Cut);
-        a.revalidate(json!({"paths": [format!("/posts/{n}")], "mode": "purge"}))
+    a.get("/posts/still").await;
+    let readers = Readers::of(&a, "/posts/still");
+    let resets = tokio::spawn(async move {
+        loop {
+            proxy.turn(Weather::Cut);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            proxy.turn(Weather::Fair);
+            tokio::time::sleep(Duration::from_millis(95)).await;
+        }
+    });
+    let end = Instant::now() + extent(Duration::from_secs(3), Duration::from_secs(60));
+    let mut purged = Vec::new();
+    while Instant::now() < end {
+        let path = format!("/posts/{}", purged.len());
+        assert_eq!(b.get(&path).await.status, 200);
+        assert_eq!(a.get(&path).await.status, 200);
+        let before = origin.count(&path) as u64;
+        a.revalidate(json!({"paths": [path], "mode": "purge"}))
             .await;
-        proxy.turn(Weather::Fair);
+        purged.push((path, before));
     }
-    for n in 0..10 {
-        b.until(&format!("/posts/{n}"), |page| page.n() > 1).await;
+    // They go on.
+    for (path, before) in purged {
+        b.until(&path, |page| page.n() > before).await;
     }
+    resets.abort();
+    readers.were_all_served().await;
 }
 
 #[tokio::test]
@@ -187,6 +352,20 @@ async fn a_policy_that_may_forget_invalidations_is_warned_of() {
     let origin = Origin::start().await;
     let a = host(&redis.url(), &origin).await;
     a.until_log("volatile-lfu").await;
+    let warning = async || a.admin("/api/shared").await.json()["sharing"]["warning"].clone();
+    assert!(warning().await.as_str().unwrap().contains("allkeys-lru"));
+    redis
+        .ask(&["CONFIG", "SET", "maxmemory-policy", "volatile-lfu"])
+        .await;
+    wait_for("no warning", async || {
+        let warning = warning().await;
+        if warning.is_null() {
+            Ok(())
+        } else {
+            Err(warning.to_string())
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -282,11 +461,7 @@ async fn redis_may_be_reached_over_tls() {
         write("cert.pem", &server.pem()),
         write("key.pem", &own.serialize_pem()),
     );
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port().port();
     let arguments = ["--tls-port", &port.to_string(), "--tls-auth-clients", "no"];
     let files = [
         "--tls-cert-file",

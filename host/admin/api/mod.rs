@@ -8,6 +8,7 @@ pub(super) mod incidents;
 mod operation;
 pub(super) mod releases;
 pub(super) mod routes;
+pub(super) mod shared;
 
 use std::sync::LazyLock;
 
@@ -23,5 +24,6 @@ pub(super) static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     all.extend(entries::operations());
     all.extend(incidents::operations());
     all.extend(releases::operations());
+    all.extend(shared::operations());
     all
 });

@@ -11,6 +11,7 @@ mod login;
 mod overview;
 mod releases;
 mod routes;
+mod shared;
 mod shell;
 
 use std::net::IpAddr;
@@ -100,6 +101,7 @@ async fn shown(admin: &Arc<Admin>, head: &Head) -> Result<Response<Body>, Refusa
             "Incident",
             incidents::one(admin, &query(head)?)?,
         ),
+        "/shared" => (Section::Overview, "Shared", shared::main(admin)?),
         "/releases" => (
             Section::Releases,
             "Releases",

@@ -70,7 +70,7 @@ fn shared(shared: &Shared) -> Markup {
     let untold = shared.untold.try_into().unwrap_or(u64::MAX);
     html! {
         div { dt { "Shared" } dd {
-            (badge(colour, &format!("breaker {}", shared.breaker)))
+            (badge(colour, &format!("breaker {}", shared.breaker))) " " a href="/shared" { "Hosts" }
             @if let Some(reason) = &shared.reason { p { (sentence(reason)) "." } }
             @if untold > 0 { p { "Invalidations not told to other hosts yet: " strong { (count(untold)) } "." } }
         } }

@@ -100,6 +100,19 @@ impl Marks {
         self.settle(&mut table, sequence, doubtful, true, note);
     }
 
+    /// Whether this host knows of an invalidation: of this one, of a later one of the same, or that
+    /// everything up to it is stale.
+    pub(in crate::store) fn knows(&self, mark: &Mark, at: u64) -> bool {
+        let table = self.table.read();
+        let known = table.number(mark).unwrap_or(0).max(table.floor);
+        count(known) >= at
+    }
+
+    /// How many tags and paths are remembered.
+    pub(in crate::store) fn len(&self) -> usize {
+        self.table.read().len()
+    }
+
     /// All marks, by the count that all hosts have of them; without those that only this one knows.
     pub(in crate::store) fn counted(&self) -> HashMap<Mark, u64> {
         let table = self.table.read();
@@ -163,6 +176,25 @@ mod tests {
         assert_eq!(marks.untold(9).unwrap().marks, [news()]);
         // Nothing made before counts as made after it.
         assert!(marks.sequence() > numbered(7));
+    }
+
+    #[test]
+    fn what_is_raised_again_is_known_as_before() {
+        let marks = Marks::default();
+        marks.share();
+        marks.adopt(told(&[(news(), 7)], None), drop);
+        let path = Mark::Path(PageKey::new("/a", &[]));
+        assert!(marks.knows(&news(), 7));
+        assert!(!marks.knows(&news(), 8) && !marks.knows(&path, 7));
+        marks.raise([news()], drop);
+        assert!(marks.knows(&news(), 7) && marks.counted().is_empty());
+        let everything = Told {
+            head: 9,
+            floor: 9,
+            ..Told::default()
+        };
+        marks.adopt(everything, drop);
+        assert!(marks.knows(&path, 9));
     }
 
     #[test]

@@ -13,11 +13,12 @@ use tokio::sync::Notify;
 use super::link::Link;
 use super::{Lane, Trouble};
 use crate::page::Timestamp;
+use crate::telemetry::Clock;
 use crate::telemetry::metrics::{BreakerState, Metrics};
 
 /// Failures in a row after which nobody asks any more: more than one slow answer, and fewer than
 /// readers would notice.
-const PATIENCE: u32 = 5;
+pub(super) const PATIENCE: u32 = 5;
 
 /// The connections of one session: what is large must not hold up what is small.
 pub(super) struct Links {
@@ -34,10 +35,22 @@ pub(super) struct Breaker {
     links: ArcSwapOption<Links>,
     /// In a row, on each lane: a server without memory may still answer who only reads.
     failures: [AtomicU32; 2],
-    state: Mutex<SharedHealth>,
+    state: Mutex<State>,
     tripped: Notify,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
+
+/// How it is.
+struct State {
+    health: SharedHealth,
+    /// Since when it is closed, or is not.
+    since: Timestamp,
+    failed: Option<Failed>,
+}
+
+/// What failed, and when.
+type Failed = (Timestamp, Arc<str>);
 
 /// Whether pages and invalidations are shared with other hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,15 +102,22 @@ fn shifted(at: Timestamp, offset: i64) -> Timestamp {
 }
 
 impl Breaker {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let health = SharedHealth::HalfOpen("it was not asked yet".into());
+        let state = State {
+            health: health.clone(),
+            since: clock.now(),
+            failed: None,
+        };
         let breaker = Self {
             links: ArcSwapOption::empty(),
             failures: [const { AtomicU32::new(0) }; 2],
-            state: Mutex::new(SharedHealth::HalfOpen("it was not asked yet".into())),
+            state: Mutex::new(state),
             tripped: Notify::new(),
+            clock,
             metrics,
         };
-        breaker.turn(SharedHealth::HalfOpen("it was not asked yet".into()));
+        breaker.turn(health);
         breaker
     }
 
@@ -121,15 +141,20 @@ impl Breaker {
     /// From here on nobody asks.
     pub(super) fn open(&self, why: &Trouble) {
         self.links.store(None);
+        self.note(why);
         self.turn(SharedHealth::Open(why.to_string().into()));
     }
 
     /// An attempt is made.
     pub(super) fn try_again(&self) {
-        let state = self.state.lock().clone();
-        if let SharedHealth::Open(reason) = state {
+        if let SharedHealth::Open(reason) = self.health() {
             self.turn(SharedHealth::HalfOpen(reason));
         }
+    }
+
+    /// Remembers what failed.
+    pub(super) fn note(&self, why: &Trouble) {
+        self.state.lock().failed = Some((self.clock.now(), why.to_string().into()));
     }
 
     /// Redis answered.
@@ -143,6 +168,7 @@ impl Breaker {
             return;
         }
         self.metrics.shared_failures.inc();
+        self.note(why);
         let failures = self.failures[lane as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let is_over = failures >= PATIENCE || *why == Trouble::History;
         if is_over && self.links.load().is_some() {
@@ -158,7 +184,13 @@ impl Breaker {
 
     /// How it is.
     pub(super) fn health(&self) -> SharedHealth {
-        self.state.lock().clone()
+        self.state.lock().health.clone()
+    }
+
+    /// How it is, since when, and what failed last.
+    pub(super) fn state(&self) -> (SharedHealth, Timestamp, Option<Failed>) {
+        let state = self.state.lock();
+        (state.health.clone(), state.since, state.failed.clone())
     }
 
     fn turn(&self, to: SharedHealth) {
@@ -170,7 +202,7 @@ impl Breaker {
             gauge.set(i64::from(state == to.as_str()));
         }
         let mut state = self.state.lock();
-        match (&*state, &to) {
+        match (&state.health, &to) {
             (SharedHealth::Closed, SharedHealth::Open(why)) => {
                 tracing::warn!("pages and invalidations are not shared with other hosts: {why}");
             }
@@ -182,6 +214,9 @@ impl Breaker {
             }
             _ => {}
         }
-        *state = to;
+        if (state.health == SharedHealth::Closed) != (to == SharedHealth::Closed) {
+            state.since = self.clock.now();
+        }
+        state.health = to;
     }
 }

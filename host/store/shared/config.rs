@@ -14,6 +14,8 @@ pub struct Config {
     pub password: Option<String>,
     /// Root certificates in PEM, in place of those of the system.
     pub roots: Option<Vec<u8>>,
+    /// What this host calls itself, to those who operate them.
+    pub name: String,
     /// The site whose pages these are: several may use one Redis.
     pub site: String,
     /// How long whoever waits for a page waits for Redis.

@@ -179,6 +179,7 @@ impl Core {
                 }
             }
         });
+        self.metrics.shared_leases.inc();
         Lease {
             core: self.clone(),
             names,
@@ -203,11 +204,10 @@ impl Core {
         let size = packed.meta.len() + packed.body.as_ref().map_or(0, Vec::len);
         let patience = Duration::from_millis(size as u64 / PACE) + self.config.timeout;
         let until = packed.until.map(|until| until.as_millis().to_string());
-        let keep = u64::try_from(self.config.keep.as_millis()).unwrap_or(u64::MAX);
         let call = Call::of(&script::COMMIT, &[&names.page, &names.lease])
             .text(owner)
             .number(token)
-            .number(keep)
+            .number(self.keep_ms())
             .number(packed.count)
             .number(packed.made.as_millis())
             .text(&until.unwrap_or_default())
@@ -248,6 +248,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.renewal.abort();
+        self.core.metrics.shared_leases.dec();
         if !self.is_over {
             let core = self.core.clone();
             let call = Call::of(&script::RELEASE, &[&self.names.lease]).text(&self.owner);

@@ -56,6 +56,12 @@ impl Server {
         })
     }
 
+    /// Where it is, without what opens it.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let addresses = self.nodes.iter().map(|node| node.addr().to_string());
+        addresses.collect()
+    }
+
     /// A new connection, whose every answer takes `patience` at most.
     pub(super) async fn connect(&self, patience: Duration) -> RedisResult<Link> {
         let certificates = || TlsCertificates {
@@ -96,6 +102,10 @@ fn hidden(url: &str) -> String {
 }
 
 impl Link {
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Link::Cluster(_))
+    }
+
     /// Sends one command.
     pub(super) async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         let answer = match self {
@@ -130,6 +140,13 @@ impl Call {
             keys: keys.iter().map(|key| (*key).clone()).collect(),
             args: Vec::new(),
         }
+    }
+
+    /// What decides in a Cluster which node has its keys (Redis Cluster specification, "Hash tags").
+    pub(super) fn tag(&self) -> &[u8] {
+        let key = self.keys.first().map_or("", String::as_str);
+        let tagged = key.split_once('{').and_then(|(_, tag)| tag.split_once('}'));
+        tagged.map_or(key, |(tag, _)| tag).as_bytes()
     }
 
     pub(super) fn number(self, number: u64) -> Self {

@@ -9,15 +9,30 @@ use crate::store::marks::{Mark, Told};
 /// Events read at once: bounded, also after a long absence.
 const AT_ONCE: usize = 256;
 
+/// Fields as Redis sends them.
+pub(super) type Fields = Vec<(String, Vec<u8>)>;
+
 /// A stream's entry as Redis sends it: its ID and its fields.
-type Raw = (String, Vec<(String, Vec<u8>)>);
+type Raw = (String, Fields);
 
 /// One event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event {
     /// Its count.
     pub(super) at: u64,
+    /// The name of the one before it, where that is told.
+    before: Option<String>,
     pub(super) kind: Kind,
+}
+
+/// How far the log was read. Counts alone do not say what they count: what a failover loses is
+/// counted once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The count of the latest event.
+    pub(super) at: u64,
+    /// Its name.
+    pub(super) last: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +51,21 @@ pub(super) enum Kind {
 }
 
 impl Event {
+    /// Where who has read it is.
+    pub(super) fn place(&self) -> Place {
+        let last = match &self.kind {
+            Kind::Raised { origin, latest, .. } => format!("{origin}:{latest}"),
+            Kind::Founded { history } => history.clone(),
+        };
+        Place { at: self.at, last }
+    }
+
+    /// Whether it is the next for who is at this place.
+    pub(super) fn follows(&self, place: &Place) -> bool {
+        let is_named = |before: &String| *before == place.last;
+        self.at == place.at + 1 && self.before.as_ref().is_none_or(is_named)
+    }
+
     /// What an event tells a process, which is `own`.
     pub(super) fn told(self, own: &str) -> Result<Told, String> {
         match self.kind {
@@ -57,7 +87,7 @@ impl Event {
     fn of((id, fields): Raw) -> Option<Self> {
         let at = id.split_once('-')?.0.parse().ok()?;
         let (mut marks, mut floor, mut latest) = (Vec::new(), 0, 0);
-        let (mut origin, mut history) = (String::new(), None);
+        let (mut origin, mut history, mut before) = (String::new(), None, None);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let number = |bytes: &[u8]| text(bytes).parse().unwrap_or(0);
         for (name, value) in &fields {
@@ -67,6 +97,7 @@ impl Event {
                 "l" => latest = number(value),
                 "o" => origin = text(value),
                 "h" => history = Some(text(value)),
+                "p" => before = Some(text(value)),
                 _ => {}
             }
         }
@@ -79,7 +110,7 @@ impl Event {
                 latest,
             },
         };
-        Some(Self { at, kind })
+        Some(Self { at, before, kind })
     }
 }
 
@@ -101,21 +132,23 @@ pub(super) async fn after(
     Ok(events.filter_map(Event::of).collect())
 }
 
-/// The `count`th event, if the log still has it; and the count of the oldest that it has.
-pub(super) async fn at(
+/// The last events up to the `count`th, the latest first; and the count of the oldest that the log
+/// has.
+pub(super) async fn until(
     link: &mut Link,
     log: &str,
     count: u64,
-) -> RedisResult<(Option<Event>, Option<u64>)> {
-    let mut range = async |from: String, to: String| {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(log).arg(from).arg(to).arg("COUNT").arg(1);
+) -> RedisResult<(Vec<Event>, Option<u64>)> {
+    let mut range = async |verb: &str, from: &str, to: &str, limit: usize| {
+        let mut command = redis::cmd(verb);
+        command.arg(log).arg(from).arg(to).arg("COUNT").arg(limit);
         let read: Vec<Raw> = link.ask(&command).await?;
-        RedisResult::Ok(read.into_iter().find_map(Event::of))
+        let events = read.into_iter().filter_map(Event::of);
+        RedisResult::Ok(events.collect::<Vec<Event>>())
     };
-    let it = range(format!("{count}-1"), format!("{count}-1")).await?;
-    let oldest = range("-".to_owned(), "+".to_owned()).await?;
-    Ok((it, oldest.map(|event| event.at)))
+    let last = range("XREVRANGE", &format!("{count}-1"), "-", AT_ONCE).await?;
+    let oldest = range("XRANGE", "-", "+", 1).await?;
+    Ok((last, oldest.first().map(|event| event.at)))
 }
 
 #[cfg(test)]
@@ -146,6 +179,24 @@ mod tests {
         assert_eq!((told.head, told.floor, told.latest), (7, 3, Some(9)));
         let founded = Event::of(raw(&[("h", b"abc")])).unwrap();
         assert_eq!(founded.told("me").unwrap_err(), "abc");
+    }
+
+    #[test]
+    fn an_event_follows_the_one_that_it_names() {
+        let place = |at, last: &str| Place {
+            at,
+            last: last.to_owned(),
+        };
+        let event = |fields: &[(&str, &[u8])]| Event::of(raw(fields)).unwrap();
+        let named = event(&[("o", b"me"), ("l", b"9"), ("p", b"you:3")]);
+        assert_eq!(named.place(), place(7, "me:9"));
+        assert!(named.follows(&place(6, "you:3")));
+        for other in [place(6, "you:2"), place(5, "you:3"), place(7, "you:3")] {
+            assert!(!named.follows(&other), "{other:?}");
+        }
+        let unnamed = event(&[("o", b"me"), ("l", b"9")]);
+        assert!(unnamed.follows(&place(6, "you:3")) && !unnamed.follows(&place(5, "you:3")));
+        assert_eq!(event(&[("h", b"abc")]).place(), place(7, "abc"));
     }
 
     #[test]

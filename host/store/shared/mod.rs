@@ -13,9 +13,11 @@ mod link;
 mod log;
 mod names;
 mod owed;
+mod parts;
 mod record;
 mod script;
 mod session;
+mod sharing;
 mod sync;
 mod trouble;
 
@@ -29,7 +31,7 @@ use parking_lot::Mutex;
 use redis::FromRedisValue;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::ledger::Ledger;
 use super::{Maker, Tiers};
@@ -43,6 +45,9 @@ pub use lease::{Claim, Committed, Lease, Wanted};
 use link::{Call, Link, Server};
 use names::Names;
 use owed::Owed;
+use parts::{Part, Parts};
+use sharing::Noted;
+pub use sharing::{Peer, Sharing};
 pub use trouble::Trouble;
 
 /// Marks in one event of the log: Redis does nothing else while it takes them.
@@ -73,6 +78,8 @@ struct Core {
     ledger: Arc<Ledger>,
     clock: Clock,
     breaker: Breaker,
+    /// Of a Cluster.
+    parts: Parts,
     /// The count of the latest invalidation that this host has entered.
     applied: watch::Sender<u64>,
     /// Who tells the others: one at a time, for all that wait.
@@ -82,6 +89,8 @@ struct Core {
     /// Pages that could not be shared.
     owed: Mutex<Owed>,
     settling: tokio::sync::Mutex<()>,
+    /// What operators are told.
+    noted: Mutex<Noted>,
     /// What this host has.
     tiers: Weak<Tiers>,
     handle: Handle,
@@ -118,12 +127,14 @@ impl Shared {
             origin: format!("{:016x}", fastrand::u64(..)),
             ledger,
             clock,
-            breaker: Breaker::new(metrics.clone()),
+            breaker: Breaker::new(clock, metrics.clone()),
+            parts: Parts::default(),
             applied: watch::channel(0).0,
             telling: tokio::sync::Mutex::default(),
             fetching: Mutex::default(),
             owed: Mutex::default(),
             settling: tokio::sync::Mutex::default(),
+            noted: Mutex::default(),
             tiers,
             handle: runtime.handle().clone(),
             metrics,
@@ -200,6 +211,22 @@ impl Shared {
     pub(super) fn health(&self) -> SharedHealth {
         self.core.breaker.health()
     }
+
+    /// Says that this host goes: nobody has to wait until it is missed.
+    pub(super) async fn leave(&self) {
+        let core = self.core.clone();
+        // Otherwise it is missed a little later.
+        let _ = self
+            .core
+            .handle
+            .spawn(async move { core.leave().await })
+            .await;
+    }
+
+    /// How it goes, at length.
+    pub(super) fn sharing(&self) -> Sharing {
+        self.core.sharing()
+    }
 }
 
 impl Drop for Shared {
@@ -222,12 +249,17 @@ impl Core {
         patience: Duration,
     ) -> Result<T, Trouble> {
         let links = self.breaker.links()?;
-        let operations = &self.metrics.shared_operations;
-        operations.get_or_create(&Operation { operation }).inc();
         let mut link: Link = match lane {
             Lane::Control => links.control.clone(),
             Lane::Pages => links.pages.clone(),
         };
+        let part = link.is_cluster().then(|| self.parts.of(lane, call.tag()));
+        if part.is_some_and(|part| !part.may_be_asked(self.clock.now())) {
+            return Err(Trouble::Open);
+        }
+        let operations = &self.metrics.shared_operations;
+        operations.get_or_create(&Operation { operation }).inc();
+        let begun = Instant::now();
         // On the tier's own thread: those that make pages may be busy for longer than this may take.
         let asked = self
             .handle
@@ -237,11 +269,31 @@ impl Core {
             Ok(Err(_)) => Err(Trouble::Slow),
             Err(_) => Err(Trouble::Open),
         };
-        match &answer {
-            Ok(_) => self.breaker.succeeded(lane),
-            Err(why) => self.breaker.failed(lane, why),
+        let seconds = begun.elapsed().as_secs_f64();
+        self.metrics.shared_seconds.observe(seconds);
+        match part {
+            Some(part) => self.learn(part, answer.as_ref().err()),
+            None => match &answer {
+                Ok(_) => self.breaker.succeeded(lane),
+                Err(why) => self.breaker.failed(lane, why),
+            },
         }
         answer
+    }
+
+    /// Learns whether a part of a Cluster is to be asked on.
+    fn learn(&self, part: &Part, failed: Option<&Trouble>) {
+        let Some(why) = failed else {
+            if part.succeeded() {
+                tracing::info!("a part of the Cluster is asked for pages again");
+            }
+            return;
+        };
+        self.metrics.shared_failures.inc();
+        self.breaker.note(why);
+        if part.failed(self.clock.now()) {
+            tracing::warn!("a part of the Cluster is not asked for pages: {why}");
+        }
     }
 
     /// Joins or starts the fetch of a page.
@@ -265,7 +317,7 @@ impl Core {
     /// What Redis has of a page, if it may be shown.
     async fn get(&self, key: &PageKey, maker: &Maker) -> Option<Arc<Entry>> {
         let names = self.names.page(key, maker);
-        let call = Call::of(&script::GET, &[&names.page]);
+        let call = Call::of(&script::GET, &[&names.page]).number(self.keep_ms());
         let got = self.call("get", Lane::Pages, call, self.config.timeout);
         let (meta, body): (Option<Vec<u8>>, Option<Vec<u8>>) = got.await.ok()?;
         let links = self.breaker.links().ok()?;
@@ -308,9 +360,14 @@ impl Core {
         let told = timeout(patience, telling)
             .await
             .unwrap_or(Err(Trouble::Slow));
-        self.count_untold();
+        self.count_waiting();
         match told {
-            Ok(_) => Ok(()),
+            Ok(last) => {
+                if last.is_some() {
+                    self.breaker.succeeded(Lane::Control);
+                }
+                Ok(())
+            }
             Err(why) => {
                 self.breaker.failed(Lane::Control, &why);
                 Err(why)
@@ -318,9 +375,16 @@ impl Core {
         }
     }
 
-    fn count_untold(&self) {
-        let untold = i64::try_from(self.ledger.untold_count()).unwrap_or(i64::MAX);
-        self.metrics.shared_untold.set(untold);
+    /// How long Redis keeps a page, in milliseconds.
+    fn keep_ms(&self) -> u64 {
+        u64::try_from(self.config.keep.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn count_waiting(&self) {
+        let count = |waiting| i64::try_from(waiting).unwrap_or(i64::MAX);
+        let untold = self.ledger.untold_count();
+        self.metrics.shared_untold.set(count(untold));
+        self.metrics.shared_owed.set(count(self.owed.lock().len()));
     }
 
     /// Tells the others some of what they have not been told; the count that it got.
@@ -341,7 +405,10 @@ impl Core {
         for mark in &untold.marks {
             call = call.bytes(names::encode(mark));
         }
+        let heard = *self.applied.borrow();
         let told: i64 = link.run(&call).await?;
-        u64::try_from(told).map(Some).map_err(|_| Trouble::History)
+        // A count that this host has seen already is one of a node that has not.
+        let told = u64::try_from(told).ok().filter(|told| *told > heard);
+        told.map(Some).ok_or(Trouble::History)
     }
 }

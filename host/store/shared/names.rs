@@ -7,6 +7,7 @@
 //! | `wisr:1:{SITE}:site` | hash | history, count, base, floor |
 //! | `wisr:1:{SITE}:marks` | sorted set | each mark, by its count |
 //! | `wisr:1:{SITE}:log` | stream | each invalidation, by its count |
+//! | `wisr:1:{SITE}:hosts` | hash | who shares: time, count, name; expires |
 //! | `wisr:1:{SITE}:probe` | string | that Redis takes something; expires |
 //!
 //! 1 is the version of the layout. Only what stands in braces decides a key's slot in a Cluster:
@@ -29,6 +30,7 @@ pub(super) struct Names {
     site: String,
     /// Of the site's invalidations: the site, its marks, its log.
     pub(super) control: [String; 3],
+    pub(super) hosts: String,
     pub(super) probe: String,
 }
 
@@ -41,11 +43,12 @@ pub(super) struct PageNames {
 
 impl Names {
     pub(super) fn new(site: &str) -> Self {
-        let control = ["site", "marks", "log"];
+        let name = |kind| format!("{PREFIX}{{{site}}}:{kind}");
         Self {
             site: site.to_owned(),
-            control: control.map(|kind| format!("{PREFIX}{{{site}}}:{kind}")),
-            probe: format!("{PREFIX}{{{site}}}:probe"),
+            control: ["site", "marks", "log"].map(name),
+            hosts: name("hosts"),
+            probe: name("probe"),
         }
     }
 

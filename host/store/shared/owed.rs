@@ -28,6 +28,12 @@ struct Debt {
     attempts: u8,
 }
 
+impl Owed {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Core {
     /// Remembers a page that was not shared.
     pub(super) fn owe(&self, entry: &Arc<Entry>, lease: Option<(String, u64)>) {
@@ -44,7 +50,7 @@ impl Core {
 
     /// Whether there are pages to offer.
     pub(super) fn owes(&self) -> bool {
-        !self.owed.lock().0.is_empty()
+        self.owed.lock().len() > 0
     }
 
     /// Offers all pages that were not shared, one after the other: readers come first.
@@ -58,10 +64,17 @@ impl Core {
                 continue;
             };
             let is_shown = |tiers: Arc<Tiers>| tiers.shows(&entry);
-            let settled = self.tiers.upgrade().is_some_and(is_shown)
-                && self.offer(&entry, debt.lease.clone()).await.is_ok();
-            debt.attempts += 1;
-            if !settled && debt.attempts < ATTEMPTS {
+            let offered = match self.tiers.upgrade().is_some_and(is_shown) {
+                true => Some(self.offer(&entry, debt.lease.clone()).await),
+                false => None,
+            };
+            match offered {
+                Some(Ok(())) => continue,
+                // Nobody was asked, which says nothing of the page.
+                Some(Err(Trouble::Open)) => {}
+                Some(Err(_)) | None => debt.attempts += 1,
+            }
+            if debt.attempts < ATTEMPTS {
                 let mut owed = self.owed.lock();
                 // One that was made since counts more.
                 owed.0.entry(entry.key.clone()).or_insert(debt);

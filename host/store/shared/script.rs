@@ -18,13 +18,36 @@ impl Script {
     }
 }
 
-/// How far the site has come: the time, and its history, count, base, floor, number of marks.
+/// How far the site has come: its history, count, latest event, base, floor, number of marks as it
+/// was noted and as it is.
 pub(super) static HELLO: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
+        "local s = redis.call('HMGET', KEYS[1], 'history', 'count', 'last', 'base', 'floor', 'marks')
+return {s[1] or '', tonumber(s[2] or 0), s[3] or '', tonumber(s[4] or 0), tonumber(s[5] or 0),
+    tonumber(s[6] or -1), redis.call('ZCARD', KEYS[2])}",
+    )
+});
+
+/// Says that a host is there: its origin, its name, its count, after how many ms of silence one is
+/// gone. The time, the site's count and latest event, and all hosts.
+pub(super) static BEAT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
         "local t = redis.call('TIME')
-local s = redis.call('HMGET', KEYS[1], 'history', 'count', 'base', 'floor', 'marks')
-return {t[1] * 1000 + math.floor(t[2] / 1000), s[1] or '', tonumber(s[2] or 0),
-    tonumber(s[3] or 0), tonumber(s[4] or 0), tonumber(s[5] or -1), redis.call('ZCARD', KEYS[2])}",
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s %s', now, ARGV[3], ARGV[2]))
+local all = redis.call('HGETALL', KEYS[1])
+local live = {}
+for i = 1, #all, 2 do
+    local at = tonumber(string.match(all[i + 1], '^%d+'))
+    if at and at > now - ARGV[4] then
+        live[#live + 1] = {all[i], all[i + 1]}
+    else
+        redis.call('HDEL', KEYS[1], all[i])
+    end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+local s = redis.call('HMGET', KEYS[2], 'count', 'last')
+return {now, tonumber(s[1] or 0), s[2] or '', live}",
     )
 });
 
@@ -37,7 +60,7 @@ local s = redis.call('HMGET', KEYS[1], 'count', 'floor')
 local count = math.max(tonumber(s[1] or 0), tonumber(ARGV[4]))
 local floor = math.max(tonumber(s[2] or 0), tonumber(ARGV[5]))
 if before == '' then redis.call('DEL', KEYS[3]) end
-redis.call('HSET', KEYS[1], 'history', ARGV[2], 'base', ARGV[3],
+redis.call('HSET', KEYS[1], 'history', ARGV[2], 'last', ARGV[2], 'base', ARGV[3],
     'count', string.format('%.0f', count), 'floor', string.format('%.0f', floor),
     'marks', redis.call('ZCARD', KEYS[2]))
 redis.call('XADD', KEYS[3], string.format('%.0f-1', count), 'h', ARGV[2])
@@ -52,7 +75,8 @@ pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "if redis.call('HGET', KEYS[1], 'history') ~= ARGV[1] then return -1 end
 local n = redis.call('HINCRBY', KEYS[1], 'count', 1)
-local entry = {'o', ARGV[2], 'l', ARGV[3]}
+local before = redis.call('HGET', KEYS[1], 'last') or ''
+local entry = {'o', ARGV[2], 'l', ARGV[3], 'p', before}
 for i = 7, #ARGV do
     redis.call('ZADD', KEYS[2], n, ARGV[i])
     entry[#entry + 1] = 'm'
@@ -68,7 +92,7 @@ end
 entry[#entry + 1] = 'f'
 entry[#entry + 1] = string.format('%.0f', floor)
 redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', floor),
-    'marks', redis.call('ZCARD', KEYS[2]))
+    'last', ARGV[2] .. ':' .. ARGV[3], 'marks', redis.call('ZCARD', KEYS[2]))
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], string.format('%.0f-1', n), unpack(entry))
 return n",
     )
@@ -141,9 +165,13 @@ return 1",
     )
 });
 
-/// The meta record of a page and that of its bodies.
-pub(super) static GET: LazyLock<Script> =
-    LazyLock::new(|| Script::new("return redis.call('HMGET', KEYS[1], 'meta', 'body')"));
+/// The meta record of a page and that of its bodies, which is kept for at least so many ms more.
+pub(super) static GET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "redis.call('PEXPIRE', KEYS[1], ARGV[1], 'GT')
+return redis.call('HMGET', KEYS[1], 'meta', 'body')",
+    )
+});
 
 /// Forgets a page.
 pub(super) static DISCARD: LazyLock<Script> =

@@ -11,7 +11,9 @@ use tokio::time::{Instant, timeout};
 
 use super::breaker::Links;
 use super::link::Link;
-use super::{Core, Trouble, log};
+use super::log::Place;
+use super::sharing::BEAT;
+use super::{Core, Lane, Trouble, log};
 use crate::store::marks::Mark;
 
 /// The pause before another attempt; it doubles.
@@ -27,9 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long Redis keeps a question for more of the log; the connection is known to live at least
 /// this often.
 const WAIT: Duration = Duration::from_millis(500);
-
-/// How often the difference of the clocks is measured.
-const CLOCK: Duration = Duration::from_secs(10);
 
 /// Milliseconds that a probe stays.
 const PROBE: u64 = 1_000;
@@ -68,69 +67,109 @@ impl Core {
         let (mut control, pages, mut follower) =
             (connect().await?, connect().await?, connect().await?);
         self.look_at_policy(&mut control).await;
-        let (mut at, now) = timeout(PATIENCE * 5, self.sync(&mut control))
-            .await
-            .map_err(|_| Trouble::Slow)??;
+        let mut place = self.catch_up(&mut control).await?;
         // What this host has to say comes first: whoever asks it afterwards was not answered too early.
         while let Some(told) = timeout(PATIENCE, self.tell(&mut control))
             .await
             .map_err(|_| Trouble::Slow)??
         {
-            while at < told {
-                at = self.advance(&mut follower, at).await?;
+            while place.at < told {
+                self.advance(&mut follower, &mut place).await?;
             }
         }
+        let (offset, _) = self.beat(&mut control).await?;
         let links = Arc::new(Links {
             control,
             pages,
-            offset: AtomicI64::new(self.offset(now)),
+            offset: AtomicI64::new(offset),
         });
         self.is_fit(&links).await?;
         self.breaker.close(links.clone());
-        self.follow(&links, &mut follower, at).await
+        self.follow(&links, &mut follower, place).await
     }
 
     async fn follow(
         self: &Arc<Self>,
         links: &Links,
         follower: &mut Link,
-        mut at: u64,
+        mut place: Place,
     ) -> Result<(), Trouble> {
-        let mut measured = Instant::now();
+        let mut beaten = Instant::now();
         loop {
             if self.owes() {
                 self.handle.spawn(self.clone().settle());
             }
-            at = self.advance(follower, at).await?;
-            self.count_untold();
+            self.advance(follower, &mut place).await?;
+            self.count_waiting();
             if self.ledger.untold(1).is_some() {
                 // Not here: the log must be read on for it to be done.
                 self.handle.spawn(self.clone().publish());
             }
-            if measured.elapsed() > CLOCK {
-                measured = Instant::now();
-                let now = self.time(&mut links.control.clone()).await?;
-                links.offset.store(self.offset(now), Ordering::Relaxed);
+            if beaten.elapsed() > BEAT {
+                beaten = Instant::now();
+                self.compare(links, follower, &mut place).await?;
             }
         }
     }
 
-    /// Reads the log on from `at`; waits for more of it.
-    async fn advance(&self, follower: &mut Link, mut at: u64) -> Result<u64, Trouble> {
+    /// Compares the clocks, and where the log ends.
+    async fn compare(
+        &self,
+        links: &Links,
+        follower: &mut Link,
+        place: &mut Place,
+    ) -> Result<(), Trouble> {
+        let (offset, end) = match self.beat(&mut links.control.clone()).await {
+            Ok(beat) => beat,
+            Err(why) => {
+                // One of several before nobody asks; the log goes on.
+                self.breaker.failed(Lane::Control, &why);
+                return Ok(());
+            }
+        };
+        self.breaker.succeeded(Lane::Control);
+        links.offset.store(offset, Ordering::Relaxed);
+        if end.at < place.at || (end.at == place.at && end != *place) {
+            // Another node answers, which has not heard the last.
+            *place = self.catch_up(follower).await?;
+        }
+        let is_warned = self.noted.lock().warning.is_some();
+        if is_warned {
+            self.look_at_policy(&mut links.control.clone()).await;
+        }
+        Ok(())
+    }
+
+    /// Makes up for what was missed, both ways; from where the log goes on.
+    async fn catch_up(&self, link: &mut Link) -> Result<Place, Trouble> {
+        let synced = timeout(PATIENCE * 5, self.sync(link)).await;
+        synced.map_err(|_| Trouble::Slow)?
+    }
+
+    /// Reads the log on from `place`; waits for more of it.
+    async fn advance(&self, follower: &mut Link, place: &mut Place) -> Result<(), Trouble> {
         let wait = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
-        let read = log::after(follower, &self.names.control[2], at, Some(wait));
+        let read = log::after(follower, &self.names.control[2], place.at, Some(wait));
         let events = timeout(WAIT + self.config.timeout * 2, read)
             .await
             .map_err(|_| Trouble::Slow)??;
         for event in events {
-            at = event.at;
+            let (next, follows) = (event.place(), event.follows(place));
             let told = event.told(&self.origin).map_err(|_| Trouble::History)?;
+            if !follows {
+                // The log has forgotten what was between, which the marks themselves have not; or it
+                // is another one.
+                *place = self.catch_up(follower).await?;
+                break;
+            }
+            *place = next;
             let marks: Vec<Mark> = told.marks.iter().map(|(mark, _)| mark.clone()).collect();
             self.ledger.adopt(told);
             self.purge(&marks);
-            self.applied.send_replace(at);
+            self.applied.send_replace(place.at);
         }
-        Ok(at)
+        self.noted.lock().heard = Some(self.clock.now());
+        Ok(())
     }
 
     /// Forgets the pages that were purged.
@@ -155,18 +194,6 @@ impl Core {
         Ok(())
     }
 
-    /// The time on the server that has the site's invalidations.
-    async fn time(&self, link: &mut Link) -> Result<u64, Trouble> {
-        let hello = timeout(self.config.timeout, self.hello(link)).await;
-        Ok(hello.map_err(|_| Trouble::Slow)??.now)
-    }
-
-    /// Redis's clock less this host's.
-    fn offset(&self, there: u64) -> i64 {
-        let here = self.clock.now().as_millis();
-        i64::try_from(there).unwrap_or(0) - i64::try_from(here).unwrap_or(0)
-    }
-
     /// Warns where Redis may forget invalidations.
     async fn look_at_policy(&self, link: &mut Link) {
         let mut command = redis::cmd("CONFIG");
@@ -176,11 +203,15 @@ impl Core {
         let Some(policy) = answer.ok().and_then(|mut answer| answer.pop()) else {
             return;
         };
-        if policy.starts_with("allkeys") {
-            tracing::warn!(
+        let warning = policy.starts_with("allkeys").then(|| {
+            format!(
                 "Redis has maxmemory-policy {policy}: it may forget invalidations, which makes every \
                  host tell all of them again. Set it to volatile-lfu"
-            );
+            )
+        });
+        let before = std::mem::replace(&mut self.noted.lock().warning, warning.clone());
+        if let Some(warning) = warning.filter(|warning| before.as_ref() != Some(warning)) {
+            tracing::warn!("{warning}");
         }
     }
 }

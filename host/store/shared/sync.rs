@@ -6,12 +6,12 @@
 //! `base` is the count up to which it continues the one before. A host of another history tells
 //! again what it knows beyond the base, and reads what was told beyond it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use redis::RedisResult;
 
 use super::link::{Call, Link};
-use super::log::{self, Kind};
+use super::log::{self, Kind, Place};
 use super::{Core, Trouble, names, script};
 use crate::store::marks::{Mark, Told, count};
 
@@ -26,10 +26,10 @@ const AT_ONCE: usize = 1_000;
 const ATTEMPTS: usize = 5;
 
 /// How far the site has come, as Redis says it.
-pub(super) struct Hello {
-    pub(super) now: u64,
+struct Hello {
     history: String,
     count: u64,
+    last: String,
     base: u64,
     floor: u64,
     /// Marks that there should be, if that was ever noted, and those that there are.
@@ -37,9 +37,8 @@ pub(super) struct Hello {
 }
 
 impl Core {
-    /// Brings this host and Redis to the same count: the one from which the log goes on, and
-    /// Redis's clock.
-    pub(super) async fn sync(&self, link: &mut Link) -> Result<(u64, u64), Trouble> {
+    /// Brings this host and Redis to the same count; from where the log goes on.
+    pub(super) async fn sync(&self, link: &mut Link) -> Result<Place, Trouble> {
         for _ in 0..ATTEMPTS {
             let hello = self.hello(link).await?;
             let here = count(self.ledger.sequence());
@@ -62,18 +61,21 @@ impl Core {
             self.pull(link, from, &hello).await?;
             self.ledger.belong_to(&hello.history);
             self.applied.send_replace(hello.count);
-            return Ok((hello.count, hello.now));
+            return Ok(Place {
+                at: hello.count,
+                last: hello.last,
+            });
         }
         Err(Trouble::History)
     }
 
-    pub(super) async fn hello(&self, link: &mut Link) -> RedisResult<Hello> {
+    async fn hello(&self, link: &mut Link) -> RedisResult<Hello> {
         let call = Call::of(&script::HELLO, &self.names.control());
-        let (now, history, count, base, floor, noted, there) = link.run(&call).await?;
+        let (history, count, last, base, floor, noted, there) = link.run(&call).await?;
         Ok(Hello {
-            now,
             history,
             count,
+            last,
             base,
             floor,
             marks: (noted, there),
@@ -109,6 +111,7 @@ impl Core {
                     "Redis came back with less than this host has seen: it is told again"
                 );
                 self.metrics.shared_repairs.inc();
+                self.noted.lock().repaired = Some(self.clock.now());
             }
             if before.is_empty() || base >= here {
                 // Redis has all that this host knows, by the same counts.
@@ -143,23 +146,36 @@ impl Core {
                 None => {}
             }
         }
+        there.retain(|mark, at| !self.ledger.knows(mark, *at));
         let unknown = there.values().min().map_or(base, |at| at.saturating_sub(1));
         Ok(Some(base.min(unknown)))
     }
 
-    /// Whether the log goes on from what this host has seen last.
+    /// Whether the log goes on from what this host has seen last: it tells of nothing up to there
+    /// that this host has not heard, and of everything that it has.
     async fn continues(&self, link: &mut Link, hello: &Hello, here: u64) -> RedisResult<bool> {
-        let (last, oldest) = log::at(link, &self.names.control[2], here).await?;
-        Ok(match (last.map(|event| event.kind), oldest) {
-            (Some(Kind::Founded { history }), _) => history == hello.history,
-            (Some(Kind::Raised { marks, .. }), _) => {
-                let known: HashMap<Mark, u64> = self.ledger.counted().into_iter().collect();
-                let is_known = |mark| known.get(mark).is_some_and(|at| *at >= here);
-                marks.iter().all(is_known)
+        let (events, oldest) = log::until(link, &self.names.control[2], here).await?;
+        if events.first().is_none_or(|last| last.at != here) {
+            return Ok(oldest.is_none_or(|oldest| oldest > here));
+        }
+        let (mut told, mut since) = (HashSet::new(), here);
+        for event in events {
+            since = event.at;
+            match event.kind {
+                Kind::Founded { history } if history != hello.history => return Ok(false),
+                // What was before is of another history.
+                Kind::Founded { .. } => break,
+                Kind::Raised { marks, .. } => {
+                    if !marks.iter().all(|mark| self.ledger.knows(mark, since)) {
+                        return Ok(false);
+                    }
+                    told.extend(marks.into_iter().map(|mark| (mark, since)));
+                }
             }
-            (None, Some(oldest)) => oldest > here,
-            (None, None) => true,
-        })
+        }
+        let heard = self.ledger.counted();
+        let mut lately = heard.iter().filter(|(_, at)| (since..=here).contains(at));
+        Ok(lately.all(|heard| told.contains(heard)))
     }
 
     /// Reads what was told after `from`.

@@ -11,9 +11,12 @@ pub enum Trouble {
     /// It did not answer in time.
     #[error("Redis did not answer in time (`store.timeout`)")]
     Slow,
-    /// There is no way to it.
+    /// It took too long to connect.
     #[error("Redis cannot be reached in time")]
     Unreachable,
+    /// There is no way to it, or the connection broke.
+    #[error("Redis cannot be reached: {0}")]
+    Away(String),
     /// Its invalidations are others than those that this host has seen.
     #[error("Redis came back with other invalidations than before")]
     History,
@@ -28,6 +31,9 @@ impl From<RedisError> for Trouble {
             return Trouble::Slow;
         }
         let said = error.to_string();
+        if error.is_io_error() {
+            return Trouble::Away(said);
+        }
         let hint = match error.kind() {
             ErrorKind::AuthenticationFailed => {
                 ": set WISR_STORE_USER and WISR_STORE_PASSWORD to those of Redis"

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::super::durable::Durable;
 use super::super::marks::count;
-use super::super::shared::{Claim, Config, ConfigError, Shared, SharedHealth, Trouble, Wanted};
+use super::super::shared::{
+    Claim, Config, ConfigError, Shared, SharedHealth, Sharing, Trouble, Wanted,
+};
 use super::super::{Maker, Store};
 use super::Tiers;
 use crate::page::{Entry, PageKey, Stamp};
@@ -110,6 +112,18 @@ impl Tiers {
     /// How many invalidations the other hosts are to be told.
     pub fn untold(&self) -> usize {
         self.shared.get().map_or(0, Shared::untold)
+    }
+
+    /// Tells the other hosts that this one goes.
+    pub async fn leave(&self) {
+        if let Some(shared) = self.shared.get() {
+            shared.leave().await;
+        }
+    }
+
+    /// How sharing goes, if there is any.
+    pub fn sharing(&self) -> Option<Sharing> {
+        self.shared.get().map(Shared::sharing)
     }
 
     /// Whether pages and invalidations are shared.
