@@ -93,6 +93,9 @@ async fn what_cannot_be_served_is_named() {
     let source = wisr(here.path(), &["routes", "src"]).await;
     assert_eq!(source.code, Some(1), "{source:?}");
     assert!(source.stderr.contains("wisr build src"), "{source:?}");
+    put(here.path(), "js/posts/[id]/page.js", "");
+    let source = wisr(here.path(), &["routes", "js"]).await;
+    assert!(source.stderr.contains("wisr build js"), "{source:?}");
     std::fs::create_dir_all(here.path().join("site/pages")).unwrap();
     for (toml, words) in [
         ("[server]\nlisten = 3000", "listen"),

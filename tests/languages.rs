@@ -145,8 +145,10 @@ async fn documents(site: &Running) {
 }
 
 async fn paths_and_shell(site: &Running) {
-    let listed = site.get("/x/listed/a%20b").await;
-    assert_eq!(listed.header("x-wisr-cache"), "HIT", "{listed:?}");
+    for path in ["/x/listed/a%20b", "/x/7"] {
+        let listed = site.get(path).await;
+        assert_eq!(listed.header("x-wisr-cache"), "HIT", "{path}: {listed:?}");
+    }
     let shell = site.get("/x/unseen").await;
     assert_eq!(shell.header("x-wisr-cache"), "SHELL");
     assert_eq!(shell.text(), "<!doctype html><p>shell of /x/unseen");
@@ -206,6 +208,30 @@ async fn a_page_in_c_does_everything() {
         ],
     )
     .await;
+}
+
+/// A path that is not listed by its parameters is told how it is.
+#[tokio::test]
+async fn a_path_that_cannot_be_listed_is_told_how_it_can() {
+    for (language, needs, right, told) in [
+        ("js", NODE, "{ params: { slug: 7 } }", "as { params: "),
+        ("python", PYTHON, "{\"slug\": 7}", "by its parameters"),
+    ] {
+        let Some(tree) = tree(language, &format!("listing-{language}"), needs) else {
+            continue;
+        };
+        let page = tree.join("x/[...slug]").join(match language {
+            "js" => "page.js",
+            _ => "page.py",
+        });
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.contains(right), "{text}");
+        fs::write(&page, text.replace(right, "\"/x/7\"")).unwrap();
+        let site = Site::new().module("x/[...slug]", &module(&tree).await);
+        let site = site.start_unready().await;
+        let incident = site.until_incident("error", told).await;
+        assert!(incident.to_string().contains("/x/7"), "{incident}");
+    }
 }
 
 /// Nothing is built twice, and a change of a shared file builds its pages again.

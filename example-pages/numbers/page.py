@@ -35,13 +35,14 @@ def static_props(ctx: Context) -> Props:
     for post in posts():
         words = words_of(post["body"])
         used.update(word.lower() for word in words if word.lower() not in COMMON)
-        articles.append(Counted(post["id"], post["title"], len(words), len(re.findall(r"[.!?](?:\s|$)", post["body"]))))
+        sentences = len(re.findall(r"[.!?](?:\s|$)", post["body"])) or 1
+        articles.append(Counted(post["id"], post["title"], len(words), sentences))
     articles.sort(key=lambda article: -article.words)
     return Props({"articles": articles, "used": used.most_common(12)}, revalidate=3600, tags=["posts"])
 
 
 def row(article: dict, longest: int) -> str:
-    share = 100 * article["words"] / longest
+    share = 100 * article["words"] / max(longest, 1)
     return (
         f'<tr><td><a href="/posts/{quote(article["id"])}">{escape(article["title"])}</a></td>'
         f'<td>{article["words"]}</td><td>{article["words"] / article["sentences"]:.1f}</td>'

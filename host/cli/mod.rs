@@ -167,7 +167,7 @@ impl Cli {
 /// What to do with a folder that holds sources where a site is expected; none if it does not.
 fn source_tree(folder: &Path) -> Option<String> {
     let name = folder.display();
-    folder.join("Cargo.toml").is_file().then(|| {
+    build::has_sources(folder).then(|| {
         format!(
             "`{name}` is a source tree: `wisr build {name} -o SITE` makes a site of it, `wisr dev {name}` builds and \
              serves it"

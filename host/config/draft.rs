@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
-use super::units::{Span, secret};
+use super::units::{Span, secret, unguessable};
 use crate::http;
 
 /// The environment variable that holds the draft token, so that it need not be in a file.
@@ -32,8 +32,9 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// What the table means; without a token there is no draft mode.
-    pub(super) fn resolve(&self) -> anyhow::Result<Option<http::Draft>> {
+    /// What the table means; without a token there is no draft mode. It is in links that editors
+    /// pass on, so it must not be the one that `revalidate` takes.
+    pub(super) fn resolve(&self, revalidate: Option<&str>) -> anyhow::Result<Option<http::Draft>> {
         let lifetime = self.lifetime.map_or(LIFETIME, |span| span.0);
         ensure!(
             (Duration::from_secs(1)..=MAX_LIFETIME).contains(&lifetime),
@@ -42,11 +43,12 @@ impl Draft {
         let Some(token) = &self.token else {
             return Ok(None);
         };
+        let whose = format!("the draft token ({TOKEN_VARIABLE}, or `draft.token`)");
+        unguessable(token, MIN_TOKEN, &whose)?;
         ensure!(
-            token.len() >= MIN_TOKEN,
-            "the draft token ({TOKEN_VARIABLE}, or `draft.token`) has {} characters: use at least \
-             {MIN_TOKEN}, better 32 random ones",
-            token.len()
+            revalidate != Some(token),
+            "{whose} is that of `[revalidate]`: whoever has a link to a draft could have all pages made \
+             anew; use another one"
         );
         let embed = self.embed.unwrap_or(false);
         Ok(Some(http::Draft::new(token, lifetime, embed)))

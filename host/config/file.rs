@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draft::Draft;
 use super::shared::Urls;
-use super::units::{Lifetime, Size, Span, secret, secrets};
+use super::units::{Lifetime, Size, Span, listen, secret, secrets};
 use super::webhook::Webhook;
 
 /// The whole file.
@@ -39,7 +39,9 @@ pub(super) struct File {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Server {
+    #[serde(deserialize_with = "listen")]
     pub(super) listen: Option<SocketAddr>,
+    #[serde(deserialize_with = "listen")]
     pub(super) admin: Option<SocketAddr>,
     #[serde(deserialize_with = "secret")]
     pub(super) admin_token: Option<String>,
@@ -67,6 +69,9 @@ pub(super) struct Store {
     pub(super) disk: Option<Size>,
     pub(super) durable: Option<bool>,
     pub(super) url: Option<Urls>,
+    pub(super) user: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    pub(super) password: Option<String>,
     pub(super) site: Option<String>,
     pub(super) timeout: Option<Span>,
     pub(super) lease: Option<Span>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 
 use super::file::{LiveTables, RenderWhen, Route};
+use super::units::unguessable;
 use super::{Overrides, TOKEN_VARIABLE, webhook};
 use crate::guest::{Limits, outbound};
 use crate::http;
@@ -52,19 +53,14 @@ impl Live {
             .clone()
             .or_else(|| tables.revalidate.token.clone());
         if let Some(token) = &token {
-            ensure!(
-                token.len() >= MIN_TOKEN,
-                "the token ({TOKEN_VARIABLE}, or `revalidate.token`) has {} characters, and who can \
-                 guess it can renew any page: use at least {MIN_TOKEN} random ones, as \
-                 `openssl rand -hex 16` makes",
-                token.len()
-            );
+            let whose = format!("the token ({TOKEN_VARIABLE}, or `revalidate.token`)");
+            unguessable(token, MIN_TOKEN, &whose)?;
         }
         let crawlers = tables.shell.crawlers.as_deref();
         let door = http::Settings {
-            token: token.map(http::Secret::new),
             crawlers: crawlers.map_or_else(http::Crawlers::default, http::Crawlers::new),
-            draft: tables.draft.resolve()?.map(Arc::new),
+            draft: tables.draft.resolve(token.as_deref())?.map(Arc::new),
+            token: token.map(http::Secret::new),
             webhooks: Arc::new(webhook::resolve(&tables.webhooks)?),
         };
         let routes: RouteRules = Arc::new(move |route: &str| routes.of(route));
@@ -161,6 +157,11 @@ fn limits(table: &Route) -> anyhow::Result<Limits> {
     if limits.cpu.is_zero() || limits.wall.is_zero() {
         bail!("cpu and wall must be longer than 0: a page needs time to run");
     }
+    ensure!(
+        limits.fetches_in_flight > 0,
+        "fetches-in-flight must be at least 1, or each request waits until the generation ends: to \
+         allow none, leave `outbound` empty"
+    );
     // The pool reserves this much address space for each instance.
     ensure!(
         limits.memory <= 4 << 30,

@@ -34,12 +34,14 @@ use crate::{admin, http, isr, release, store};
 use file::{AccessFormat, File, FixedTables, LiveTables};
 use live::Frame;
 use said::Said;
+use units::unguessable;
 
 pub use environment::Environment;
 pub use file::LogFormat;
 pub use force::{Origin, Setting, in_force};
 pub use live::Live;
 pub use reload::{Reload, Reloader, Report};
+pub use units::address;
 
 /// The name of the file, at the root of a site.
 pub const FILE: &str = "wisr.toml";
@@ -152,6 +154,10 @@ impl Logging {
         )
     }
 }
+
+/// A shorter pause between two looks would leave a core nothing else to do.
+const MIN_POLL: Duration = Duration::from_millis(10);
+
 /// Modules of more bytes run on quickly made code first: on one core, the optimising compiler
 /// takes a second over so many.
 const QUICK: u64 = 1 << 20;
@@ -179,6 +185,7 @@ impl Config {
                 None => "the environment".to_owned(),
             })
         })?;
+        config.reloader.is_expected = text.is_some();
         config.reloader.text = text;
         config.warnings = overrides.environment.strangers();
         Ok(config)
@@ -205,6 +212,10 @@ impl Config {
         };
         let poll = fixed.server.poll;
         let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
+        ensure!(
+            poll >= MIN_POLL,
+            "[server] poll must be at least \"10ms\": each look reads the whole folder"
+        );
         let engine = EngineConfig {
             cache: Some(artifacts),
             instances: u32::try_from(concurrency).unwrap_or(u32::MAX),
@@ -243,7 +254,7 @@ impl Config {
                 fixed: fixed.clone(),
                 live: live.clone(),
                 text: None,
-                refused: false,
+                is_expected: false,
             },
             warnings: Vec::new(),
         })
@@ -388,13 +399,7 @@ fn doors(
         token: server.admin_token.clone().map(http::Secret::new),
     };
     if let Some(token) = &server.admin_token {
-        ensure!(
-            token.len() >= live::MIN_TOKEN,
-            "`server.admin-token` has {} characters, and who can guess it can do what an operator can: \
-             use at least {} random ones, as `openssl rand -hex 16` makes",
-            token.len(),
-            live::MIN_TOKEN
-        );
+        unguessable(token, live::MIN_TOKEN, "`server.admin-token`")?;
     }
     admin.check()?;
     Ok((http, admin))
@@ -531,5 +536,11 @@ mod tests {
         assert!(refused("[routes.\"posts\"]").contains("[routes.\"posts\"]"));
         assert!(refused("[defaults]\noutbound = [\"example.com\"]").contains("example.com"));
         assert!(refused("[revalidate]\ntoken = \"abc\"").contains("at least 16"));
+        assert!(refused("[server]\npoll = \"0s\"").contains("[server] poll"));
+        assert!(refused("[defaults]\nfetches-in-flight = 0").contains("`outbound` empty"));
+        assert!(refused("[server]\nlisten = \"localhost:1\"").contains("127.0.0.1:3000"));
+        let shared = "token = \"0123456789abcdef\"";
+        let told = refused(&format!("[draft]\n{shared}\n[revalidate]\n{shared}"));
+        assert!(told.contains("is that of `[revalidate]`"), "{told}");
     }
 }

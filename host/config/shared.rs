@@ -10,10 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::file::Store;
 use crate::store::SharedConfig;
 
-/// The environment variables that hold what need not be in a file.
-const USER_VARIABLE: &str = "WISR_STORE_USER";
-const PASSWORD_VARIABLE: &str = "WISR_STORE_PASSWORD";
-
 /// Waited for by readers: more than a busy server takes in one data centre, less than they notice.
 const TIMEOUT: Duration = Duration::from_millis(200);
 /// What a dead host may cost those who wait for its page.
@@ -84,15 +80,20 @@ pub(super) fn resolve(
         "store.lease must be at least three times store.timeout, which is longer than 0: it is \
          renewed three times before it ends"
     );
+    let keep = store.keep.map_or(KEEP, |keep| keep.0);
+    ensure!(
+        keep >= Duration::from_secs(1),
+        "store.keep must be at least \"1s\": Redis would keep no page at all"
+    );
     Ok(Some(SharedConfig {
         urls: urls.clone(),
-        user: std::env::var(USER_VARIABLE).ok(),
-        password: std::env::var(PASSWORD_VARIABLE).ok(),
+        user: store.user.clone(),
+        password: store.password.clone(),
         roots: roots.transpose()?,
         site,
         timeout,
         lease,
-        keep: store.keep.map_or(KEEP, |keep| keep.0),
+        keep,
     }))
 }
 
@@ -128,6 +129,7 @@ mod tests {
         assert!(refused("url = \"redis://a\"\nsite = \"a b\"").contains("store.site"));
         assert!(refused("url = \"redis://a\"\nlease = \"100ms\"").contains("store.lease"));
         assert!(refused("url = \"redis://a\"\nca = \"no.pem\"").contains("/site/no.pem"));
+        assert!(refused("url = \"redis://a\"\nkeep = \"0s\"").contains("store.keep"));
         assert!(refused("url = 5").contains("redis://host:6379"));
     }
 }

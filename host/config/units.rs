@@ -1,12 +1,14 @@
 //! `Span`, `Size` and `Lifetime`: quantities as people write them in `wisr.toml`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::ensure;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::page::Revalidate;
+use crate::page::{Revalidate, plural};
 
 /// A duration with its unit: `"500ms"`, `"10s"`, `"365d"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,26 @@ impl Serialize for Lifetime {
             Revalidate::After(seconds) => seconds,
         })
     }
+}
+
+/// Reads an address to listen at.
+///
+/// # Errors
+/// What it should be instead.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is not an IP address with a port: write 127.0.0.1:3000, [::1]:3000, or \
+             0.0.0.0:3000 for all addresses of the machine"
+        )
+    })
+}
+
+/// An address in the file.
+pub(super) fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    let read = text.map(|text| address(&text).map_err(D::Error::custom));
+    read.transpose()
 }
 
 /// What deserializers see as the name of a value that nothing may show.
@@ -91,6 +113,19 @@ impl<'de> Deserialize<'de> for Hidden {
 /// A token.
 pub(super) fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(Some(Hidden::deserialize(from)?.0))
+}
+
+/// Refuses a secret of fewer characters than `least`, which somebody could guess. `whose` it is
+/// begins the message.
+pub(super) fn unguessable(secret: &str, least: usize, whose: &str) -> anyhow::Result<()> {
+    let count = secret.chars().count();
+    ensure!(
+        count >= least,
+        "{whose} has {count} character{}, which can be guessed: use at least {least} random ones, \
+         as `openssl rand -hex 16` makes",
+        plural(count)
+    );
+    Ok(())
 }
 
 /// Settings, some of which are the keys of what pages fetch from.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::units::{Span, secret};
+use super::units::{Span, secret, unguessable};
 use crate::http::{self, RuleText, Seal};
 use crate::page::Mode;
 
@@ -102,12 +102,11 @@ impl Webhook {
         let Some(secret) = &self.secret else {
             bail!("it has no secret: set `secret`, or {variable} in the environment");
         };
-        ensure!(
-            secret.len() >= MIN_SECRET,
-            "the secret ({variable}, or `secret`) has {} characters: use at least {MIN_SECRET}, \
-             better 32 random ones",
-            secret.len()
-        );
+        unguessable(
+            secret,
+            MIN_SECRET,
+            &format!("the secret ({variable}, or `secret`)"),
+        )?;
         let scheme = match self.scheme {
             Scheme::Header => http::Scheme::Header,
             Scheme::Github => http::Scheme::Github,

@@ -14,7 +14,7 @@ use super::limits::{
 use super::meter::Cut;
 use super::sandbox::Overrun;
 use super::sink::neutralise;
-use crate::page::{FailureKind, Frame};
+use crate::page::{FailureKind, Frame, plural};
 
 /// Why a generation stopped.
 #[derive(Debug)]
@@ -349,7 +349,7 @@ pub(super) fn size(bytes: u64) -> String {
             };
         }
     }
-    format!("{bytes} bytes")
+    format!("{bytes} byte{}", plural(bytes))
 }
 
 /// A duration in words.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::errors::escape;
-use crate::page::{Failure, Fetch};
+use crate::page::{Failure, Fetch, plural};
 
 /// The account, without a heading. Writing to a `String` cannot fail.
 pub(super) fn account(failure: &Failure) -> String {
@@ -62,9 +62,10 @@ fn row(html: &mut String, fetch: &Fetch) {
     };
     let _ = write!(
         html,
-        "<li><code>{method} {url}</code> {result}, {}, {} bytes</li>",
+        "<li><code>{method} {url}</code> {result}, {}, {} byte{}</li>",
         millis(fetch.duration),
-        fetch.bytes
+        fetch.bytes,
+        plural(fetch.bytes)
     );
 }
 

@@ -11,7 +11,7 @@ use super::account::account;
 use super::body::Body;
 use super::upload::BadUpload;
 use crate::isr::Refused;
-use crate::page::Failure;
+use crate::page::{Failure, plural};
 use crate::release::ApiError;
 use crate::route::BadPath;
 
@@ -128,7 +128,8 @@ impl Problem {
                 format!("{failure}. Readers go on getting the page that is published.")
             }
             Self::Overloaded(after) => {
-                format!("Please try again in {} seconds.", after.as_secs().max(1))
+                let seconds = after.as_secs().max(1);
+                format!("Please try again in {seconds} second{}.", plural(seconds))
             }
         }
     }

@@ -49,20 +49,20 @@ impl Session {
     /// The table of routes, and how their pages fare.
     pub(super) fn routes(&self) -> String {
         let broken = |file: &str| self.failed.iter().any(|failed| failed.file == file);
-        let row = |(route, file): (&String, &String)| {
-            let fares = if broken(file) { "does not compile" } else { "" };
+        let row = |route: &String, file: &String, fares: &str| {
             [route.clone(), file.clone(), fares.to_owned()]
         };
-        let pages = self.plan.pages.iter().map(|page| (&page.route, &page.file));
-        let others = self
-            .plan
-            .broken
-            .iter()
-            .map(|failed| (&failed.route, &failed.file));
-        let rows: Vec<_> = pages.chain(others).map(row).collect();
+        let fares = |file: &str| if broken(file) { "does not compile" } else { "" };
+        let pages = self.plan.pages.iter();
+        let pages = pages.map(|page| row(&page.route, &page.file, fares(&page.file)));
+        let failed = |fares| move |page: &Failed| row(&page.route, &page.file, fares);
+        let rows: Vec<_> = pages
+            .chain(self.plan.broken.iter().map(failed("does not compile")))
+            .chain(self.plan.left_out.iter().map(failed("left out")))
+            .collect();
         if rows.is_empty() {
-            return "no pages yet: a page is a folder with a Cargo.toml and a cdylib target"
-                .to_owned();
+            let here = self.src().display();
+            return format!("no pages yet: `wisr new {here} --route about` makes one");
         }
         terminal::table(["route", "module", ""], &rows)
     }

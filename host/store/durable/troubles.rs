@@ -52,7 +52,7 @@ impl Troubles {
             names.truncate(NAMED);
             let (count, names) = (lost.pages.len(), names.join(", "));
             costs.push(format!(
-                "{count} pages count as missing and are made anew ({names})"
+                "pages that count as missing and are made anew: {count} ({names})"
             ));
         }
         if lost.invalidations {
