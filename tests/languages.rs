@@ -229,7 +229,7 @@ async fn a_path_that_cannot_be_listed_is_told_how_it_can() {
         fs::write(&page, text.replace(right, "\"/x/7\"")).unwrap();
         let site = Site::new().module("x/[...slug]", &module(&tree).await);
         let site = site.start_unready().await;
-        let incident = site.until_incident("error", told).await;
+        let incident = site.until_incident("listing", told).await;
         assert!(incident.to_string().contains("/x/7"), "{incident}");
     }
 }
