@@ -60,7 +60,7 @@ def render(props: dict, ctx: Context) -> str:
         <header><h1>In numbers</h1>
         <p class="lead">{len(articles)} articles, {sum(counts)} words: {mean(counts):.0f} each on average, half of them
         below {median(counts):.0f}.</p></header>
-        <div class="prose wide"><div class="scroll"><table>
-        <tr><th>Article</th><th>Words</th><th>A sentence</th><th>To read</th><th></th></tr>{rows}</table></div>
+        <div class="prose wide"><div class="scroll"><table class="figures">
+        <tr><th>Article</th><th>Words</th><th>Sentence</th><th>To read</th><th class="bar"></th></tr>{rows}</table></div>
         <h2>Words that come up</h2><p>{used}</p></div>
         <p class="more"><a href="/authors">The people behind them</a></p>""")

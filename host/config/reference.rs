@@ -338,7 +338,7 @@ const KEYS: &[Key] = &[
     row(
         "log.filter",
         Value("\"wisr=info,warn\""),
-        "what is logged to stderr, for example `\"warn\"` or `\"wisr=debug\"`; of `prerender` by default `\"error\"`",
+        "what is logged to stderr, for example `\"warn\"` or `\"wisr=debug\"`; `dev` logs less by default, `prerender` `\"error\"`",
     ),
     row(
         "log.format",

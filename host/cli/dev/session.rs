@@ -12,7 +12,7 @@ use crate::cli::terminal;
 use crate::http::{DevError, DevState};
 use crate::release::Releases;
 
-/// How many pages are named in one line.
+/// How many routes are named in one line.
 const NAMED: usize = 5;
 
 /// One run of `wisr dev`.
@@ -145,8 +145,8 @@ impl Session {
             // Saving without a change, and cargo's own files, are not worth a line.
             ([], 0, 0) => return,
             ([], 0, _) => "everything compiles again".to_owned(),
-            (_, failed @ 1.., _) => format!("{failed} not built, the pages that worked last stay"),
-            (routes, ..) if routes.len() > NAMED => format!("{} pages", routes.len()),
+            (_, 1.., _) => "without these: the pages that worked last stay".to_owned(),
+            (routes, ..) if routes.len() > NAMED => format!("{} modules", routes.len()),
             (routes, ..) => routes.join(", "),
         };
         let took = terminal::span(began.elapsed());
