@@ -7,7 +7,7 @@ use clap::Args;
 use http::{StatusCode, Uri};
 use serde_json::Value;
 
-use super::call::{Call, call, server, token};
+use super::call::{Call, call, server, token, unreachable};
 use super::terminal;
 use crate::config::ADMIN_TOKEN_VARIABLE;
 
@@ -60,12 +60,7 @@ impl AdminArgs {
         let answer = tokio::time::timeout(PATIENCE, asked).await;
         let (status, bytes) = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                return nothing_tried(format!(
-                    "cannot reach {server}: {error:#}. Is a server running (`wisr serve SITE`), and \
-                     is this its admin port? `--admin` names another"
-                ));
-            }
+            Ok(Err(error)) => return nothing_tried(unreachable(server, &error)),
             Err(_) => {
                 let seconds = PATIENCE.as_secs();
                 return nothing_tried(format!("{server} did not answer within {seconds} s"));

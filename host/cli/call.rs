@@ -64,6 +64,14 @@ pub(super) fn token(given: Option<&str>, variable: &str) -> anyhow::Result<Optio
     }
 }
 
+/// What to say of an admin port that does not answer.
+pub(super) fn unreachable(server: &Uri, error: &anyhow::Error) -> String {
+    format!(
+        "cannot reach {server}: {error:#}. Is a server running (`wisr serve SITE`), and is this its \
+         admin port? `--admin` names another"
+    )
+}
+
 /// Calls the server.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use http::Uri;
 
-use super::call::{Call, call, server};
+use super::call::{Call, call, server, unreachable};
 use super::terminal;
 
 /// How long an answer may take; whoever asks, asks again.
@@ -41,7 +41,7 @@ pub async fn run(args: HealthArgs) -> anyhow::Result<ExitCode> {
     });
     let answer = tokio::time::timeout(PATIENCE, asked).await;
     let answer = answer.unwrap_or_else(|_| anyhow::bail!("no answer within {PATIENCE:?}"));
-    let (status, body) = answer.map_err(|error| error.context(format!("cannot reach {server}")))?;
+    let (status, body) = answer.map_err(|error| anyhow::anyhow!(unreachable(server, &error)))?;
     terminal::data(String::from_utf8_lossy(&body).trim_end());
     Ok(ExitCode::from(u8::from(!status.is_success())))
 }

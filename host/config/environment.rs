@@ -466,7 +466,7 @@ mod tests {
     fn mistakes_name_the_variable_and_the_fix() {
         for (name, value, part) in [
             ("WISR_STORE_MEMORY", "lots", "128MiB"),
-            ("WISR_SERVER_THREADS", "-1", "expected usize"),
+            ("WISR_SERVER_THREADS", "-1", "a whole number, 1 or more"),
             ("WISR_DEFAULTS_CPU", "5", "10s"),
             ("WISR_LOG_FORMAT", "jsn", "did you mean `json`?"),
             ("WISR_ROUTES", "cpu", "a table in TOML"),

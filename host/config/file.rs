@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -45,9 +46,9 @@ pub(super) struct Server {
     pub(super) admin: Option<SocketAddr>,
     #[serde(deserialize_with = "secret")]
     pub(super) admin_token: Option<String>,
-    pub(super) threads: Option<usize>,
-    pub(super) connections: Option<usize>,
-    pub(super) connections_per_address: Option<usize>,
+    pub(super) threads: Option<NonZeroUsize>,
+    pub(super) connections: Option<NonZeroUsize>,
+    pub(super) connections_per_address: Option<NonZeroUsize>,
     pub(super) drain: Option<Span>,
     pub(super) artifacts: Option<PathBuf>,
     pub(super) poll: Option<Span>,
@@ -83,7 +84,7 @@ pub(super) struct Store {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Generations {
-    pub(super) concurrency: Option<usize>,
+    pub(super) concurrency: Option<NonZeroUsize>,
     pub(super) queue: Option<usize>,
     pub(super) wait: Option<Span>,
 }
@@ -119,14 +120,14 @@ pub(super) struct Route {
     pub(super) revalidate: Option<Lifetime>,
     pub(super) max_stale: Option<Span>,
     pub(super) render: Option<RenderWhen>,
-    pub(super) concurrency: Option<usize>,
+    pub(super) concurrency: Option<NonZeroUsize>,
     pub(super) cpu: Option<Span>,
     pub(super) wall: Option<Span>,
     pub(super) memory: Option<Size>,
     pub(super) page: Option<Size>,
     pub(super) props: Option<Size>,
     pub(super) fetches: Option<u32>,
-    pub(super) fetches_in_flight: Option<u32>,
+    pub(super) fetches_in_flight: Option<NonZeroU32>,
     pub(super) fetch_bytes: Option<Size>,
     pub(super) outbound: Option<Vec<String>>,
     pub(super) query: Option<Vec<String>>,
@@ -269,10 +270,35 @@ impl File {
     }
 }
 
+/// What serde expects, in the words of whoever writes the file.
+const EXPECTED: [(&str, &str); 7] = [
+    ("expected usize", "expected a whole number, 0 or more"),
+    ("expected u32", "expected a whole number, 0 or more"),
+    (
+        "expected a nonzero usize",
+        "expected a whole number, 1 or more",
+    ),
+    (
+        "expected a nonzero u32",
+        "expected a whole number, 1 or more",
+    ),
+    ("expected f64", "expected a number"),
+    (
+        "expected a sequence",
+        "expected a list, as in [\"one\", \"two\"]",
+    ),
+    ("expected path string", "expected a path in quotes"),
+];
+
 /// What is wrong, and of a misspelt word which one was meant.
 pub(super) fn explain(message: &str) -> String {
+    let known =
+        |(serde, ours): &(&str, &str)| Some(format!("{}{ours}", message.strip_suffix(serde)?));
     match meant(message) {
-        None => message.to_owned(),
+        None => EXPECTED
+            .iter()
+            .find_map(known)
+            .unwrap_or_else(|| message.to_owned()),
         Some(word) => format!("{message}\ndid you mean `{word}`?"),
     }
 }

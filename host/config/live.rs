@@ -2,6 +2,7 @@
 //! the revalidate endpoint, the list of crawlers, draft mode, webhooks.
 
 use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ fn resolve(table: &Route, concurrency: usize) -> anyhow::Result<RouteConfig> {
             .max_stale
             .map_or(Duration::from_secs(31_536_000), |span| span.0),
         render_on_change: table.render == Some(RenderWhen::WhenPropsChange),
-        concurrency: table.concurrency.unwrap_or(concurrency).max(1),
+        concurrency: table.concurrency.map_or(concurrency, NonZeroUsize::get),
     };
     Ok(RouteConfig {
         policy,
@@ -151,17 +152,14 @@ fn limits(table: &Route) -> anyhow::Result<Limits> {
         page: table.page.map_or(default.page, |size| size.0),
         props: table.props.map_or(default.props, |size| size.0),
         fetches: table.fetches.unwrap_or(default.fetches),
-        fetches_in_flight: table.fetches_in_flight.unwrap_or(default.fetches_in_flight),
+        fetches_in_flight: table
+            .fetches_in_flight
+            .map_or(default.fetches_in_flight, NonZeroU32::get),
         fetch_bytes: table.fetch_bytes.map_or(default.fetch_bytes, |size| size.0),
     };
     if limits.cpu.is_zero() || limits.wall.is_zero() {
         bail!("cpu and wall must be longer than 0: a page needs time to run");
     }
-    ensure!(
-        limits.fetches_in_flight > 0,
-        "fetches-in-flight must be at least 1, or each request waits until the generation ends: to \
-         allow none, leave `outbound` empty"
-    );
     // The pool reserves this much address space for each instance.
     ensure!(
         limits.memory <= 4 << 30,

@@ -85,7 +85,7 @@ pub(super) fn resolve(
         keep >= Duration::from_secs(1),
         "store.keep must be at least \"1s\": Redis would keep no page at all"
     );
-    Ok(Some(SharedConfig {
+    let config = SharedConfig {
         urls: urls.clone(),
         user: store.user.clone(),
         password: store.password.clone(),
@@ -94,7 +94,9 @@ pub(super) fn resolve(
         timeout,
         lease,
         keep,
-    }))
+    };
+    config.check()?;
+    Ok(Some(config))
 }
 
 #[cfg(test)]
