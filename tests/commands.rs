@@ -341,7 +341,7 @@ async fn build_makes_a_site_of_a_source_tree() {
     let done = wisr(here.path(), &build).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(
-        done.stderr.contains("1 made, 0 were fresh, 0 failed"),
+        done.stderr.contains("1 made, 0 already fresh, 0 failed"),
         "{done:?}"
     );
     for file in [

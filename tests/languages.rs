@@ -231,6 +231,7 @@ async fn a_path_that_cannot_be_listed_is_told_how_it_can() {
         let site = site.start_unready().await;
         let incident = site.until_incident("listing", told).await;
         assert!(incident.to_string().contains("/x/7"), "{incident}");
+        assert!(!incident.to_string().contains("(native)"), "{incident}");
     }
 }
 

@@ -272,33 +272,24 @@ impl File {
 
 /// What serde expects, in the words of whoever writes the file.
 const EXPECTED: [(&str, &str); 7] = [
-    ("expected usize", "expected a whole number, 0 or more"),
-    ("expected u32", "expected a whole number, 0 or more"),
-    (
-        "expected a nonzero usize",
-        "expected a whole number, 1 or more",
-    ),
-    (
-        "expected a nonzero u32",
-        "expected a whole number, 1 or more",
-    ),
-    ("expected f64", "expected a number"),
-    (
-        "expected a sequence",
-        "expected a list, as in [\"one\", \"two\"]",
-    ),
-    ("expected path string", "expected a path in quotes"),
+    ("usize", "a whole number, 0 or more"),
+    ("u32", "a whole number, 0 or more"),
+    ("a nonzero usize", "a whole number, 1 or more"),
+    ("a nonzero u32", "a whole number, 1 or more"),
+    ("f64", "a number"),
+    ("a sequence", "a list, as in [\"one\", \"two\"]"),
+    ("path string", "a path in quotes"),
 ];
 
 /// What is wrong, and of a misspelt word which one was meant.
 pub(super) fn explain(message: &str) -> String {
-    let known =
-        |(serde, ours): &(&str, &str)| Some(format!("{}{ours}", message.strip_suffix(serde)?));
+    let in_words = || {
+        let (found, expected) = message.rsplit_once(", expected ")?;
+        let (_, words) = EXPECTED.iter().find(|(serde, _)| *serde == expected)?;
+        Some(format!("{found}, expected {words}"))
+    };
     match meant(message) {
-        None => EXPECTED
-            .iter()
-            .find_map(known)
-            .unwrap_or_else(|| message.to_owned()),
+        None => in_words().unwrap_or_else(|| message.to_owned()),
         Some(word) => format!("{message}\ndid you mean `{word}`?"),
     }
 }

@@ -214,12 +214,7 @@ impl Config {
             Some(folder) => root.join(folder),
             None => site.join(".wisr/artifacts"),
         };
-        let poll = fixed.server.poll;
-        let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
-        ensure!(
-            poll >= MIN_POLL,
-            "[server] poll must be at least \"10ms\": each look reads the whole folder"
-        );
+        let poll = poll(fixed)?;
         let engine = EngineConfig {
             cache: Some(artifacts),
             instances: u32::try_from(concurrency).unwrap_or(u32::MAX),
@@ -292,6 +287,16 @@ fn store(file: &FixedTables, state: &Path, overrides: &Overrides) -> anyhow::Res
         folder: is_kept.then(|| state.join("store")),
         disk: file.store.disk.map(|disk| disk.0),
     })
+}
+
+fn poll(file: &FixedTables) -> anyhow::Result<Duration> {
+    let poll = file.server.poll;
+    let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
+    ensure!(
+        poll >= MIN_POLL,
+        "[server] poll must be at least \"10ms\": each look reads the whole folder"
+    );
+    Ok(poll)
 }
 
 fn generations(file: &FixedTables, concurrency: usize, overrides: &Overrides) -> isr::Config {

@@ -286,11 +286,16 @@ impl Plan {
     }
 }
 
+/// What is said of a folder that is not there.
+pub(in crate::cli) fn no_tree(src: &Path) -> String {
+    let src = src.display();
+    format!("no source tree at `{src}` (`wisr new {src}` makes one)")
+}
+
 impl Site {
     /// Absolute paths without links, since cargo's answers are compared with them.
     fn resolve(self) -> anyhow::Result<Self> {
-        let src = fs::canonicalize(&self.src)
-            .with_context(|| format!("no source tree at `{}`", self.src.display()))?;
+        let src = fs::canonicalize(&self.src).with_context(|| no_tree(&self.src))?;
         fs::create_dir_all(&self.out)
             .with_context(|| format!("cannot make the folder `{}`", self.out.display()))?;
         let out = fs::canonicalize(&self.out)?;

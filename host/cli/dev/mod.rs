@@ -64,8 +64,7 @@ const CONTENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 /// # Errors
 /// What keeps it from starting. Pages that do not compile keep nothing from starting.
 pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
-    let src = fs::canonicalize(&args.src)
-        .with_context(|| format!("no source tree at `{}`", args.src.display()))?;
+    let src = fs::canonicalize(&args.src).with_context(|| build::no_tree(&args.src))?;
     let out = src.join(OUT);
     let plan = Plan::discover(Site {
         src: src.clone(),

@@ -112,9 +112,6 @@ impl Session {
     }
 
     async fn keep_up(&mut self, changes: Changes) -> anyhow::Result<()> {
-        if changes.config {
-            terminal::say("wisr.toml changed: the server takes it up");
-        }
         if changes.sources {
             let known = self.plan.warnings.clone();
             self.plan = Plan::discover(self.plan.site.clone()).await?;

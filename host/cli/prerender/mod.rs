@@ -109,7 +109,7 @@ fn tell(report: &Report, took: Duration) {
         }
     };
     terminal::say(format!(
-        "{interrupted}{} made, {} were fresh, {} failed in {}",
+        "{interrupted}{} made, {} already fresh, {} failed in {}",
         count.made,
         count.fresh,
         count.failed,

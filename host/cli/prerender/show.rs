@@ -88,7 +88,7 @@ fn line(count: Count) -> String {
     } = count;
     let done = count.done();
     let s = plural(listed);
-    format!("{done} of {listed} page{s}: {made} made, {fresh} were fresh, {failed} failed")
+    format!("{done} of {listed} page{s}: {made} made, {fresh} already fresh, {failed} failed")
 }
 
 /// The moving bar. Dropping it clears its line.

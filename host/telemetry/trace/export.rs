@@ -35,9 +35,17 @@ pub struct ExportError {
 impl ExportError {
     fn of(endpoint: &str, reason: impl ToString) -> Self {
         Self {
-            endpoint: endpoint.to_owned(),
+            endpoint: without_userinfo(endpoint),
             reason: reason.to_string(),
         }
+    }
+}
+
+/// An address without what stands before its `@`, which may be a password.
+fn without_userinfo(endpoint: &str) -> String {
+    match (endpoint.split_once("://"), endpoint.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => endpoint.to_owned(),
     }
 }
 
@@ -63,7 +71,7 @@ pub(super) fn exporter(endpoint: &str, runtime: Handle) -> Result<SpanExporter, 
             None,
         ),
         runtime,
-        endpoint: endpoint.to_owned(),
+        endpoint: without_userinfo(endpoint),
         failing: Arc::default(),
     };
     SpanExporter::builder()
@@ -96,6 +104,7 @@ fn connector() -> Result<HttpsConnector<HttpConnector>, tokio_rustls::rustls::Er
 struct Sender {
     client: HyperClient<HttpsConnector<HttpConnector>>,
     runtime: Handle,
+    /// For the log.
     endpoint: String,
     /// Whether the collector was gone when last heard of.
     failing: Arc<AtomicBool>,
