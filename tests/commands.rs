@@ -272,6 +272,18 @@ async fn revalidate_renews_a_page_from_the_shell() {
     assert_eq!(done.code, Some(0), "{done:?}");
     let page = site.get("/posts/1").await;
     assert_eq!((page.verdict(), page.n()), ("HIT", 2));
+    // The token may be in a file that the environment names, as it may for a server.
+    let token = put(site.folder(), "token", crate::site::TOKEN);
+    for (variable, code) in [("WISR_TOKEN_FILE", 0), ("WISR_NO_TOKEN", 2)] {
+        let done = tokio::process::Command::new(env!("CARGO_BIN_EXE_wisr"))
+            .args(["revalidate", "--url", &url, "--path", "/posts/1"])
+            .env_remove("WISR_TOKEN")
+            .env(variable, &token)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(done.status.code(), Some(code), "{done:?}");
+    }
     site.origin.fail("/posts/1");
     let failed = wisr(
         site.folder(),
