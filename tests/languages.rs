@@ -72,6 +72,13 @@ async fn does_everything(tree: &Path, kind: &str, thrown: &[&str]) {
     }
     for call in ["props", "render"] {
         let incident = site.until_incident(kind, &format!("boom in {call}")).await;
+        // A stack is lines to people, and one line to the log.
+        let message = incident["message"].as_str().unwrap();
+        assert_eq!(message.contains('\n'), kind == "error", "{message:?}");
+        assert!(
+            site.log().contains(&message.replace('\n', "\\n")),
+            "{message:?}"
+        );
         for part in thrown {
             let told = incident.to_string();
             assert!(told.contains(part), "{part:?} in {told}");
@@ -163,7 +170,11 @@ async fn a_page_in_javascript_does_everything() {
     does_everything(
         &tree,
         "error",
-        &["RangeError", "at boom (_shared/boom.js:2"],
+        &[
+            "RangeError",
+            "at boom (_shared/boom.js:2",
+            "(x/[...slug]/page.js:",
+        ],
     )
     .await;
 }
@@ -177,7 +188,11 @@ async fn a_page_in_typescript_does_everything() {
     does_everything(
         &tree,
         "error",
-        &["RangeError", "at boom (_shared/boom.ts:6"],
+        &[
+            "RangeError",
+            "at boom (_shared/boom.ts:6",
+            "(x/[...slug]/page.ts:",
+        ],
     )
     .await;
 }

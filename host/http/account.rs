@@ -11,8 +11,14 @@ use crate::page::{Failure, Fetch, plural};
 pub(super) fn account(failure: &Failure) -> String {
     let mut html = String::from("<section data-wisr-failure>");
     let (kind, call) = (failure.kind.as_str(), escape(&failure.call));
-    let message = escape(&failure.message);
-    let _ = write!(html, "<p><strong>{message}</strong></p>");
+    let (message, stack) = failure
+        .message
+        .split_once('\n')
+        .unwrap_or((&failure.message, ""));
+    let _ = write!(html, "<p><strong>{}</strong></p>", escape(message));
+    if !stack.is_empty() {
+        let _ = write!(html, "<pre>{}</pre>", escape(stack));
+    }
     let cost = &failure.cost;
     let _ = write!(
         html,

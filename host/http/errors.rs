@@ -125,7 +125,9 @@ impl Problem {
             Self::NotFound => "Nothing is published at this address.".to_owned(),
             Self::Failed(_) => "It could not be made. The next request tries again.".to_owned(),
             Self::Draft(failure) => {
-                format!("{failure}. Readers go on getting the page that is published.")
+                let failure = failure.to_string();
+                let first = failure.lines().next().unwrap_or_default();
+                format!("{first}. Readers go on getting the page that is published.")
             }
             Self::Overloaded(after) => {
                 let seconds = after.as_secs().max(1);

@@ -131,7 +131,7 @@ mod tests {
         };
         let all: Vec<_> = (0..25).map(failed).collect();
         assert_eq!(failures(&[], 0), "");
-        assert_eq!(failures(&all[..1], 1), "not made: /0: render: no");
+        assert_eq!(failures(&all[..1], 1), "not made: /0: render: no (error)");
         let list = failures(&all, 1_000_000);
         let lines: Vec<&str> = list.lines().collect();
         assert_eq!(lines.len(), NAMED + 1);
