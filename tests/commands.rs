@@ -93,6 +93,9 @@ async fn what_cannot_be_served_is_named() {
     let source = wisr(here.path(), &["routes", "src"]).await;
     assert_eq!(source.code, Some(1), "{source:?}");
     assert!(source.stderr.contains("wisr build src"), "{source:?}");
+    put(here.path(), "js/posts/[id]/page.js", "");
+    let source = wisr(here.path(), &["routes", "js"]).await;
+    assert!(source.stderr.contains("wisr build js"), "{source:?}");
     std::fs::create_dir_all(here.path().join("site/pages")).unwrap();
     for (toml, words) in [
         ("[server]\nlisten = 3000", "listen"),
@@ -269,6 +272,18 @@ async fn revalidate_renews_a_page_from_the_shell() {
     assert_eq!(done.code, Some(0), "{done:?}");
     let page = site.get("/posts/1").await;
     assert_eq!((page.verdict(), page.n()), ("HIT", 2));
+    // The token may be in a file that the environment names, as it may for a server.
+    let token = put(site.folder(), "token", crate::site::TOKEN);
+    for (variable, code) in [("WISR_TOKEN_FILE", 0), ("WISR_NO_TOKEN", 2)] {
+        let done = tokio::process::Command::new(env!("CARGO_BIN_EXE_wisr"))
+            .args(["revalidate", "--url", &url, "--path", "/posts/1"])
+            .env_remove("WISR_TOKEN")
+            .env(variable, &token)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(done.status.code(), Some(code), "{done:?}");
+    }
     site.origin.fail("/posts/1");
     let failed = wisr(
         site.folder(),
@@ -338,7 +353,7 @@ async fn build_makes_a_site_of_a_source_tree() {
     let done = wisr(here.path(), &build).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(
-        done.stderr.contains("1 made, 0 were fresh, 0 failed"),
+        done.stderr.contains("1 made, 0 already fresh, 0 failed"),
         "{done:?}"
     );
     for file in [

@@ -97,7 +97,7 @@ fn each_value_says_where_it_comes_from() {
 fn no_secret_is_shown() {
     let site = site(
         "[draft]\ntoken = \"geheim, geheim, geheim\"\n[webhooks.cms]\nsecret = \"geheim, sehr geheim\"\n\
-         paths = [\"/a\"]\n[store]\nurl = [\"redis://anna:geheim@a:1\", \"rediss://:ge/he@im@b:2\"]\n\
+         paths = [\"/a\"]\n[store]\nurl = [\"redis://anna:geheim@a:1\", \"rediss://:ge%2Fheim@b:2\"]\n\
          [telemetry]\notlp = \"http://anna:geheim@c:3\"\n",
     );
     for form in [["--set"].as_slice(), &["--set", "--json"]] {
@@ -105,7 +105,7 @@ fn no_secret_is_shown() {
         assert_eq!(told.code, Some(0), "{}", told.stderr);
         let shown = told.stdout + &told.stderr;
         assert!(
-            !shown.contains("geheim") && !shown.contains("im@"),
+            !shown.contains("geheim") && !shown.contains("heim@"),
             "{shown}"
         );
         for part in [
@@ -128,6 +128,21 @@ fn no_secret_is_shown() {
     let told = config(site.path(), &["--set"], &[url]).stdout;
     assert!(told.contains("redis://anna:(hidden)@d:4"), "{told}");
     assert!(!told.contains("geheim"), "{told}");
+    // Nor where it is why the rest cannot be read.
+    for (name, value) in [
+        ("WISR_STORE_URL", "rediss://:ge/he@im@b:2"),
+        ("WISR_TELEMETRY_OTLP", "http://anna:geheim@b:2 3"),
+    ] {
+        let told = config(Path::new("/"), &[], &[(name, value)]);
+        assert_eq!(told.code, Some(1), "{}", told.stdout);
+        assert!(
+            told.stderr.starts_with(&format!("error: {name}")),
+            "{}",
+            told.stderr
+        );
+        assert!(told.stderr.contains("…@b:2"), "{}", told.stderr);
+        assert!(!told.stderr.contains("geheim") && !told.stderr.contains("im@"));
+    }
 }
 
 /// What a variable says is what a server does; what it cannot mean names it.

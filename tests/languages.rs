@@ -72,6 +72,13 @@ async fn does_everything(tree: &Path, kind: &str, thrown: &[&str]) {
     }
     for call in ["props", "render"] {
         let incident = site.until_incident(kind, &format!("boom in {call}")).await;
+        // A stack is lines to people, and one line to the log.
+        let message = incident["message"].as_str().unwrap();
+        assert_eq!(message.contains('\n'), kind == "error", "{message:?}");
+        assert!(
+            site.log().contains(&message.replace('\n', "\\n")),
+            "{message:?}"
+        );
         for part in thrown {
             let told = incident.to_string();
             assert!(told.contains(part), "{part:?} in {told}");
@@ -145,8 +152,10 @@ async fn documents(site: &Running) {
 }
 
 async fn paths_and_shell(site: &Running) {
-    let listed = site.get("/x/listed/a%20b").await;
-    assert_eq!(listed.header("x-wisr-cache"), "HIT", "{listed:?}");
+    for path in ["/x/listed/a%20b", "/x/7"] {
+        let listed = site.get(path).await;
+        assert_eq!(listed.header("x-wisr-cache"), "HIT", "{path}: {listed:?}");
+    }
     let shell = site.get("/x/unseen").await;
     assert_eq!(shell.header("x-wisr-cache"), "SHELL");
     assert_eq!(shell.text(), "<!doctype html><p>shell of /x/unseen");
@@ -161,7 +170,11 @@ async fn a_page_in_javascript_does_everything() {
     does_everything(
         &tree,
         "error",
-        &["RangeError", "at boom (_shared/boom.js:2"],
+        &[
+            "RangeError",
+            "at boom (_shared/boom.js:2",
+            "(x/[...slug]/page.js:",
+        ],
     )
     .await;
 }
@@ -175,7 +188,11 @@ async fn a_page_in_typescript_does_everything() {
     does_everything(
         &tree,
         "error",
-        &["RangeError", "at boom (_shared/boom.ts:6"],
+        &[
+            "RangeError",
+            "at boom (_shared/boom.ts:6",
+            "(x/[...slug]/page.ts:",
+        ],
     )
     .await;
 }
@@ -206,6 +223,31 @@ async fn a_page_in_c_does_everything() {
         ],
     )
     .await;
+}
+
+/// A path that is not listed by its parameters is told how it is.
+#[tokio::test]
+async fn a_path_that_cannot_be_listed_is_told_how_it_can() {
+    for (language, needs, right, told) in [
+        ("js", NODE, "{ params: { slug: 7 } }", "as { params: "),
+        ("python", PYTHON, "{\"slug\": 7}", "by its parameters"),
+    ] {
+        let Some(tree) = tree(language, &format!("listing-{language}"), needs) else {
+            continue;
+        };
+        let page = tree.join("x/[...slug]").join(match language {
+            "js" => "page.js",
+            _ => "page.py",
+        });
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.contains(right), "{text}");
+        fs::write(&page, text.replace(right, "\"/x/7\"")).unwrap();
+        let site = Site::new().module("x/[...slug]", &module(&tree).await);
+        let site = site.start_unready().await;
+        let incident = site.until_incident("listing", told).await;
+        assert!(incident.to_string().contains("/x/7"), "{incident}");
+        assert!(!incident.to_string().contains("(native)"), "{incident}");
+    }
 }
 
 /// Nothing is built twice, and a change of a shared file builds its pages again.

@@ -33,6 +33,8 @@ async fn from_nothing(language: &str, routes: &[(&str, &str, &str)]) {
         let new = ["new", "--lang", language, "--route", route];
         done(src.path(), &new).await;
     }
+    let is_typed = src.path().join("tsconfig.json").exists();
+    assert_eq!(is_typed, language == "ts");
     let out = site.path().to_str().unwrap();
     done(src.path(), &["build", ".", "-o", out]).await;
     for (route, _, _) in routes {

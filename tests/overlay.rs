@@ -180,6 +180,7 @@ async fn look(dev: &Dev) {
         "{terminal}"
     );
     assert!(!terminal.contains("GET /style.css"), "{terminal}");
+    assert!(!terminal.contains(" INFO "), "it is no log: {terminal}");
     assert_eq!(dev.until_told("/posts/1", None).await, "");
 }
 

@@ -125,7 +125,7 @@ async fn failures_are_named_and_what_is_made_is_served() {
         "not made: /posts/02: static-props: ",
         "not listed: the pages of /down/[id]: ",
         "not loaded: broken.wasm: ",
-        "4 made, 0 were fresh, 1 failed",
+        "4 made, 0 already fresh, 1 failed",
     ] {
         assert!(done.stderr.contains(words), "{words:?} in {}", done.stderr);
     }

@@ -16,8 +16,9 @@ const COMPILING: Duration = Duration::from_secs(120);
 /// Every module counts as large, and none was compiled before.
 const QUICK: &str = "[compile]\nquick = \"1B\"\n[server]\nartifacts = \".wisr/artifacts\"";
 
-/// What the server says when a module has the code that it keeps.
+/// What the server says when a module has the code that it keeps, where it is asked to.
 const DONE: &str = "module runs on optimised code now";
+const LOG: &str = "wisr=info,wisr::guest::upgrade=debug";
 
 /// Waits until the server has said so for this many modules.
 async fn until_optimised(site: &Running, count: usize) {
@@ -42,6 +43,7 @@ async fn better_code_takes_its_place_unnoticed() {
         Site::new()
             .pages(&["posts/[id]"])
             .config(QUICK)
+            .logging(LOG)
             .start()
             .await,
     );
@@ -95,7 +97,8 @@ async fn better_code_takes_its_place_unnoticed() {
 /// A restart finds the code that was kept, and makes none in haste.
 #[tokio::test]
 async fn a_restart_compiles_nothing() {
-    let mut site = Site::new().pages(&["about"]).config(QUICK).start().await;
+    let site = Site::new().pages(&["about"]).config(QUICK).logging(LOG);
+    let mut site = site.start().await;
     until_optimised(&site, 1).await;
     site.restart().await;
     assert_eq!(site.get("/about").await.status, 200);
@@ -109,6 +112,7 @@ async fn what_cannot_be_made_in_haste_is_made_well() {
     let site = Site::new()
         .module("about", &modules::good_beside(tail_call))
         .config(QUICK)
+        .logging(LOG)
         .start()
         .await;
     assert_eq!(site.get("/about").await.status, 200);

@@ -78,6 +78,28 @@ async fn a_hangup_applies_what_a_running_server_can_take_up() {
     until_logged(&site, "nothing changed").await;
 }
 
+/// A token that a variable's file holds can be replaced there, though `wisr.toml` stays as it is.
+#[tokio::test]
+async fn a_hangup_reads_what_variables_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "the-token-of-today").unwrap();
+    let site = Site::new()
+        .pages(&["posts/[id]"])
+        .env("WISR_TOKEN_FILE", file.to_str().unwrap());
+    let site = site.start().await;
+    assert_eq!(call(&site, "the-token-of-today").await, 200);
+    std::fs::write(&file, "the-token-of-tomorrow").unwrap();
+    site.signal(Signal::HUP);
+    until_logged(&site, "applied: revalidate.token").await;
+    assert_eq!(call(&site, "the-token-of-today").await, 401);
+    assert_eq!(call(&site, "the-token-of-tomorrow").await, 200);
+    std::fs::remove_file(&file).unwrap();
+    site.signal(Signal::HUP);
+    site.until_incident("config", "WISR_TOKEN_FILE").await;
+    assert_eq!(call(&site, "the-token-of-tomorrow").await, 200);
+}
+
 /// A change is also found without a signal. A file that cannot be used changes nothing, whatever
 /// else stands in it, and is an incident that says what is wrong.
 #[tokio::test]

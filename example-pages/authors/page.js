@@ -4,7 +4,8 @@ import { html } from "wisr";
 import { day, frame, posts } from "../_layout/frame.ts";
 
 export async function getStaticProps() {
-  const authors = Object.entries(Object.groupBy(await posts(), (post) => post.author))
+  const signed = (await posts()).filter((post) => post.author);
+  const authors = Object.entries(Object.groupBy(signed, (post) => post.author))
     .map(([name, articles]) => ({ name, articles: articles.map(({ id, title, date }) => ({ id, title, date })) }))
     .sort((one, other) => one.name.localeCompare(other.name));
   return { props: { authors }, revalidate: 60, tags: ["posts"] };
@@ -20,5 +21,5 @@ export default function Authors({ authors }, ctx) {
           <li><a href="/posts/${encodeURIComponent(id)}">${title}</a> <span class="when">${day(date)}</span></li>`)}
         </ul>
       </section>`)}
-    <p class="more"><a href="/archive/${authors[0]?.articles[0]?.date.slice(0, 4)}">The archive by year</a></p>`);
+    ${authors.length > 0 && html`<p class="more"><a href="/archive/${authors[0].articles[0].date.slice(0, 4)}">The archive by year</a></p>`}`);
 }

@@ -35,13 +35,14 @@ def static_props(ctx: Context) -> Props:
     for post in posts():
         words = words_of(post["body"])
         used.update(word.lower() for word in words if word.lower() not in COMMON)
-        articles.append(Counted(post["id"], post["title"], len(words), len(re.findall(r"[.!?](?:\s|$)", post["body"]))))
+        sentences = len(re.findall(r"[.!?](?:\s|$)", post["body"])) or 1
+        articles.append(Counted(post["id"], post["title"], len(words), sentences))
     articles.sort(key=lambda article: -article.words)
     return Props({"articles": articles, "used": used.most_common(12)}, revalidate=3600, tags=["posts"])
 
 
 def row(article: dict, longest: int) -> str:
-    share = 100 * article["words"] / longest
+    share = 100 * article["words"] / max(longest, 1)
     return (
         f'<tr><td><a href="/posts/{quote(article["id"])}">{escape(article["title"])}</a></td>'
         f'<td>{article["words"]}</td><td>{article["words"] / article["sentences"]:.1f}</td>'
@@ -59,7 +60,7 @@ def render(props: dict, ctx: Context) -> str:
         <header><h1>In numbers</h1>
         <p class="lead">{len(articles)} articles, {sum(counts)} words: {mean(counts):.0f} each on average, half of them
         below {median(counts):.0f}.</p></header>
-        <div class="prose wide"><div class="scroll"><table>
-        <tr><th>Article</th><th>Words</th><th>A sentence</th><th>To read</th><th></th></tr>{rows}</table></div>
+        <div class="prose wide"><div class="scroll"><table class="figures">
+        <tr><th>Article</th><th>Words</th><th>Sentence</th><th>To read</th><th class="bar"></th></tr>{rows}</table></div>
         <h2>Words that come up</h2><p>{used}</p></div>
         <p class="more"><a href="/authors">The people behind them</a></p>""")

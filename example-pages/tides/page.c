@@ -47,12 +47,12 @@ wisr_outcome static_props(const wisr_context *ctx) {
 }
 
 static void curve(wisr_buffer *out, double from) {
-    wisr_put(out, "<svg class=\"tide\" viewBox=\"0 0 960 240\" role=\"img\" aria-label=\"The height of the tide "
+    wisr_put(out, "<svg class=\"tide\" viewBox=\"0 -30 960 270\" role=\"img\" aria-label=\"The height of the tide "
                   "over two days\"><path class=\"water\" d=\"M0 240");
     for (int at = 0; at <= SPAN; at += STEP) wisr_putf(out, "L%.1f %.1f", at * 960.0 / SPAN, 230 - 44 * height(from + at));
     wisr_put(out, "L960 240Z\"></path>");
     for (int hours = 6; hours < 48; hours += 6) {
-        wisr_putf(out, "<path class=\"%s\" d=\"M%d 0V240\"></path><text x=\"%d\" y=\"16\">%02d:00</text>",
+        wisr_putf(out, "<path class=\"%s\" d=\"M%d -30V240\"></path><text x=\"%d\" y=\"-24\">%02d:00</text>",
                   hours == 24 ? "day" : "hour", hours * 20, hours * 20 + 6, hours % 24);
     }
     wisr_put(out, "</svg>");

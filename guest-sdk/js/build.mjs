@@ -43,7 +43,8 @@ const bundle = ({ root, entry, release }) =>
 /** Sources as an author knows them: below the tree, or the SDK's, which no stack shows. */
 const named = (root, { sources, mappings }) => ({
   sources: sources.map((source) => {
-    const file = path.resolve(root, source);
+    // A map has URLs: `[id]` stands in it as `%5Bid%5D`.
+    const file = path.resolve(root, decodeURIComponent(source));
     if (file.startsWith(SDK + path.sep)) return `wisr/${path.relative(SDK, file)}`;
     return path.relative(root, file);
   }),

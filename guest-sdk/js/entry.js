@@ -7,6 +7,8 @@ import { settled } from "./timers.js";
 
 const FALLBACKS = new Map([[false, "not-found"], ["blocking", "blocking"], [true, "shell"]]);
 
+const REDIRECTS = [301, 302, 303, 307, 308];
+
 const HTML = "text/html; charset=utf-8";
 
 // It reloads by itself: the host starts making the page together with the shell, and a page without scripts
@@ -49,9 +51,10 @@ const outcome = (result) => {
   const lifetime = freshness(result?.revalidate);
   if (result?.notFound) return { tag: "not-found", val: lifetime };
   if (result?.redirect) {
-    const { destination, permanent = false } = result.redirect;
+    const { destination, permanent = false, statusCode: status = permanent ? 308 : 307 } = result.redirect;
     if (typeof destination !== "string") throw new TypeError("`redirect` needs a `destination`");
-    return { tag: "redirect", val: { location: destination, status: permanent ? 308 : 307, freshness: lifetime } };
+    if (!REDIRECTS.includes(status)) throw new TypeError(`\`statusCode\` is one of ${REDIRECTS.join(", ")}, not ${status}`);
+    return { tag: "redirect", val: { location: destination, status, freshness: lifetime } };
   }
   const data = JSON.stringify(result?.props);
   if (data === undefined) throw new TypeError("getStaticProps returns `props`, `notFound: true` or `redirect`");
@@ -84,8 +87,14 @@ export const page = {
   }),
 };
 
-const listed = ({ params }) =>
-  Object.entries(params).map(([name, value]) => ({ name, values: Array.isArray(value) ? value.map(String) : [String(value)] }));
+// Without its value, an optional catch-all is its folder's own path.
+const isGiven = ([, value]) => value !== undefined && value !== null && value !== false;
+
+const listed = (path) => {
+  if (!path?.params) throw new TypeError(`getStaticPaths lists paths as { params: { … } }, not ${JSON.stringify(path)}`);
+  const given = Object.entries(path.params).filter(isGiven);
+  return given.map(([name, value]) => ({ name, values: (Array.isArray(value) ? value : [value]).map(String) }));
+};
 
 export const paths = {
   staticPaths: guarded(() => {

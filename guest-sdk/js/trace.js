@@ -37,11 +37,15 @@ export const locator = ({ sources, mappings }) => {
   return (atLine, atColumn) => (rows[atLine - 1] ?? []).findLast(([from]) => from < atColumn)?.[1];
 };
 
-/** The lines of a stack or message with places of the bundle told as places of its sources. */
+/**
+ * The lines of a stack or message with places of the bundle told as places of its sources. Frames of the engine
+ * itself have no place, and say nothing.
+ */
 export const retrace = (text, map, isOurs) => {
   const locate = locator(map);
   const PLACE = /(?:componentize-qjs:user\.js|[^\s()]*bundle\.js):(\d+)(?::(\d+))?/;
   const lines = text.split("\n").map((line) => {
+    if (line.endsWith("(native)")) return undefined;
     const place = PLACE.exec(line);
     const found = place && locate(Number(place[1]), Number(place[2] ?? Infinity));
     if (!found) return place ? undefined : line;

@@ -42,12 +42,16 @@ export type StaticProps<Props> =
     }
   /** There is no such page: 404. Without `revalidate` it is looked for again after 60 s. */
   | { notFound: true; revalidate?: Revalidate }
-  /** The page is elsewhere: 307, or 308 where it is permanent. */
-  | { redirect: { destination: string; permanent?: boolean }; revalidate?: Revalidate };
+  /** The page is elsewhere: 307, or 308 where it is permanent, or as `statusCode` says. */
+  | { redirect: Redirect; revalidate?: Revalidate };
+
+export type Redirect =
+  | { destination: string; permanent?: boolean }
+  | { destination: string; statusCode: 301 | 302 | 303 | 307 | 308 };
 
 /** What `getStaticPaths` returns. */
 export interface StaticPaths<Params = Record<string, string | string[]>> {
-  /** The parameters of each page. */
+  /** The parameters of each page; an optional catch-all may be left out. */
   paths: { params: Params }[];
   /** What any other path gets: `false` a 404, `"blocking"` the page once it is made, `true` the shell at once. */
   fallback: boolean | "blocking";

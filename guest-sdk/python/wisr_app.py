@@ -9,7 +9,8 @@ import linecache
 import random
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import get_args
 
 import page as source
 import wisr_place
@@ -25,6 +26,8 @@ import wisr
 LOADING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="robots" content="noindex"><meta name="color-scheme" content="light dark"><meta http-equiv="refresh" content="1"><title>Loading…</title></head><body><main><p role="status">This page is being made. It shows by itself in a moment.</p><p><a href="">Show it now</a></p></main></body></html>"""
 
 HTML = "text/html; charset=utf-8"
+
+FALLBACKS = get_args(wisr.Fallback)
 
 
 # What the standard library imports only when it is needed, which is too late once the page runs.
@@ -158,9 +161,16 @@ class Paths(exports.Paths):
     def static_paths(self) -> wit_paths.PathList:
         listed = source.static_paths() if hasattr(source, "static_paths") else wisr.Paths()
 
+        if not isinstance(listed, wisr.Paths):
+            raise TypeError(f"static_paths returns Paths, not {type(listed).__name__}")
+        if listed.fallback not in FALLBACKS:
+            raise TypeError(f"`fallback` is one of {', '.join(FALLBACKS)}, not {listed.fallback!r}")
+
         def params(path):
+            if not isinstance(path, Mapping):
+                raise TypeError(f'static_paths lists each path by its parameters, as {{"id": "1"}}, not {path!r}')
             return [
-                wit.Param(name, [value] if isinstance(value, str) else [str(part) for part in value])
+                wit.Param(name, [str(value)] if isinstance(value, (str, int)) else [str(part) for part in value])
                 for name, value in path.items()
             ]
 

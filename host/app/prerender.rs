@@ -104,8 +104,8 @@ impl Prerender {
         let dropped = metrics.store_dropped.get();
         ensure!(
             dropped == 0,
-            "{dropped} pages were made but not kept, because the disk took them too slowly: begin \
-             again, and only these are made"
+            "the disk was too slow to keep all that was made: begin again, and what is missing \
+             ({dropped}) is made"
         );
         Ok(report)
     }

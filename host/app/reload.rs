@@ -56,7 +56,6 @@ impl Reloading {
                     let found = self.reloader.take(text);
                     self.apply(found).await;
                 }
-                Ok(None) if asked => tracing::info!("{FILE}: nothing changed"),
                 Ok(None) => unreadable.clear(),
                 Err(error) => {
                     let told = format!("{error:#}");
@@ -70,11 +69,11 @@ impl Reloading {
     }
 
     /// What the file says, once it is written, if it is worth a word: it is another thing than
-    /// before, or somebody asks about what was refused.
+    /// before, or somebody asks. What variables name may have changed even where it has not.
     async fn settled(&self, asked: bool) -> anyhow::Result<Option<Option<String>>> {
         let mut seen = self.read().await?;
         if self.reloader.knows(seen.as_deref()) {
-            return Ok((asked && self.reloader.has_refused()).then_some(seen));
+            return Ok(asked.then_some(seen));
         }
         loop {
             tokio::time::sleep(SETTLE).await;
@@ -120,7 +119,7 @@ async fn hung_up(hangup: &mut Option<Signal>) {
 
 fn tell(Report { applied, restart }: &Report) {
     match applied.as_slice() {
-        [] => tracing::info!("{FILE} was read again: no settings of a running server changed"),
+        [] => tracing::info!("{FILE} was read again: nothing changed for a running server"),
         keys => tracing::info!("{FILE} was read again, applied: {}", keys.join(", ")),
     }
     for key in restart {

@@ -7,8 +7,9 @@ use clap::Args;
 use http::{StatusCode, Uri};
 use serde_json::Value;
 
-use super::call::{Call, call, server};
+use super::call::{Call, call, server, token, unreachable};
 use super::terminal;
+use crate::config::ADMIN_TOKEN_VARIABLE;
 
 /// The exit code when nothing was tried.
 const NOTHING_TRIED: u8 = 2;
@@ -23,8 +24,9 @@ pub struct AdminArgs {
     /// The server's admin port.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001", value_parser = server)]
     pub admin: Uri,
-    /// The token of the admin port, if it has one.
-    #[arg(long, env = "WISR_ADMIN_TOKEN", hide_env_values = true)]
+    /// The token of the admin port, if it has one [default: WISR_ADMIN_TOKEN, else the file that
+    /// WISR_ADMIN_TOKEN_FILE names].
+    #[arg(long)]
     pub token: Option<String>,
     /// Print the server's answer as it is.
     #[arg(long)]
@@ -40,27 +42,25 @@ impl AdminArgs {
         body: Option<&Value>,
         show: impl FnOnce(&Value),
     ) -> ExitCode {
-        let server = &self.admin;
-        let token = self.token.as_deref();
-        let asked = call(Call {
-            server,
-            path,
-            token,
-            body,
-        });
-        let answer = tokio::time::timeout(PATIENCE, asked).await;
         let nothing_tried = |reason: String| {
             terminal::say(format!("error: {reason}"));
             ExitCode::from(NOTHING_TRIED)
         };
+        let server = &self.admin;
+        let token = match token(self.token.as_deref(), ADMIN_TOKEN_VARIABLE) {
+            Ok(token) => token,
+            Err(error) => return nothing_tried(format!("{error:#}")),
+        };
+        let asked = call(Call {
+            server,
+            path,
+            token: token.as_deref(),
+            body,
+        });
+        let answer = tokio::time::timeout(PATIENCE, asked).await;
         let (status, bytes) = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                return nothing_tried(format!(
-                    "cannot reach {server}: {error:#}. Is a server running (`wisr serve SITE`), and \
-                     is this its admin port? `--admin` names another"
-                ));
-            }
+            Ok(Err(error)) => return nothing_tried(unreachable(server, &error)),
             Err(_) => {
                 let seconds = PATIENCE.as_secs();
                 return nothing_tried(format!("{server} did not answer within {seconds} s"));
@@ -70,7 +70,7 @@ impl AdminArgs {
         if status == StatusCode::UNAUTHORIZED {
             return nothing_tried(
                 "the admin port wants its token, `server.admin-token` of the server's wisr.toml: give \
-                 it as --token or WISR_ADMIN_TOKEN"
+                 it as --token, WISR_ADMIN_TOKEN or WISR_ADMIN_TOKEN_FILE"
                     .to_owned(),
             );
         }

@@ -15,6 +15,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::config::Environment;
+
 /// The largest answer, in bytes: a result for each of many thousand paths.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
@@ -49,6 +51,25 @@ pub(super) fn server(text: &str) -> Result<Uri, String> {
             other.unwrap_or_default()
         )),
     }
+}
+
+/// The token to show to a server: the `given` one, else that of the environment.
+///
+/// # Errors
+/// When the environment names a file that cannot be read, or two tokens.
+pub(super) fn token(given: Option<&str>, variable: &str) -> anyhow::Result<Option<String>> {
+    match given {
+        Some(token) => Ok(Some(token.to_owned())),
+        None => Environment::of_process().value(variable),
+    }
+}
+
+/// What to say of an admin port that does not answer.
+pub(super) fn unreachable(server: &Uri, error: &anyhow::Error) -> String {
+    format!(
+        "cannot reach {server}: {error:#}. Is a server running (`wisr serve SITE`), and is this its \
+         admin port? `--admin` names another"
+    )
 }
 
 /// Calls the server.

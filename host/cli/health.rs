@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use http::Uri;
 
-use super::call::{Call, call};
+use super::call::{Call, call, server, unreachable};
 use super::terminal;
 
 /// How long an answer may take; whoever asks, asks again.
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 pub struct HealthArgs {
     /// The server's admin port.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001", value_parser = server)]
     pub admin: Uri,
     /// Ask only whether it is alive (`/livez`), as soon as it listens.
     #[arg(long)]
@@ -41,7 +41,7 @@ pub async fn run(args: HealthArgs) -> anyhow::Result<ExitCode> {
     });
     let answer = tokio::time::timeout(PATIENCE, asked).await;
     let answer = answer.unwrap_or_else(|_| anyhow::bail!("no answer within {PATIENCE:?}"));
-    let (status, body) = answer.map_err(|error| error.context(format!("cannot reach {server}")))?;
+    let (status, body) = answer.map_err(|error| anyhow::anyhow!(unreachable(server, &error)))?;
     terminal::data(String::from_utf8_lossy(&body).trim_end());
     Ok(ExitCode::from(u8::from(!status.is_success())))
 }

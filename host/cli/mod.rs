@@ -52,6 +52,10 @@ pub struct Cli {
 /// What is logged where the failures are listed at the end, not each as it happens.
 const QUIET_LOG: &str = "error";
 
+/// What is logged to an author, who is told of builds, routes and requests without the log.
+const DEV_LOG: &str = "wisr=info,wisr::fetch=warn,wisr::release=warn,wisr::app::pass=warn,\
+                       wisr::http::files=warn,warn";
+
 /// What is not logged unless it is asked for by name: wasmtime writes a line for each mistake that
 /// a guest makes in a call, as often as it makes one, `h2` for each client that breaks the protocol,
 /// and `notify` of what the folder's poll makes up for.
@@ -67,7 +71,7 @@ Environment:
   WISR_DEBUG_CACHE  1 logs each request for a page with its verdict (hit, miss, stale) and the
                     reason, and each generation with its cause
   WISR_LOG          What is logged to stderr, such as warn or wisr=debug [default: wisr=info,warn;
-                    of prerender: error]
+                    of dev less, of prerender error]
   WISR_TABLE_KEY    Any key of wisr.toml: WISR_STORE_MEMORY=1GiB is `memory` of `[store]`
   WISR_…_FILE       The name of a file that holds the value, as for WISR_TOKEN_FILE
 
@@ -107,6 +111,7 @@ impl Asked {
             | Asked::Build(build::BuildArgs {
                 prerender: true, ..
             }) => QUIET_LOG,
+            Asked::Dev(_) => DEV_LOG,
             _ => DEFAULT_FILTER,
         }
     }
@@ -168,7 +173,7 @@ impl Cli {
 /// What to do with a folder that holds sources where a site is expected; none if it does not.
 fn source_tree(folder: &Path) -> Option<String> {
     let name = folder.display();
-    folder.join("Cargo.toml").is_file().then(|| {
+    build::has_sources(folder).then(|| {
         format!(
             "`{name}` is a source tree: `wisr build {name} -o SITE` makes a site of it, `wisr dev {name}` builds and \
              serves it"

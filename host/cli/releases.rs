@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::admin::AdminArgs;
 use super::terminal;
+use crate::page::plural;
 
 /// List the latest releases of a running server, newest first.
 ///
@@ -96,7 +97,7 @@ fn changes(release: &Value, before: Option<&Value>) -> String {
     let new = files(release);
     let Some(old) = before.map(files) else {
         let count = new.len();
-        return format!("{count} module{}", if count == 1 { "" } else { "s" });
+        return format!("{count} module{}", plural(count));
     };
     let changed = new.iter().filter_map(|(file, digest)| match old.get(file) {
         None => Some(format!("+{file}")),

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::call::{Call, call, server};
+use super::call::{Call, call, server, token};
 use super::terminal;
 use crate::config::TOKEN_VARIABLE;
 
@@ -36,9 +37,10 @@ pub struct RevalidateArgs {
     /// Leave out paths that no reader has asked for yet.
     #[arg(long)]
     pub only_generated: bool,
-    /// The server's revalidate token.
-    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true)]
-    pub token: String,
+    /// The server's revalidate token [default: WISR_TOKEN, else the file that WISR_TOKEN_FILE
+    /// names].
+    #[arg(long)]
+    pub token: Option<String>,
     /// How long to wait for the answer, in seconds. Regenerating takes as long as the pages take.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
@@ -77,22 +79,7 @@ const NOTHING_TRIED: u8 = 2;
 /// # Errors
 /// An answer that cannot be printed. A server that cannot be reached is exit code 2.
 pub async fn run(args: RevalidateArgs) -> anyhow::Result<ExitCode> {
-    let limit = Duration::from_secs(args.timeout);
-    let body = body(&args);
-    let asked = call(Call {
-        server: &args.url,
-        path: "/api/revalidate",
-        token: Some(&args.token),
-        body: Some(&body),
-    });
-    let answer = match tokio::time::timeout(limit, asked).await {
-        Ok(answer) => answer,
-        Err(_) => Err(anyhow::anyhow!(
-            "no answer within {} s: it may still be regenerating, `--timeout` sets how long to wait",
-            args.timeout
-        )),
-    };
-    let (status, bytes) = match answer.with_context(|| format!("cannot reach {}", args.url)) {
+    let (status, bytes) = match ask(&args).await {
         Ok(answer) => answer,
         Err(error) => {
             terminal::say(format!("error: {error:#}"));
@@ -109,6 +96,27 @@ pub async fn run(args: RevalidateArgs) -> anyhow::Result<ExitCode> {
         true => u8::from(!status.is_success()),
         false => NOTHING_TRIED,
     }))
+}
+
+async fn ask(args: &RevalidateArgs) -> anyhow::Result<(StatusCode, Bytes)> {
+    let token = token(args.token.as_deref(), TOKEN_VARIABLE)?.with_context(|| {
+        format!("no token: give the server's as --token, {TOKEN_VARIABLE} or {TOKEN_VARIABLE}_FILE")
+    })?;
+    let body = body(args);
+    let asked = call(Call {
+        server: &args.url,
+        path: "/api/revalidate",
+        token: Some(&token),
+        body: Some(&body),
+    });
+    match tokio::time::timeout(Duration::from_secs(args.timeout), asked).await {
+        Ok(answer) => answer.with_context(|| format!("cannot reach {}", args.url)),
+        Err(_) => bail!(
+            "no answer from {} within {} s: it may still be regenerating, `--timeout` sets how long to wait",
+            args.url,
+            args.timeout
+        ),
+    }
 }
 
 fn body(args: &RevalidateArgs) -> Value {

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{prerender, source_tree, terminal};
 use crate::app::App;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, address};
 
 /// Serve a site: the folder that `wisr build` makes, or any folder with `pages/*.wasm`.
 ///
@@ -36,10 +36,10 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 pub struct Flags {
     /// The address of the site; port 0 picks a free one [default: 127.0.0.1:3000].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// The address of the admin port, for operators [default: 127.0.0.1:3001].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub admin: Option<SocketAddr>,
     /// The token of the revalidate endpoint; better set WISR_TOKEN, or `token` of `[revalidate]` in
     /// wisr.toml, since others on this machine can read a command line.

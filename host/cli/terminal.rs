@@ -101,10 +101,11 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// A time span as a person says it: `85 ms`, `2.4 s`.
+/// A time span as a person says it: `420 µs`, `85 ms`, `2.4 s`.
 pub(super) fn span(time: Duration) -> String {
     match time.as_millis() {
-        millis @ 0..1_000 => format!("{millis} ms"),
+        0 => format!("{} µs", time.as_micros()),
+        millis @ 1..1_000 => format!("{millis} ms"),
         millis => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
     }
 }
@@ -129,6 +130,7 @@ mod tests {
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1024 * 1024 * 3 / 2), "1.5 MiB");
         assert_eq!(size(u64::MAX), "1717986918.3 GiB");
+        assert_eq!(span(Duration::from_micros(420)), "420 µs");
         assert_eq!(span(Duration::from_millis(999)), "999 ms");
         assert_eq!(span(Duration::from_millis(61_260)), "61.2 s");
     }

@@ -30,8 +30,9 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// What the table means; without a token there is no draft mode.
-    pub(super) fn resolve(&self) -> anyhow::Result<Option<http::Draft>> {
+    /// What the table means; without a token there is no draft mode. It is in links that editors
+    /// pass on, so it must not be the one that `revalidate` takes.
+    pub(super) fn resolve(&self, revalidate: Option<&str>) -> anyhow::Result<Option<http::Draft>> {
         let lifetime = self.lifetime.map_or(LIFETIME, |span| span.0);
         ensure!(
             (Duration::from_secs(1)..=MAX_LIFETIME).contains(&lifetime),
@@ -42,6 +43,11 @@ impl Draft {
         };
         let name = format!("the draft token ({TOKEN_VARIABLE}, or `draft.token`)");
         long_enough(token, &name, "see what is not published")?;
+        ensure!(
+            revalidate != Some(token),
+            "{name} is that of `[revalidate]`: whoever has a link to a draft could have all pages made \
+             anew; use another one"
+        );
         let embed = self.embed.unwrap_or(false);
         Ok(Some(http::Draft::new(token, lifetime, embed)))
     }

@@ -82,6 +82,21 @@ impl Environment {
             .collect()
     }
 
+    /// What `variable` says, or the file that it names with `_FILE`: for whoever calls a server and
+    /// has no `wisr.toml` to ask.
+    ///
+    /// # Errors
+    /// When both are set, or the file cannot be read.
+    pub fn value(&self, variable: &str) -> anyhow::Result<Option<String>> {
+        let in_file = format!("{variable}{IN_FILE}");
+        match (self.0.get(variable), self.0.get(&in_file)) {
+            (Some(_), Some(_)) => bail!(twice(variable, &in_file)),
+            (Some(text), None) => Ok(Some(text.clone())),
+            (None, Some(path)) => contents(Path::new(path)).context(in_file).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// What it says, in the order in which it holds: of two that say the same, the last. `file` is
     /// what stands in `wisr.toml`, where the names of settings may be written otherwise.
     ///
@@ -95,7 +110,7 @@ impl Environment {
             };
             let bare = name.strip_suffix(IN_FILE).filter(|_| in_file);
             if let Some(bare) = bare.filter(|bare| self.0.contains_key(*bare)) {
-                bail!("{bare} and {name} are both set: leave one of them out");
+                bail!(twice(bare, name));
             }
             let key = meant.path.join(".");
             let value = match in_file {
@@ -236,6 +251,10 @@ fn chosen(key: &Key, name: &str, file: &Table) -> Option<Meant> {
         .unwrap_or_else(|| written.to_ascii_lowercase());
     let kind = key.kind;
     Some(Meant { path, kind })
+}
+
+fn twice(bare: &str, in_file: &str) -> String {
+    format!("{bare} and {in_file} are both set: leave one of them out")
 }
 
 /// The value in a file, without the line end that editors and `echo` leave there.
@@ -430,6 +449,12 @@ mod tests {
             both.contains("WISR_TOKEN and WISR_TOKEN_FILE are both set"),
             "{both}"
         );
+        let asked = |variables: &[(&str, &str)]| environment(variables).value("WISR_TOKEN");
+        assert_eq!(asked(&[]).unwrap(), None);
+        let told = asked(&[("WISR_TOKEN_FILE", name)]).unwrap();
+        assert_eq!(told.as_deref(), Some("from the file"));
+        let both = asked(&[("WISR_TOKEN_FILE", name), ("WISR_TOKEN", "another")]);
+        assert!(both.unwrap_err().to_string().contains("both set"));
         let gone = refused(&[("WISR_TOKEN_FILE", "/nowhere/token")]);
         assert!(
             gone.contains("WISR_TOKEN_FILE") && gone.contains("/nowhere/token"),
@@ -441,7 +466,7 @@ mod tests {
     fn mistakes_name_the_variable_and_the_fix() {
         for (name, value, part) in [
             ("WISR_STORE_MEMORY", "lots", "128MiB"),
-            ("WISR_SERVER_THREADS", "-1", "expected usize"),
+            ("WISR_SERVER_THREADS", "-1", "a whole number, 1 or more"),
             ("WISR_DEFAULTS_CPU", "5", "10s"),
             ("WISR_LOG_FORMAT", "jsn", "did you mean `json`?"),
             ("WISR_ROUTES", "cpu", "a table in TOML"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::draft::Draft;
 use super::secret::{secret, secrets};
 use super::shared::Urls;
-use super::units::{Lifetime, Size, Span};
+use super::units::{Lifetime, Size, Span, listen};
 use super::webhook::Webhook;
 
 /// The whole file.
@@ -40,13 +41,15 @@ pub(super) struct File {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Server {
+    #[serde(deserialize_with = "listen")]
     pub(super) listen: Option<SocketAddr>,
+    #[serde(deserialize_with = "listen")]
     pub(super) admin: Option<SocketAddr>,
     #[serde(deserialize_with = "secret")]
     pub(super) admin_token: Option<String>,
-    pub(super) threads: Option<usize>,
-    pub(super) connections: Option<usize>,
-    pub(super) connections_per_address: Option<usize>,
+    pub(super) threads: Option<NonZeroUsize>,
+    pub(super) connections: Option<NonZeroUsize>,
+    pub(super) connections_per_address: Option<NonZeroUsize>,
     pub(super) drain: Option<Span>,
     pub(super) artifacts: Option<PathBuf>,
     pub(super) poll: Option<Span>,
@@ -68,6 +71,9 @@ pub(super) struct Store {
     pub(super) disk: Option<Size>,
     pub(super) durable: Option<bool>,
     pub(super) url: Option<Urls>,
+    pub(super) user: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    pub(super) password: Option<String>,
     pub(super) site: Option<String>,
     pub(super) timeout: Option<Span>,
     pub(super) lease: Option<Span>,
@@ -79,7 +85,7 @@ pub(super) struct Store {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Generations {
-    pub(super) concurrency: Option<usize>,
+    pub(super) concurrency: Option<NonZeroUsize>,
     pub(super) queue: Option<usize>,
     pub(super) wait: Option<Span>,
 }
@@ -115,14 +121,14 @@ pub(super) struct Route {
     pub(super) revalidate: Option<Lifetime>,
     pub(super) max_stale: Option<Span>,
     pub(super) render: Option<RenderWhen>,
-    pub(super) concurrency: Option<usize>,
+    pub(super) concurrency: Option<NonZeroUsize>,
     pub(super) cpu: Option<Span>,
     pub(super) wall: Option<Span>,
     pub(super) memory: Option<Size>,
     pub(super) page: Option<Size>,
     pub(super) props: Option<Size>,
     pub(super) fetches: Option<u32>,
-    pub(super) fetches_in_flight: Option<u32>,
+    pub(super) fetches_in_flight: Option<NonZeroU32>,
     pub(super) fetch_bytes: Option<Size>,
     pub(super) outbound: Option<Vec<String>>,
     pub(super) query: Option<Vec<String>>,
@@ -265,10 +271,26 @@ impl File {
     }
 }
 
+/// What serde expects, in the words of whoever writes the file.
+const EXPECTED: [(&str, &str); 7] = [
+    ("usize", "a whole number, 0 or more"),
+    ("u32", "a whole number, 0 or more"),
+    ("a nonzero usize", "a whole number, 1 or more"),
+    ("a nonzero u32", "a whole number, 1 or more"),
+    ("f64", "a number"),
+    ("a sequence", "a list, as in [\"one\", \"two\"]"),
+    ("path string", "a path in quotes"),
+];
+
 /// What is wrong, and of a misspelt word which one was meant.
 pub(super) fn explain(message: &str) -> String {
+    let in_words = || {
+        let (found, expected) = message.rsplit_once(", expected ")?;
+        let (_, words) = EXPECTED.iter().find(|(serde, _)| *serde == expected)?;
+        Some(format!("{found}, expected {words}"))
+    };
     match meant(message) {
-        None => message.to_owned(),
+        None => in_words().unwrap_or_else(|| message.to_owned()),
         Some(word) => format!("{message}\ndid you mean `{word}`?"),
     }
 }

@@ -2,6 +2,7 @@
 //! the revalidate endpoint, the list of crawlers, draft mode, webhooks.
 
 use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,9 +54,9 @@ impl Live {
         }
         let crawlers = tables.shell.crawlers.as_deref();
         let door = http::Settings {
-            token: token.map(http::Secret::new),
             crawlers: crawlers.map_or_else(http::Crawlers::default, http::Crawlers::new),
-            draft: tables.draft.resolve()?.map(Arc::new),
+            draft: tables.draft.resolve(token.as_deref())?.map(Arc::new),
+            token: token.map(http::Secret::new),
             webhooks: Arc::new(webhook::resolve(&tables.webhooks)?),
         };
         let routes: RouteRules = Arc::new(move |route: &str| routes.of(route));
@@ -125,7 +126,7 @@ fn resolve(table: &Route, concurrency: usize) -> anyhow::Result<RouteConfig> {
             .max_stale
             .map_or(Duration::from_secs(31_536_000), |span| span.0),
         render_on_change: table.render == Some(RenderWhen::WhenPropsChange),
-        concurrency: table.concurrency.unwrap_or(concurrency).max(1),
+        concurrency: table.concurrency.map_or(concurrency, NonZeroUsize::get),
     };
     Ok(RouteConfig {
         policy,
@@ -146,7 +147,9 @@ fn limits(table: &Route) -> anyhow::Result<Limits> {
         page: table.page.map_or(default.page, |size| size.0),
         props: table.props.map_or(default.props, |size| size.0),
         fetches: table.fetches.unwrap_or(default.fetches),
-        fetches_in_flight: table.fetches_in_flight.unwrap_or(default.fetches_in_flight),
+        fetches_in_flight: table
+            .fetches_in_flight
+            .map_or(default.fetches_in_flight, NonZeroU32::get),
         fetch_bytes: table.fetch_bytes.map_or(default.fetch_bytes, |size| size.0),
     };
     if limits.cpu.is_zero() || limits.wall.is_zero() {

@@ -21,6 +21,7 @@ mod units;
 mod webhook;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ pub use file::LogFormat;
 pub use force::{Origin, Setting, in_force};
 pub use live::Live;
 pub use reload::{Reload, Reloader, Report};
+pub use units::address;
 
 /// The name of the file, at the root of a site.
 pub const FILE: &str = "wisr.toml";
@@ -153,6 +155,10 @@ impl Logging {
         )
     }
 }
+
+/// A shorter pause between two looks would leave a core nothing else to do.
+const MIN_POLL: Duration = Duration::from_millis(10);
+
 /// Modules of more bytes run on quickly made code first: on one core, the optimising compiler
 /// takes a second over so many.
 const QUICK: u64 = 1 << 20;
@@ -180,6 +186,7 @@ impl Config {
                 None => "the environment".to_owned(),
             })
         })?;
+        config.reloader.is_expected = text.is_some();
         config.reloader.text = text;
         config.warnings = overrides.environment.strangers();
         Ok(config)
@@ -192,7 +199,10 @@ impl Config {
         overrides: &Overrides,
     ) -> anyhow::Result<Self> {
         let cores = cores();
-        let concurrency = fixed.generations.concurrency.unwrap_or(2 * cores).max(1);
+        let concurrency = fixed
+            .generations
+            .concurrency
+            .map_or(2 * cores, NonZeroUsize::get);
         let frame = Frame {
             concurrency,
             max_memory: live::max_memory(live),
@@ -204,8 +214,7 @@ impl Config {
             Some(folder) => root.join(folder),
             None => site.join(".wisr/artifacts"),
         };
-        let poll = fixed.server.poll;
-        let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
+        let poll = poll(fixed)?;
         let engine = EngineConfig {
             cache: Some(artifacts),
             instances: u32::try_from(concurrency).unwrap_or(u32::MAX),
@@ -244,7 +253,7 @@ impl Config {
                 fixed: fixed.clone(),
                 live: live.clone(),
                 text: None,
-                refused: false,
+                is_expected: false,
             },
             warnings: Vec::new(),
         })
@@ -280,6 +289,16 @@ fn store(file: &FixedTables, state: &Path, overrides: &Overrides) -> anyhow::Res
     })
 }
 
+fn poll(file: &FixedTables) -> anyhow::Result<Duration> {
+    let poll = file.server.poll;
+    let poll = poll.map_or(Duration::from_secs(2), |poll| poll.0);
+    ensure!(
+        poll >= MIN_POLL,
+        "[server] poll must be at least \"10ms\": each look reads the whole folder"
+    );
+    Ok(poll)
+}
+
 fn generations(file: &FixedTables, concurrency: usize, overrides: &Overrides) -> isr::Config {
     let wait = file.generations.wait;
     isr::Config {
@@ -305,9 +324,10 @@ fn compile(file: &FixedTables) -> anyhow::Result<CompileLimits> {
         cpu: file.compile.cpu.map_or(default.cpu, |span| span.0),
         wall: file.compile.wall.map_or(default.wall, |span| span.0),
     };
+    let second = Duration::from_secs(1);
     ensure!(
-        limits.cpu >= Duration::from_secs(1),
-        "[compile] cpu must be at least \"1s\": the kernel counts whole seconds"
+        limits.cpu >= second && limits.wall >= second,
+        "[compile] cpu and wall must be at least \"1s\": the kernel counts whole seconds"
     );
     Ok(limits)
 }
@@ -320,11 +340,13 @@ fn trace(file: &FixedTables) -> anyhow::Result<Option<TraceConfig>> {
     );
     let service = file.telemetry.service.clone();
     let service = service.unwrap_or_else(|| "wisr".to_owned());
-    Ok(file.telemetry.otlp.clone().map(|endpoint| TraceConfig {
+    let config = file.telemetry.otlp.clone().map(|endpoint| TraceConfig {
         endpoint,
         sample,
         service,
-    }))
+    });
+    config.as_ref().map(TraceConfig::check).transpose()?;
+    Ok(config)
 }
 
 /// `root` is where a relative path begins.
@@ -366,16 +388,16 @@ fn doors(
     let drain = server
         .drain
         .map_or(Duration::from_secs(10), |drain| drain.0);
-    let max_connections = server.connections.unwrap_or(10_000).max(1);
+    let max_connections = server.connections.map_or(10_000, NonZeroUsize::get);
     let per_address = match server.connections_per_address {
-        Some(most) => http::PerAddress::All(most.max(1)),
+        Some(most) => http::PerAddress::All(most.get()),
         // Nobody alone shuts the others out; a proxy or a CDN has room.
         None => http::PerAddress::Public((max_connections / 10).max(100)),
     };
     let public = site.join("public");
     let http = http::Config {
         listen: overrides.listen.or(server.listen).unwrap_or(loopback(3000)),
-        threads: server.threads.unwrap_or(cores).max(1),
+        threads: server.threads.map_or(cores, NonZeroUsize::get),
         max_connections,
         per_address,
         drain,
@@ -477,7 +499,6 @@ mod tests {
             ("", http::PerAddress::Public(1_000)),
             ("connections = 500", http::PerAddress::Public(100)),
             ("connections-per-address = 7", http::PerAddress::All(7)),
-            ("connections-per-address = 0", http::PerAddress::All(1)),
         ] {
             let config = parse(&format!("[server]\n{text}")).unwrap();
             assert_eq!(config.http.per_address, expected, "{text}");
@@ -527,5 +548,17 @@ mod tests {
         assert!(refused("[routes.\"posts\"]").contains("[routes.\"posts\"]"));
         assert!(refused("[defaults]\noutbound = [\"example.com\"]").contains("example.com"));
         assert!(refused("[revalidate]\ntoken = \"abc\"").contains("at least 16"));
+        assert!(refused("[server]\npoll = \"0s\"").contains("[server] poll"));
+        assert!(refused("[defaults]\nfetches-in-flight = 0").contains("1 or more"));
+        assert!(refused("[server]\nthreads = 0").contains("line 2, column 11"));
+        assert!(refused("[server]\nthreads = \"four\"").contains("a whole number"));
+        assert!(refused("[defaults]\nquery = \"q\"").contains("[\"one\", \"two\"]"));
+        assert!(refused("[compile]\nwall = \"0s\"").contains("[compile] cpu and wall"));
+        assert!(refused("[store]\nurl = \"http://x\"").contains("redis://host:6379"));
+        assert!(refused("[telemetry]\notlp = \"nonsense\"").contains("http://127.0.0.1:4318"));
+        assert!(refused("[server]\nlisten = \"localhost:1\"").contains("127.0.0.1:3000"));
+        let shared = "token = \"0123456789abcdef\"";
+        let told = refused(&format!("[draft]\n{shared}\n[revalidate]\n{shared}"));
+        assert!(told.contains("is that of `[revalidate]`"), "{told}");
     }
 }

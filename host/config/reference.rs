@@ -193,6 +193,16 @@ const KEYS: &[Key] = &[
         "where hosts share pages: `\"redis://host:6379\"`, `\"rediss://…\"`, or a list of nodes of a Cluster",
     ),
     row(
+        "store.user",
+        Words("that of `url`"),
+        "the ACL user of Redis",
+    ),
+    row(
+        "store.password",
+        Words("that of `url`"),
+        "its password, better by `WISR_STORE_PASSWORD_FILE` than in a file that others read",
+    ),
+    row(
         "store.site",
         Value("\"default\""),
         "which site they are of; the same on all its hosts",
@@ -328,7 +338,7 @@ const KEYS: &[Key] = &[
     row(
         "log.filter",
         Value("\"wisr=info,warn\""),
-        "what is logged to stderr, for example `\"warn\"` or `\"wisr=debug\"`; of `prerender` by default `\"error\"`",
+        "what is logged to stderr, for example `\"warn\"` or `\"wisr=debug\"`; `dev` logs less by default, `prerender` `\"error\"`",
     ),
     row(
         "log.format",

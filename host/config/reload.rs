@@ -26,8 +26,8 @@ pub struct Reloader {
     pub(super) live: LiveTables,
     /// What the file said last; none if there was no file.
     pub(super) text: Option<String>,
-    /// Whether that could not be used.
-    pub(super) refused: bool,
+    /// Whether there ever was one, so that it is missed.
+    pub(super) is_expected: bool,
 }
 
 /// What a look at the file found.
@@ -63,17 +63,11 @@ impl Reloader {
         self.text.as_deref() == text
     }
 
-    /// Whether what the file said last could not be used.
-    pub fn has_refused(&self) -> bool {
-        self.refused
-    }
-
-    /// Takes in what the file says.
+    /// Takes in what the file says, and with it what variables say now: they may name files.
     pub fn take(&mut self, text: Option<String>) -> Reload {
         self.text.clone_from(&text);
-        let compared = self.compare(text);
-        self.refused = compared.is_err();
-        match compared {
+        self.is_expected |= text.is_some();
+        match self.compare(text) {
             Ok((live, report)) => Reload::Changed(live, report),
             Err(error) => {
                 let place = self.site.join(FILE);
@@ -83,10 +77,10 @@ impl Reloader {
     }
 
     fn compare(&mut self, text: Option<String>) -> anyhow::Result<(Live, Report)> {
-        let Some(text) = text else {
+        if self.is_expected && text.is_none() {
             bail!("the file is gone: put it back; an empty one means that all is as by default");
-        };
-        let said = Said::by_file(&text)?.and_by(&self.overrides.environment)?;
+        }
+        let said = Said::by_file(&text.unwrap_or_default())?.and_by(&self.overrides.environment)?;
         let (fixed, tables) = said.all()?.parted();
         let (live, capped) = Live::resolve(&tables, self.frame, &self.overrides)?;
         let mut restart = changes(&self.fixed, &fixed)?;
@@ -255,6 +249,12 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_never_was_is_not_missed() {
+        let mut reloader = started("");
+        assert!(matches!(reloader.take(None), Reload::Changed(..)));
+    }
+
+    #[test]
     fn what_cannot_be_used_changes_nothing() {
         let mut reloader = started("[defaults]\ncpu = \"1s\"");
         for (text, part) in [
@@ -271,7 +271,7 @@ mod tests {
                 message.contains(part) && message.starts_with("/site/wisr.toml"),
                 "{message}"
             );
-            assert!(reloader.has_refused() && reloader.knows(text.as_deref()));
+            assert!(reloader.knows(text.as_deref()));
         }
         let (applied, _) = report(&mut reloader, "[defaults]\ncpu = \"2s\"");
         assert_eq!(applied, ["defaults.cpu"]);

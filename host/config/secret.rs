@@ -6,6 +6,8 @@ use anyhow::ensure;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
+use crate::page::plural;
+
 /// Characters of a token or a secret: 64 random bits if they are hexadecimal digits, which is what
 /// OWASP asks of secrets that a server checks at once. Ten guesses a minute from each of a million
 /// addresses would take 1.7 million years to find one; six digits would last for six seconds. And
@@ -89,8 +91,9 @@ pub(super) fn long_enough(secret: &str, name: &str, risk: &str) -> anyhow::Resul
     let length = secret.chars().count();
     ensure!(
         length >= LEAST,
-        "{name} has {length} characters, and who can guess it can {risk}: use at least {LEAST} random \
-         ones, as `openssl rand -hex 16` makes"
+        "{name} has {length} character{}, and who can guess it can {risk}: use at least {LEAST} random \
+         ones, as `openssl rand -hex 16` makes",
+        plural(length)
     );
     Ok(())
 }

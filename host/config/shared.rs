@@ -10,10 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::file::Store;
 use crate::store::SharedConfig;
 
-/// The environment variables that hold what need not be in a file.
-const USER_VARIABLE: &str = "WISR_STORE_USER";
-const PASSWORD_VARIABLE: &str = "WISR_STORE_PASSWORD";
-
 /// Waited for by readers: more than a busy server takes in one data centre, less than they notice.
 const TIMEOUT: Duration = Duration::from_millis(200);
 /// What a dead host may cost those who wait for its page.
@@ -105,17 +101,19 @@ pub(super) fn resolve(
          is made by each host for itself",
         humantime::format_duration(keep)
     );
-    Ok(Some(SharedConfig {
+    let config = SharedConfig {
         urls: urls.clone(),
-        user: std::env::var(USER_VARIABLE).ok(),
-        password: std::env::var(PASSWORD_VARIABLE).ok(),
+        user: store.user.clone(),
+        password: store.password.clone(),
         roots: roots.transpose()?,
         name: String::new(),
         site,
         timeout,
         lease,
         keep,
-    }))
+    };
+    config.check()?;
+    Ok(Some(config))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `Span`, `Size` and `Lifetime`: quantities as people write them in `wisr.toml`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::{Deserializer, Error, Visitor};
@@ -33,6 +34,26 @@ impl Serialize for Lifetime {
             Revalidate::After(seconds) => seconds,
         })
     }
+}
+
+/// Reads an address to listen at.
+///
+/// # Errors
+/// What it should be instead.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is not an IP address with a port: write 127.0.0.1:3000, [::1]:3000, or \
+             0.0.0.0:3000 for all addresses of the machine"
+        )
+    })
+}
+
+/// An address in the file.
+pub(super) fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    let read = text.map(|text| address(&text).map_err(D::Error::custom));
+    read.transpose()
 }
 
 struct SpanVisitor;

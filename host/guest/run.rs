@@ -15,7 +15,7 @@ use super::outbound::Session;
 use super::runtime::Tier;
 use super::sandbox::{Fittings, Sandbox};
 use super::sink::Journal;
-use super::trap::{Stop, brief};
+use super::trap::{Stop, brief, brief_lines};
 use crate::page::{Cost, Failure, FailureKind};
 
 /// What is to run, and with what.
@@ -141,7 +141,7 @@ impl Run<'_> {
                 Err(Box::new(Failure {
                     kind,
                     call: self.call.into(),
-                    message: brief(&message),
+                    message: brief_lines(&message),
                     stderr,
                     frames,
                     // Checked to be the guest's own UTF-8.

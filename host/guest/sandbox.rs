@@ -308,14 +308,28 @@ mod tests {
         assert_eq!(held, RESOURCES);
     }
 
-    #[test]
-    fn memory_is_summed_and_a_failed_growth_is_taken_back() {
-        let mut limiter = Limiter {
+    fn limiter() -> Limiter {
+        Limiter {
             limit: 100,
             held: 0,
             peak: 0,
             growth: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn a_table_grows_up_to_the_limit() {
+        let mut limiter = limiter();
+        assert!(limiter.table_growing(0, TABLE_ELEMENTS, None).unwrap());
+        let refused = limiter.table_growing(0, TABLE_ELEMENTS + 1, None);
+        let refused = refused.unwrap_err();
+        let expected = Overrun::Table(TABLE_ELEMENTS + 1);
+        assert_eq!(refused.downcast_ref(), Some(&expected));
+    }
+
+    #[test]
+    fn memory_is_summed_and_a_failed_growth_is_taken_back() {
+        let mut limiter = limiter();
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(60, 80, Some(70)).unwrap());
         limiter

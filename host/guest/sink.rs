@@ -91,7 +91,7 @@ impl Journal {
                 route, generation, ..
             } = &*self.0;
             let dropped = state.dropped;
-            tracing::warn!(%route, generation, "{dropped} bytes more of output were dropped");
+            tracing::warn!(%route, generation, "more output was dropped, in bytes: {dropped}");
         }
         let from = state.tail.len().saturating_sub(STDERR_BYTES);
         neutralise(&state.tail[from..], true).replace(BACKTRACE_HINT, "")

@@ -14,7 +14,7 @@ use super::limits::{
 use super::meter::Cut;
 use super::sandbox::Overrun;
 use super::sink::neutralise;
-use crate::page::{FailureKind, Frame};
+use crate::page::{FailureKind, Frame, plural};
 
 /// Why a generation stopped.
 #[derive(Debug)]
@@ -323,9 +323,18 @@ pub(super) fn brief(text: &str) -> String {
     clip(text, MESSAGE_BYTES)
 }
 
+/// The same in lines, as stacks of other languages are.
+pub(super) fn brief_lines(text: &str) -> String {
+    cut(text, MESSAGE_BYTES, true)
+}
+
 fn clip(text: &str, most: usize) -> String {
+    cut(text, most, false)
+}
+
+fn cut(text: &str, most: usize, lines: bool) -> String {
     let end = text.floor_char_boundary(most);
-    let mut brief = neutralise(&text.as_bytes()[..end], false);
+    let mut brief = neutralise(&text.as_bytes()[..end], lines);
     if end < text.len() {
         brief.push_str(" …");
     }
@@ -349,7 +358,7 @@ pub(super) fn size(bytes: u64) -> String {
             };
         }
     }
-    format!("{bytes} bytes")
+    format!("{bytes} byte{}", plural(bytes))
 }
 
 /// A duration in words.
@@ -383,6 +392,7 @@ mod tests {
             "{brief}"
         );
         assert_eq!(super::brief("two\nlines"), "two\\nlines");
+        assert_eq!(brief_lines("two\nlines\x1b"), "two\nlines\\u{1b}");
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn settle(held: &Weak<Module>, digest: Digest, made: Result<Arc<Code>, LoadError
         Ok(code) => {
             let seconds = code.time.unwrap_or_default().as_secs_f64();
             module.code.store(code);
-            tracing::info!(
+            tracing::debug!(
                 module = digest,
                 seconds,
                 "module runs on optimised code now"

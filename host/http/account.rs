@@ -5,14 +5,20 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::errors::escape;
-use crate::page::{Failure, Fetch};
+use crate::page::{Failure, Fetch, plural};
 
 /// The account, without a heading. Writing to a `String` cannot fail.
 pub(super) fn account(failure: &Failure) -> String {
     let mut html = String::from("<section data-wisr-failure>");
     let (kind, call) = (failure.kind.as_str(), escape(&failure.call));
-    let message = escape(&failure.message);
-    let _ = write!(html, "<p><strong>{message}</strong></p>");
+    let (message, stack) = failure
+        .message
+        .split_once('\n')
+        .unwrap_or((&failure.message, ""));
+    let _ = write!(html, "<p><strong>{}</strong></p>", escape(message));
+    if !stack.is_empty() {
+        let _ = write!(html, "<pre>{}</pre>", escape(stack));
+    }
     let cost = &failure.cost;
     let _ = write!(
         html,
@@ -62,9 +68,10 @@ fn row(html: &mut String, fetch: &Fetch) {
     };
     let _ = write!(
         html,
-        "<li><code>{method} {url}</code> {result}, {}, {} bytes</li>",
+        "<li><code>{method} {url}</code> {result}, {}, {} byte{}</li>",
         millis(fetch.duration),
-        fetch.bytes
+        fetch.bytes,
+        plural(fetch.bytes)
     );
 }
 

@@ -11,7 +11,7 @@ use super::account::account;
 use super::body::Body;
 use super::upload::BadUpload;
 use crate::isr::Refused;
-use crate::page::Failure;
+use crate::page::{Failure, plural};
 use crate::release::ApiError;
 use crate::route::BadPath;
 
@@ -133,10 +133,13 @@ impl Problem {
             Self::NotFound => "Nothing is published at this address.".to_owned(),
             Self::Failed(_) => "It could not be made. The next request tries again.".to_owned(),
             Self::Draft(failure) => {
-                format!("{failure}. Readers go on getting the page that is published.")
+                let failure = failure.to_string();
+                let first = failure.lines().next().unwrap_or_default();
+                format!("{first}. Readers go on getting the page that is published.")
             }
             Self::Overloaded(after) => {
-                format!("Please try again in {} s.", seconds(*after))
+                let seconds = seconds(*after);
+                format!("Please try again in {seconds} second{}.", plural(seconds))
             }
         }
     }

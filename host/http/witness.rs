@@ -110,6 +110,8 @@ fn reason(status: &str) -> String {
         Some(("fwd", "uri-miss")) => Some("first request".to_owned()),
         Some(("ttl", seconds)) => Some(match seconds.strip_prefix('-') {
             Some(seconds) => format!("expired {seconds} s ago"),
+            // It has been for less than a second.
+            None if status.contains("\"expired") => "expired just now".to_owned(),
             None => format!("fresh for {seconds} s"),
         }),
         None if parameter == "collapsed" => Some("waited for another request".to_owned()),
@@ -152,6 +154,11 @@ mod tests {
                 "MISS",
                 "wisr; fwd=stale; stored; collapsed; detail=\"module-changed\"",
                 "MISS (waited for another request, module-changed) ",
+            ),
+            (
+                "STALE",
+                "wisr; hit; ttl=0; detail=\"expired\"",
+                "STALE (expired just now) ",
             ),
             (
                 "STALE",

@@ -70,7 +70,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// What was being called: `instantiate`, `static-props`, `render`, `static-paths`, `shell`, `handle`.
     pub call: Cow<'static, str>,
-    /// One sentence that a page author can act on, the limit named where one was hit.
+    /// A sentence that a page author can act on, the limit named where one was hit; where the page's
+    /// language has them, lines of a stack follow.
     pub message: String,
     /// The end of what the guest wrote to stderr: its panic message.
     pub stderr: String,
@@ -112,12 +113,10 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}: {} ({})",
-            self.call,
-            self.message,
-            self.kind.as_str()
-        )
+        let (call, kind) = (&self.call, self.kind.as_str());
+        match self.message.split_once('\n') {
+            None => write!(f, "{call}: {} ({kind})", self.message),
+            Some((first, stack)) => write!(f, "{call}: {first} ({kind})\n{stack}"),
+        }
     }
 }

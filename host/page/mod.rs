@@ -11,6 +11,7 @@ mod entry;
 mod failure;
 mod freshness;
 mod key;
+mod plural;
 mod render;
 mod summary;
 mod tag;
@@ -25,6 +26,7 @@ pub use entry::{Content, Entry, Stamped};
 pub use failure::{Failure, FailureKind, Frame};
 pub use freshness::{Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge};
 pub use key::PageKey;
+pub use plural::plural;
 pub use render::{
     Cause, Context, Fallback, Generation, Lifetime, Outcome, Page, Param, PathList, Pending, Props,
     Render,

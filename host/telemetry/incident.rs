@@ -233,7 +233,9 @@ fn weight(failure: &Failure) -> usize {
 }
 
 fn log(incident: &Incident) {
-    let (id, kind, message) = (incident.id, &*incident.kind, &incident.message);
+    let (id, kind) = (incident.id, &*incident.kind);
+    // Else a guest could write what looks like the next line of the log.
+    let message = incident.message.replace('\n', "\\n");
     match &incident.subject {
         Subject::Generation {
             route,
@@ -248,7 +250,7 @@ fn log(incident: &Incident) {
         Subject::Listing { route } => {
             tracing::warn!(id, kind, %route, "static-paths failed: {message}");
         }
-        Subject::Server => tracing::error!(id, kind, "{message}"),
+        Subject::Server => tracing::error!(id, kind, "{}", incident.message),
     }
 }
 

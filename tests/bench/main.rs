@@ -1,7 +1,7 @@
 //! `versus`: wisr beside nginx, Varnish, a bare hyper loop and a bare wasmtime loop, in one run.
 //!
-//! `cargo bench --bench versus [-- hits|generations|interference|hostile|crowd|small|swap|store|shared]`. Rounds
-//! are interleaved and ratios are of the same round, so that a noisy machine disturbs both sides
+//! `cargo bench --bench versus [-- hits|generations|interference|hostile|crowd|small|swap|languages|store|shared]`.
+//! Rounds are interleaved and ratios are of the same round, so that a noisy machine disturbs both sides
 //! alike. What an opponent lacks is told, not failed on; the exit code is 1 only when wisr itself
 //! could not be measured.
 
@@ -14,6 +14,7 @@ mod hits;
 mod hostile;
 mod interference;
 mod keeper;
+mod languages;
 mod load;
 mod own;
 mod pages;
@@ -41,7 +42,7 @@ use site::Site;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts of a run, in order.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "hits",
     "generations",
     "interference",
@@ -49,6 +50,7 @@ const PARTS: [&str; 9] = [
     "crowd",
     "small",
     "swap",
+    "languages",
     "store",
     "shared",
 ];
@@ -125,6 +127,7 @@ fn measure(parts: Vec<&str>) -> Result<()> {
             "crowd" => crowd::run(&site, &cores, &mut report),
             "small" => small::run(&site, &cores, &mut report),
             "swap" => swap::run(&mut report),
+            "languages" => languages::run(&mut report),
             "store" => store::run(&module, &cores, &mut report),
             _ => shared::run(&module, &cores, &mut report),
         };

@@ -11,9 +11,9 @@ use wisr::guest::{
     CompileLimits, Compiler, Engine, EngineConfig, Grants, Guest, Limits, Module, Role, Tier,
     outbound,
 };
-use wisr::page::{Cause, Context, Render};
+use wisr::page::{Cause, Context, Cost, Render};
 
-use crate::report::{Report, progress};
+use crate::report::{Report, median, progress};
 
 /// Names the module: a page of some size that needs no setting and no host, such as one that
 /// componentize-js makes.
@@ -26,7 +26,7 @@ const ROUNDS: usize = 3;
 const PAGES: usize = 50;
 
 /// How often it is looked whether the better code is there.
-const LOOK: Duration = Duration::from_millis(10);
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
 /// Measures the parts that a swap takes beside the look at the folder.
 pub(crate) fn run(report: &mut Report) -> Result<()> {
@@ -73,7 +73,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn engine(quick: u64) -> Result<Engine> {
+pub(crate) fn engine(quick: u64) -> Result<Engine> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Engine::new(EngineConfig {
         cache: None,
@@ -89,8 +89,16 @@ fn engine(quick: u64) -> Result<Engine> {
 
 /// CPU seconds of a page in the middle of [`PAGES`].
 async fn cpu(engine: &Engine, module: &Arc<Module>) -> Result<f64> {
+    let costs = costs(engine, module).await?;
+    Ok(median(
+        costs.iter().map(|cost| cost.cpu.as_secs_f64()).collect(),
+    ))
+}
+
+/// What each of [`PAGES`] pages costs.
+pub(crate) async fn costs(engine: &Engine, module: &Arc<Module>) -> Result<Vec<Cost>> {
     let Role::Page(exports) = *module.role() else {
-        bail!("{MODULE} names no page");
+        bail!("the module is no page");
     };
     let grants = Grants {
         engine: engine.clone(),
@@ -112,8 +120,7 @@ async fn cpu(engine: &Engine, module: &Arc<Module>) -> Result<f64> {
     for _ in 0..PAGES {
         let made = guest.generate(&context, None).await;
         let made = made.map_err(|failure| anyhow::anyhow!("{failure}"))?;
-        costs.push(made.cost.cpu.as_secs_f64());
+        costs.push(made.cost);
     }
-    costs.sort_unstable_by(f64::total_cmp);
-    Ok(costs[PAGES / 2])
+    Ok(costs)
 }

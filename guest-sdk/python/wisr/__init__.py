@@ -97,7 +97,7 @@ class Redirect:
 class Paths:
     """The pages of a dynamic route, each by its parameters: ``Paths([{"id": "1"}])``."""
 
-    paths: Iterable[Mapping[str, str | Iterable[str]]] = ()
+    paths: Iterable[Mapping[str, str | int | Iterable[str | int]]] = ()
     fallback: Fallback = "blocking"
     """What any other path gets: a 404, the page once it is made, or the shell at once."""
 

@@ -13,7 +13,7 @@ use super::super::{Admin, answer};
 use super::format::{at, link, sentence, visible};
 use super::shell::{Section, Shell};
 use crate::http::{Body, Told};
-use crate::page::{Demand, Mode};
+use crate::page::{Demand, Mode, plural};
 
 /// Where forms about a page go.
 pub(super) const ENTRY: &str = "/page/act";
@@ -161,8 +161,9 @@ pub(super) fn confirm_rollback(admin: &Admin, back: &Back) -> Result<Markup, Ref
     Ok(html! {
         p.lead { "Roll back to release #" (record.id) }
         p {
-            "The " (record.files.len()) " modules that served since " (at(record.at))
-            " serve again at once, and their pages with them. It holds until the folder changes: a \
+            @let modules = record.files.len();
+            "What served since " (at(record.at)) ", " (modules) " module" (plural(modules))
+            ", serves again at once, with the pages that it made. It holds until the folder changes: a \
              module that is dropped in afterwards is served."
         }
         form.actions method="post" action=(ROLLBACK) {

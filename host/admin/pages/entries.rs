@@ -216,13 +216,14 @@ fn buttons(entry: &Known) -> Markup {
 
 fn fresh(entry: &Known, now: Timestamp) -> Markup {
     let left = entry.fresh_until.filter(|until| *until > now);
+    let whole = |seconds: u32| rough(std::time::Duration::from_secs(seconds.into()));
     html! {
         @match (entry.revalidate, left) {
             (Revalidate::Never, _) => { "until told otherwise" }
             (Revalidate::After(seconds), Some(until)) => {
-                "for " (rough(until.since(now))) " more, of " (seconds) " s"
+                "for " (rough(until.since(now))) " more, of " (whole(seconds))
             }
-            (Revalidate::After(seconds), None) => { "for " (seconds) " s, which are over" }
+            (Revalidate::After(seconds), None) => { "no more: it was for " (whole(seconds)) }
         }
     }
 }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::api::entries::State;
-use crate::page::Timestamp;
+use crate::page::{Timestamp, plural};
 
 /// RFC 3986 section 2.3, and `/`, which needs no escaping in a query.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
@@ -89,8 +89,7 @@ pub(super) fn rough(span: Duration) -> String {
         7_200..172_800 => (seconds / 3_600, "hour"),
         _ => (seconds / 86_400, "day"),
     };
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {unit}{plural}", self::count(count))
+    format!("{} {unit}{}", self::count(count), plural(count))
 }
 
 /// How long ago it was; the exact time when pointed at.

@@ -6,7 +6,7 @@ use super::super::Admin;
 use super::super::api::health::{self, Shared};
 use super::chart::CHARTS;
 use super::format::{ago, badge, bytes, count, sentence};
-use crate::page::Timestamp;
+use crate::page::{Timestamp, plural};
 
 /// What is said of the server as a whole.
 pub(super) fn main(admin: &Admin) -> Markup {
@@ -33,7 +33,8 @@ pub(super) fn main(admin: &Admin) -> Markup {
             div { dt { "Memory" } dd {
                 @if let Some(resident) = memory.resident { strong { (bytes(resident)) } " in all, " }
                 (bytes(memory.bytes.try_into().unwrap_or(0))) " of it for "
-                (count(memory.entries.try_into().unwrap_or(0))) " pages"
+                @let pages = u64::try_from(memory.entries).unwrap_or(0);
+                (count(pages)) " page" (plural(pages))
             } }
             div { dt { "Release" } dd {
                 a href="/releases" { strong { "#" (overview.release) } } ", since "
@@ -78,6 +79,5 @@ fn shared(shared: &Shared) -> Markup {
 }
 
 fn refused(files: usize) -> String {
-    let plural = if files == 1 { "" } else { "s" };
-    format!("{files} file{plural} refused")
+    format!("{files} file{} refused", plural(files))
 }

@@ -8,7 +8,7 @@ use super::super::api::routes::{ApiRoute, Common, LimitsOf, PageRoute, Routes, r
 use super::super::refusal::Refusal;
 use super::format::{ago, badge, bytes, link, rough, sentence, visible};
 use super::nothing;
-use crate::page::Revalidate;
+use crate::page::{Revalidate, plural};
 use crate::release::Probation;
 
 /// Which route is shown.
@@ -139,7 +139,7 @@ fn rules(page: &PageRoute) -> Markup {
         dl.facts {
             div { dt { "Made anew" } dd { (lifetime(page.revalidate)) ", unless a page says otherwise" } }
             div { dt { "Shown stale" } dd { "for " (rough(max_stale)) " at most" } }
-            div { dt { "At once" } dd { (page.concurrency) " generations" } }
+            div { dt { "At once" } dd { (page.concurrency) " generation" (plural(page.concurrency)) } }
             div { dt { "Rendered" } dd {
                 @if page.render_on_change { "when its props change" } @else { "every time" }
             } }
@@ -168,7 +168,10 @@ fn trial(trial: Probation) -> Markup {
         Probation { failures: 0, .. } => badge("plain", "new: no page made yet"),
         Probation { failures, .. } => badge(
             "warn",
-            &format!("on trial: failed {failures} times, no page yet"),
+            &format!(
+                "on trial: failed {failures} time{}, no page yet",
+                plural(failures)
+            ),
         ),
     }
 }

@@ -57,7 +57,7 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         !(plan.pages.is_empty() && plan.broken.is_empty() && plan.left_out.is_empty()),
         "no pages in `{}`: a page is a folder with a page.js, page.ts, page.py or page.c, or with a Cargo.toml and \
-         a cdylib target; the README shows one in 15 lines",
+         a cdylib target; `wisr new` makes one",
         plan.site.src.display()
     );
     // Before anything is written: a server could not start with a configuration that is wrong.

@@ -26,6 +26,7 @@ pub use command::{BuildArgs, run};
 pub use progress::Progress;
 pub(super) use rust_sdk::{RUST_SDK, lay_down as lay_down_rust_sdk};
 pub use source::{PageSource, Plan, Site};
+pub(super) use source::{has_sources, no_tree};
 
 use cargo::Run;
 use install::Installed;

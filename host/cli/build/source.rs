@@ -94,6 +94,26 @@ const MAX_DEPTH: usize = 32;
 /// Sources in languages that wisr does not build itself.
 const OTHER_SOURCES: [&str; 2] = ["page.go", "page.cpp"];
 
+/// How far below a folder sources are looked for: the folder may be anybody's home.
+const GLANCE: usize = 3;
+
+/// Whether a folder is, or seems to be, a source tree.
+pub(in crate::cli) fn has_sources(folder: &Path) -> bool {
+    fn look(folder: &Path, depth: usize) -> bool {
+        let holds = |file: &str| folder.join(file).is_file();
+        let is_place = |name: &str| !name.starts_with('.') && !NOT_ROUTES.contains(&name);
+        let below = || {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.filter(|entry| entry.file_name().to_str().is_some_and(is_place))
+        };
+        let goes_on = depth < GLANCE;
+        holds("Cargo.toml")
+            || Language::of(holds).is_some()
+            || goes_on && below().any(|entry| look(&entry.path(), depth + 1))
+    }
+    look(folder, 0)
+}
+
 /// A folder that is a page: its place, itself, and what it is made of.
 type Found = (String, PathBuf, Option<(&'static str, Language)>);
 
@@ -266,11 +286,16 @@ impl Plan {
     }
 }
 
+/// What is said of a folder that is not there.
+pub(in crate::cli) fn no_tree(src: &Path) -> String {
+    let src = src.display();
+    format!("no source tree at `{src}` (`wisr new {src}` makes one)")
+}
+
 impl Site {
     /// Absolute paths without links, since cargo's answers are compared with them.
     fn resolve(self) -> anyhow::Result<Self> {
-        let src = fs::canonicalize(&self.src)
-            .with_context(|| format!("no source tree at `{}`", self.src.display()))?;
+        let src = fs::canonicalize(&self.src).with_context(|| no_tree(&self.src))?;
         fs::create_dir_all(&self.out)
             .with_context(|| format!("cannot make the folder `{}`", self.out.display()))?;
         let out = fs::canonicalize(&self.out)?;

@@ -220,10 +220,11 @@ fn fresh(lifetime: Lifetime) -> String {
 
 fn failed(text: &mut String, failure: &Failure) {
     let (kind, call) = (failure.kind.as_str(), &failure.call);
+    let message: Vec<_> = failure.message.lines().map(str::to_owned).collect();
     row(
         text,
         "failed",
-        &format!("{kind} in {call}: {}", failure.message),
+        &format!("{kind} in {call}: {}", lines(&message)),
     );
     let frames: Vec<_> = failure
         .frames

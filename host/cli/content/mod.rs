@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use super::serve::stop_signal;
 use super::terminal;
+use crate::config::address;
 
 pub use library::Library;
 pub use server::serve;
@@ -42,7 +43,7 @@ pub struct ContentArgs {
     /// The folder of collections.
     pub dir: PathBuf,
     /// Where to listen: a loopback address and a port (0 picks a free one).
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3002")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3002", value_parser = address)]
     pub listen: SocketAddr,
 }
 

@@ -18,7 +18,7 @@ use super::build::{self, Plan, Site};
 use super::content::{self, Library};
 use super::{serve, terminal};
 use crate::app::App;
-use crate::config::{Config, Overrides, TOKEN_VARIABLE};
+use crate::config::{Config, Overrides, TOKEN_VARIABLE, address};
 use crate::http::{self, DevState};
 use session::Session;
 use watch::Watch;
@@ -39,10 +39,10 @@ pub struct DevArgs {
     #[arg(default_value = ".")]
     pub src: PathBuf,
     /// The address of the site; port 0 picks a free one [default: 127.0.0.1:3000].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// The address of the admin port, for operators [default: 127.0.0.1:3001].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub admin: Option<SocketAddr>,
     /// The token of the revalidate endpoint [default: WISR_TOKEN, else `token` of `[revalidate]` in
     /// wisr.toml, else a new one].
@@ -64,8 +64,7 @@ const CONTENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 /// # Errors
 /// What keeps it from starting. Pages that do not compile keep nothing from starting.
 pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
-    let src = fs::canonicalize(&args.src)
-        .with_context(|| format!("no source tree at `{}`", args.src.display()))?;
+    let src = fs::canonicalize(&args.src).with_context(|| build::no_tree(&args.src))?;
     let out = src.join(OUT);
     let plan = Plan::discover(Site {
         src: src.clone(),

@@ -12,7 +12,7 @@ use crate::cli::terminal;
 use crate::http::{DevError, DevState};
 use crate::release::Releases;
 
-/// How many pages are named in one line.
+/// How many routes are named in one line.
 const NAMED: usize = 5;
 
 /// One run of `wisr dev`.
@@ -49,20 +49,20 @@ impl Session {
     /// The table of routes, and how their pages fare.
     pub(super) fn routes(&self) -> String {
         let broken = |file: &str| self.failed.iter().any(|failed| failed.file == file);
-        let row = |(route, file): (&String, &String)| {
-            let fares = if broken(file) { "does not compile" } else { "" };
+        let row = |route: &String, file: &String, fares: &str| {
             [route.clone(), file.clone(), fares.to_owned()]
         };
-        let pages = self.plan.pages.iter().map(|page| (&page.route, &page.file));
-        let others = self
-            .plan
-            .broken
-            .iter()
-            .map(|failed| (&failed.route, &failed.file));
-        let rows: Vec<_> = pages.chain(others).map(row).collect();
+        let fares = |file: &str| if broken(file) { "does not compile" } else { "" };
+        let pages = self.plan.pages.iter();
+        let pages = pages.map(|page| row(&page.route, &page.file, fares(&page.file)));
+        let failed = |fares| move |page: &Failed| row(&page.route, &page.file, fares);
+        let rows: Vec<_> = pages
+            .chain(self.plan.broken.iter().map(failed("does not compile")))
+            .chain(self.plan.left_out.iter().map(failed("left out")))
+            .collect();
         if rows.is_empty() {
-            return "no pages yet: a page is a folder with a Cargo.toml and a cdylib target"
-                .to_owned();
+            let here = self.src().display();
+            return format!("no pages yet: `wisr new {here} --route about` makes one");
         }
         terminal::table(["route", "module", ""], &rows)
     }
@@ -112,9 +112,6 @@ impl Session {
     }
 
     async fn keep_up(&mut self, changes: Changes) -> anyhow::Result<()> {
-        if changes.config {
-            terminal::say("wisr.toml changed: the server takes it up");
-        }
         if changes.sources {
             let known = self.plan.warnings.clone();
             self.plan = Plan::discover(self.plan.site.clone()).await?;
@@ -145,8 +142,8 @@ impl Session {
             // Saving without a change, and cargo's own files, are not worth a line.
             ([], 0, 0) => return,
             ([], 0, _) => "everything compiles again".to_owned(),
-            (_, failed @ 1.., _) => format!("{failed} not built, the pages that worked last stay"),
-            (routes, ..) if routes.len() > NAMED => format!("{} pages", routes.len()),
+            (_, 1.., _) => "without these: the pages that worked last stay".to_owned(),
+            (routes, ..) if routes.len() > NAMED => format!("{} modules", routes.len()),
             (routes, ..) => routes.join(", "),
         };
         let took = terminal::span(began.elapsed());

@@ -36,6 +36,9 @@ pub struct NewArgs {
     route: Option<String>,
 }
 
+/// By it editors and `tsc` know what a page imports.
+const TSCONFIG: &str = "tsconfig.json";
+
 /// Runs `wisr new`.
 ///
 /// # Errors
@@ -131,6 +134,13 @@ fn add(src: &Path, place: &Place, language: Language) -> anyhow::Result<Vec<Path
     if language == Language::Rust {
         made.extend(rust::enlist(src, place)?);
         made.push(write(&folder, "Cargo.toml", &rust::manifest(place))?);
+    }
+    if language == Language::Ts && !src.join(TSCONFIG).exists() {
+        made.push(write(
+            src,
+            TSCONFIG,
+            include_str!("templates/tsconfig.json"),
+        )?);
     }
     made.push(write(&folder, language.source(), &language.page(place))?);
     Ok(made)

@@ -15,6 +15,7 @@ pub(super) use show::follow_all;
 use super::{serve, source_tree, terminal};
 use crate::app::{Prerender, Report};
 use crate::config::{Config, Overrides};
+use crate::page::plural;
 
 /// The exit code when some pages could not be made.
 const SOME_FAILED: u8 = 3;
@@ -104,11 +105,11 @@ fn tell(report: &Report, took: Duration) {
         Some(_) => String::new(),
         None => {
             let left = count.listed.saturating_sub(count.done());
-            format!("stopped with {left} pages to make; ")
+            format!("stopped with {left} page{} to make; ", plural(left))
         }
     };
     terminal::say(format!(
-        "{interrupted}{} made, {} were fresh, {} failed in {}",
+        "{interrupted}{} made, {} already fresh, {} failed in {}",
         count.made,
         count.fresh,
         count.failed,

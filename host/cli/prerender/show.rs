@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::app::Pass;
 use crate::cli::terminal;
 use crate::isr::Count;
-use crate::page::{Failure, PageKey};
+use crate::page::{Failure, PageKey, plural};
 
 /// How often the bar moves: often enough to look alive.
 const TURN: Duration = Duration::from_millis(100);
@@ -87,7 +87,8 @@ fn line(count: Count) -> String {
         failed,
     } = count;
     let done = count.done();
-    format!("{done} of {listed} pages: {made} made, {fresh} were fresh, {failed} failed")
+    let s = plural(listed);
+    format!("{done} of {listed} page{s}: {made} made, {fresh} already fresh, {failed} failed")
 }
 
 /// The moving bar. Dropping it clears its line.
@@ -96,7 +97,7 @@ struct Bar(ProgressBar);
 impl Bar {
     fn new() -> Self {
         let style = ProgressStyle::with_template(
-            "{elapsed:>4} [{bar:30}] {pos} of {len} pages, {eta} left{msg}",
+            "{elapsed:>4} [{bar:30}] pages: {pos} of {len}, {eta} left{msg}",
         );
         let style = style.expect("the template is a literal");
         Self(terminal::bar(style.progress_chars("=> ")))
@@ -130,7 +131,7 @@ mod tests {
         };
         let all: Vec<_> = (0..25).map(failed).collect();
         assert_eq!(failures(&[], 0), "");
-        assert_eq!(failures(&all[..1], 1), "not made: /0: render: no");
+        assert_eq!(failures(&all[..1], 1), "not made: /0: render: no (error)");
         let list = failures(&all, 1_000_000);
         let lines: Vec<&str> = list.lines().collect();
         assert_eq!(lines.len(), NAMED + 1);

@@ -25,9 +25,11 @@ pub(super) enum Refusal {
     Method(http::Method),
     #[error("not allowed: add \"{entry}\" to outbound of {route}")]
     NotAllowed { entry: String, route: Arc<str> },
-    #[error("the generation's limit of {0} requests is used up")]
+    #[error("the generation has made as many requests as it may (limit `fetches`: {0})")]
     Requests(u32),
-    #[error("{0} requests were in flight until the generation's time was up")]
+    #[error(
+        "as many requests as may be at once (limit `fetches-in-flight`: {0}) took until the generation's time was up"
+    )]
     Slots(u32),
     #[error("`{host}` was not resolved within {} ms", .limit.as_millis())]
     DnsTimeout { host: Host, limit: Duration },

@@ -89,13 +89,13 @@ impl Lost {
             names.truncate(NAMED);
             let (count, names) = (self.pages.len(), names.join(", "));
             costs.push(format!(
-                "{count} pages count as missing and are made anew ({names})"
+                "pages that count as missing and are made anew: {count} ({names})"
             ));
         }
         if self.blocks > 0 {
             let count = self.blocks;
             costs.push(format!(
-                "{count} blocks of records are gone, and what only they had counts as missing"
+                "blocks of records that are gone, so that what only they had counts as missing: {count}"
             ));
         }
         if self.invalidations {

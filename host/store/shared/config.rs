@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::link::Server;
+
 /// Which Redis, and how it is used.
 #[derive(Clone)]
 pub struct Config {
@@ -24,6 +26,16 @@ pub struct Config {
     pub lease: Duration,
     /// How long Redis keeps a page that is not made anew.
     pub keep: Duration,
+}
+
+impl Config {
+    /// Whether the URLs are those of a Redis; nobody is asked.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Server::new(self).map(drop)
+    }
 }
 
 /// Without what opens Redis.

@@ -32,27 +32,46 @@ pub struct ExportError {
     reason: String,
 }
 
+impl ExportError {
+    fn of(endpoint: &str, reason: impl ToString) -> Self {
+        Self {
+            endpoint: without_userinfo(endpoint),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// An address without what stands before its `@`, which may be a password.
+fn without_userinfo(endpoint: &str) -> String {
+    match (endpoint.split_once("://"), endpoint.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => endpoint.to_owned(),
+    }
+}
+
+/// Where the collector at `endpoint` takes traces.
+pub(super) fn address(endpoint: &str) -> Result<String, ExportError> {
+    let address = format!("{}{TRACES}", endpoint.trim_end_matches('/'));
+    let uri: http::Uri = address
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| ExportError::of(endpoint, error))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => Ok(address),
+        _ => Err(ExportError::of(endpoint, "it is no http or https address")),
+    }
+}
+
 /// The exporter to the collector at `endpoint`.
 pub(super) fn exporter(endpoint: &str, runtime: Handle) -> Result<SpanExporter, ExportError> {
-    let refused = |reason: String| ExportError {
-        endpoint: endpoint.to_owned(),
-        reason,
-    };
-    let address = format!("{}{TRACES}", endpoint.trim_end_matches('/'));
-    let scheme = address
-        .parse::<http::Uri>()
-        .map_err(|error| refused(error.to_string()))?;
-    if !matches!(scheme.scheme_str(), Some("http" | "https")) {
-        return Err(refused("it is no http or https address".to_owned()));
-    }
+    let address = address(endpoint)?;
     let client = Sender {
         client: HyperClient::new(
-            connector().map_err(|error| refused(error.to_string()))?,
+            connector().map_err(|error| ExportError::of(endpoint, error))?,
             PATIENCE,
             None,
         ),
         runtime,
-        endpoint: endpoint.to_owned(),
+        endpoint: without_userinfo(endpoint),
         failing: Arc::default(),
     };
     SpanExporter::builder()
@@ -62,7 +81,7 @@ pub(super) fn exporter(endpoint: &str, runtime: Handle) -> Result<SpanExporter, 
         .with_endpoint(address)
         .with_timeout(PATIENCE)
         .build()
-        .map_err(|error| refused(error.to_string()))
+        .map_err(|error| ExportError::of(endpoint, error))
 }
 
 fn connector() -> Result<HttpsConnector<HttpConnector>, tokio_rustls::rustls::Error> {
@@ -85,6 +104,7 @@ fn connector() -> Result<HttpsConnector<HttpConnector>, tokio_rustls::rustls::Er
 struct Sender {
     client: HyperClient<HttpsConnector<HttpConnector>>,
     runtime: Handle,
+    /// For the log.
     endpoint: String,
     /// Whether the collector was gone when last heard of.
     failing: Arc<AtomicBool>,

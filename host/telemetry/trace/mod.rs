@@ -39,6 +39,16 @@ pub struct TraceConfig {
     pub service: String,
 }
 
+impl TraceConfig {
+    /// Whether the address can be one; nobody is asked.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn check(&self) -> Result<(), ExportError> {
+        export::address(&self.endpoint).map(drop)
+    }
+}
+
 /// What makes spans; there is one for the process, since whoever asks for a page and whoever makes
 /// it know nothing of each other.
 static TRACER: OnceLock<Tracer> = OnceLock::new();

@@ -11,7 +11,7 @@ use super::{Outcome, Work};
 use crate::cli::build::{Progress, install};
 
 /// Sources of other languages, which a Python page is not made of.
-const FOREIGN: [&str; 9] = ["rs", "toml", "js", "jsx", "ts", "tsx", "c", "h", "pyc"];
+const FOREIGN: [&str; 8] = ["rs", "js", "jsx", "ts", "tsx", "c", "h", "pyc"];
 
 pub(super) async fn install(
     toolbox: &Toolbox,
@@ -110,11 +110,10 @@ fn copy(
         let foreign = from
             .extension()
             .is_some_and(|extension| FOREIGN.iter().any(|foreign| extension == *foreign));
-        if foreign
-            || file
-                .split('/')
-                .any(|part| part == "__pycache__" || part.starts_with('.'))
-        {
+        let skipped = |part: &str| {
+            ["__pycache__", "Cargo.toml", "Cargo.lock"].contains(&part) || part.starts_with('.')
+        };
+        if foreign || file.split('/').any(skipped) {
             continue;
         }
         let to = stage.join(from.strip_prefix(src)?);

@@ -1,20 +1,16 @@
 /* @ROUTE@ */
 #include <time.h>
 
-#include "wisr.h"
+#include <wisr.h>
 
 /* Finds out what the page shows, and says for how many seconds that is fresh. */
-wisr_outcome static_props(const wisr_context *ctx)
-{
-    (void)ctx;
+wisr_outcome static_props(const wisr_context *ctx) {
     wisr_buffer props = {0};
     wisr_putf(&props, "%lld", (long long)time(NULL));
     return wisr_revalidate(wisr_props(props.text), 10);
 }
 
-wisr_document render(const wisr_context *ctx, const char *props)
-{
-    (void)ctx;
+wisr_document render(const wisr_context *ctx, const char *props) {
     wisr_buffer page = {0};
     wisr_putf(&page,
               "<!doctype html>\n"

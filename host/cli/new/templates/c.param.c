@@ -1,19 +1,17 @@
 /* @ROUTE@ */
 #include <string.h>
 
-#include "wisr.h"
+#include <wisr.h>
 
 /* The pages to make ahead of time. Any other is made when somebody asks for it first. */
-wisr_paths *static_paths(void)
-{
+wisr_paths *static_paths(void) {
     wisr_paths *paths = wisr_paths_new(WISR_BLOCKING);
     wisr_path(paths@PATHS@);
     return paths;
 }
 
 /* Finds out what the page shows, and says for how many seconds that is fresh. */
-wisr_outcome static_props(const wisr_context *ctx)
-{
+wisr_outcome static_props(const wisr_context *ctx) {
     wisr_buffer value = {0}, props = {0};
     @VALUE@
     if (strcmp(value.text, "missing") == 0)
@@ -22,11 +20,9 @@ wisr_outcome static_props(const wisr_context *ctx)
     return wisr_revalidate(wisr_props(props.text), 60);
 }
 
-wisr_document render(const wisr_context *ctx, const char *props)
-{
+wisr_document render(const wisr_context *ctx, const char *props) {
     const char *title = wisr_json_text(props);
     wisr_buffer page = {0};
-    (void)ctx;
     wisr_put(&page,
              "<!doctype html>\n"
              "<html lang=\"en\">\n"

@@ -278,7 +278,7 @@ impl Drop for Behind {
         let (ended, lost) = (state.ended, state.queue.changes().count());
         drop(state);
         if lost > 0 {
-            tracing::error!("{lost} pages or removals of pages did not reach the disk");
+            tracing::error!("pages and removals of pages that did not reach the disk: {lost}");
         }
         match self.thread.take() {
             // A panic of the thread was logged where it happened.
