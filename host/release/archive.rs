@@ -98,12 +98,11 @@ impl Archive {
         let path = self.folder.join(HISTORY);
         let copy = self.folder.join(COPY);
         read_history(&path).or_else(|error| {
-            if let HistoryError::Damaged(reason) = &error
-                && let Ok(Some(history)) = read_history(&copy)
-            {
+            // A later wisr writes both.
+            if let Ok(Some(history)) = read_history(&copy) {
                 let (path, copy) = (path.display(), copy.display());
                 tracing::error!(
-                    "the history of releases `{path}` is damaged ({reason}): its copy `{copy}` is used"
+                    "the history of releases `{path}` is not used: {error}. Its copy `{copy}` is"
                 );
                 // Until it is written anew, the copy is the only one.
                 if let Err(unkept) = self.keep_history(&history) {

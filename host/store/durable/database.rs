@@ -26,10 +26,12 @@ use super::spare::Spares;
 use crate::page::{Entry, PageKey, Stamped, Summary};
 use crate::store::Window;
 use crate::store::codec::{self, DecodeError, Meta};
-use crate::store::marks::{Saved, Site};
+use crate::store::marks::{Saved, Site, numbered};
 
 /// The file that says that invalidations may be lost.
 pub(super) const DISTRUST: &str = "distrust";
+/// Invalidations that a site may have had of which nothing can be read: one a second for 34 years.
+const UNSEEN: u64 = 1 << 30;
 /// How long a disk that hangs is waited for at the end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -145,6 +147,8 @@ impl Database {
         });
         if let Err(error) = surveyed {
             tracing::warn!("not all pages on disk can be looked at: {error}");
+            // One of them may have a later number than any that was seen.
+            sequence = sequence.saturating_add(numbered(UNSEEN));
         }
         let sequence = sequence.saturating_add(1);
         let site = Site {

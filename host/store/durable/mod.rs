@@ -3,7 +3,9 @@
 //! What is put is queued and readable at once; a thread writes it behind the response. A page is
 //! with the operating system within a moment and synced within a second; invalidations and
 //! removals are synced before their callers are told. A record that cannot be read is a miss, a
-//! disk that fails is a condition that shows and heals: neither is ever an error page.
+//! disk that fails is a condition that shows and heals: neither is ever an error page. Where a disk
+//! changes bytes, `journal` mends what was written last, `spare` what finds the records, `rebuild` the
+//! rest.
 
 mod behind;
 mod commits;

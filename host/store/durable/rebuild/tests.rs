@@ -9,7 +9,7 @@ use super::*;
 use crate::page::{Entry, Tag};
 use crate::store::conformance::{document, told};
 use crate::store::durable::Durable;
-use crate::store::marks::{Mark, Raised, Site};
+use crate::store::marks::{Mark, Raised, Site, numbered};
 use crate::store::{Store, Window};
 use crate::telemetry::{Clock, Incidents};
 
@@ -205,6 +205,25 @@ async fn a_list_that_ends_early_has_the_database_mended() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(missing(&durable), 0);
+}
+
+/// Where neither the invalidations nor all pages can be read, no page has a later number than the
+/// site: after as many more invalidations it would count as made after those that are lost.
+#[tokio::test]
+async fn no_page_is_of_a_later_number_than_a_site_that_lost_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path()).await;
+    let tables = records(folder.path(), "tables");
+    let last = |(file, _): &&(PathBuf, usize)| {
+        let name = file.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.parse::<u64>().ok())
+    };
+    let (file, size) = tables.iter().max_by_key(last).unwrap();
+    flip(file, size - 1);
+    let (durable, saved) = open(folder.path());
+    assert!(saved.marks.is_empty());
+    assert!(saved.site.floor >= numbered(1 << 30), "{saved:?}");
+    assert!(missing(&durable) <= IN_A_BLOCK);
 }
 
 /// Who is killed while a database takes the place of another finds one of the two, whole.
