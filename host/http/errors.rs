@@ -320,7 +320,7 @@ mod tests {
             "2"
         );
         let told = Problem::Overloaded(after).explain();
-        assert_eq!(told, "Please try again in 2 s.");
+        assert_eq!(told, "Please try again in 2 seconds.");
     }
 
     #[test]
