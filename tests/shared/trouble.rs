@@ -198,12 +198,14 @@ async fn one_slow_answer_is_forgiven() {
     };
     let origin = Origin::start().await;
     let proxy = Proxy::to(redis.address).await;
-    let a = hasty_host(&proxy.url(), &origin).await;
+    let site = site(&proxy.url()).config("[store]\ntimeout = \"600ms\"");
+    let a = site.start_on(origin.clone()).await;
+    until_breaker(&a, "closed").await;
     a.until_ready().await;
     let failures = "wisr_shared_failures_total";
     let before = a.metric(failures).await;
-    // There and back it takes longer than `store.timeout`, which the log may take.
-    proxy.turn(Weather::Slow(Duration::from_millis(120)));
+    // There and back it takes longer than `store.timeout`, and less than the log may take.
+    proxy.turn(Weather::Slow(Duration::from_millis(350)));
     a.until_metric(failures, before + 1.0).await;
     proxy.turn(Weather::Fair);
     a.get("/posts/1").await;
