@@ -83,9 +83,11 @@ async fn an_interrupted_run_is_resumed() {
     assert_eq!(second["listed"], PAGES);
     let fresh = second["fresh"].as_u64().unwrap();
     assert!(fresh > 0, "the first run kept nothing: {second}");
-    // Beside those made there is the question for the list, and the page that was held.
+    // Beside those made there is the question for the list, and the page that was held; and the one
+    // before it may have been on its way into the store.
     let calls = origin.all_calls().len() - before;
-    assert_eq!(calls as u64, second["made"].as_u64().unwrap() + 2);
+    let beside = calls as u64 - second["made"].as_u64().unwrap();
+    assert!((2..=3).contains(&beside), "{calls} calls: {second}");
 
     origin.release(&late);
     let (code, third) = finish(folder.path()).await;

@@ -333,12 +333,26 @@ async fn one_lost_node_takes_only_its_own_pages() {
     let (mut lost, mut kept, mut n) = (Vec::new(), Vec::new(), 0);
     while lost.len() < 20 || kept.len() < 20 {
         let path = format!("/posts/known-{n}");
-        let before = cluster.nodes[2].keys("*:p:*").await.len();
         a.get(&path).await;
-        let after = cluster.nodes[2].keys("*:p:*").await.len();
-        let list = if after > before { &mut lost } else { &mut kept };
-        list.push(path);
         n += 1;
+        // It is shared behind its reader.
+        wait_for("the page to be shared", async || {
+            let mut pages = 0;
+            for node in &cluster.nodes {
+                pages += node.keys("*:p:*").await.len();
+            }
+            if pages == n {
+                Ok(())
+            } else {
+                Err(format!("{pages} of {n}"))
+            }
+        })
+        .await;
+        let list = match cluster.nodes[2].keys("*:p:*").await.len() - lost.len() {
+            0 => &mut kept,
+            _ => &mut lost,
+        };
+        list.push(path);
     }
     cluster.nodes[2].kill();
     let gone = cluster.nodes[1].address;
