@@ -173,7 +173,7 @@ const KEYS: &[Key] = &[
     row(
         "store.memory",
         Value("\"256MiB\""),
-        "bytes of pages in memory; what was used least goes first",
+        "bytes of pages in memory, all that they hold counted; what was used least goes first",
     ),
     row(
         "store.durable",
