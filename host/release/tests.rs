@@ -767,16 +767,21 @@ async fn without_a_folder_to_keep_them_in_modules_stay_in_memory() {
     }
 }
 
+/// Changes a file as a broken disk does.
+fn flip_a_bit(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
 #[tokio::test]
 async fn a_history_that_changed_on_disk_is_read_from_its_copy() {
     let site = Site::new();
     site.drop_in("a.wasm", "one").await;
     site.drop_in("a.wasm", "two").await;
     let file = site.folder.path().join("state/releases.json");
-    let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    flip_a_bit(&file);
     let site = site.restarted();
     site.releases.scan().await;
     let ids = |site: &Site| -> Vec<u64> {
@@ -798,10 +803,7 @@ async fn a_damaged_history_begins_anew() {
     site.drop_in("a.wasm", "one").await;
     site.drop_in("a.wasm", "two").await;
     let file = site.folder.path().join("state/releases.json");
-    let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    flip_a_bit(&file);
     fs::remove_file(file.with_extension("copy.json")).unwrap();
     let site = site.restarted();
     let report = site.releases.scan().await;

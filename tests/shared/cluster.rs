@@ -25,6 +25,19 @@ struct Cluster {
     nodes: Vec<Redis>,
 }
 
+/// Waits until a replica has taken its primary's place.
+async fn until_primary(replica: &Redis) {
+    wait_for("the replica to take over", async || {
+        let role = replica.ask(&["ROLE"]).await;
+        if role.contains("master") {
+            Ok(())
+        } else {
+            Err(role)
+        }
+    })
+    .await;
+}
+
 impl Cluster {
     async fn start() -> Option<Self> {
         let cli = tool("redis-cli", "apt-get install redis-tools")?;
@@ -176,15 +189,7 @@ async fn a_failover_loses_no_invalidation_and_no_page() {
     a.revalidate(json!({"paths": ["/posts/2"], "mode": "purge"}))
         .await;
     let replica = &cluster.nodes[3];
-    wait_for("the replica to take over", async || {
-        let role = replica.ask(&["ROLE"]).await;
-        if role.contains("master") {
-            Ok(())
-        } else {
-            Err(role)
-        }
-    })
-    .await;
+    until_primary(replica).await;
     b.until("/posts/2", |page| page.n() >= 2).await;
     for host in [&a, &b] {
         until_breaker(host, "closed").await;
@@ -242,15 +247,7 @@ async fn what_a_failover_loses_is_told_again() {
     replica.signal(Signal::CONT);
     // At once: nobody notices that a connection took long.
     replica.ask(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await;
-    wait_for("the replica to take over", async || {
-        let role = replica.ask(&["ROLE"]).await;
-        if role.contains("master") {
-            Ok(())
-        } else {
-            Err(role)
-        }
-    })
-    .await;
+    until_primary(replica).await;
     wait_for("a host that tells it", async || {
         let told = a.revalidate(json!({"tags": ["two"]})).await.json();
         if told["propagated"] == true {
