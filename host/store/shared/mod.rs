@@ -13,10 +13,10 @@ mod link;
 mod log;
 mod names;
 mod owed;
-mod parts;
 mod record;
 mod script;
 mod session;
+mod shards;
 mod sharing;
 mod sync;
 mod trouble;
@@ -45,7 +45,7 @@ pub use lease::{Claim, Committed, Lease, Wanted};
 use link::{Call, Link, Server};
 use names::Names;
 use owed::Owed;
-use parts::{Part, Parts};
+use shards::{Shard, Shards};
 use sharing::Noted;
 pub use sharing::{Peer, Sharing};
 pub use trouble::Trouble;
@@ -79,7 +79,7 @@ struct Core {
     clock: Clock,
     breaker: Breaker,
     /// Of a Cluster.
-    parts: Parts,
+    shards: Shards,
     /// The count of the latest invalidation that this host has entered.
     applied: watch::Sender<u64>,
     /// Who tells the others: one at a time, for all that wait.
@@ -128,7 +128,7 @@ impl Shared {
             ledger,
             clock,
             breaker: Breaker::new(clock, metrics.clone()),
-            parts: Parts::default(),
+            shards: Shards::default(),
             applied: watch::channel(0).0,
             telling: tokio::sync::Mutex::default(),
             fetching: Mutex::default(),
@@ -253,8 +253,9 @@ impl Core {
             Lane::Control => links.control.clone(),
             Lane::Pages => links.pages.clone(),
         };
-        let part = link.is_cluster().then(|| self.parts.of(lane, call.tag()));
-        if part.is_some_and(|part| !part.may_be_asked(self.clock.now())) {
+        let shard = link.is_cluster().then(|| self.shards.of(call.tag()));
+        let may_be_asked = |shard: &Arc<Shard>| shard.may_be_asked(lane, self.clock.now());
+        if !shard.as_ref().is_none_or(may_be_asked) {
             return Err(Trouble::Open);
         }
         let operations = &self.metrics.shared_operations;
@@ -271,8 +272,8 @@ impl Core {
         };
         let seconds = begun.elapsed().as_secs_f64();
         self.metrics.shared_seconds.observe(seconds);
-        match part {
-            Some(part) => self.learn(part, answer.as_ref().err()),
+        match shard {
+            Some(shard) => self.learn(&shard, lane, answer.as_ref().err()),
             None => match &answer {
                 Ok(_) => self.breaker.succeeded(lane),
                 Err(why) => self.breaker.failed(lane, why),
@@ -281,18 +282,19 @@ impl Core {
         answer
     }
 
-    /// Learns whether a part of a Cluster is to be asked on.
-    fn learn(&self, part: &Part, failed: Option<&Trouble>) {
+    /// Learns whether a shard of a Cluster is to be asked on.
+    fn learn(&self, shard: &Shard, lane: Lane, failed: Option<&Trouble>) {
+        let primary = &shard.primary;
         let Some(why) = failed else {
-            if part.succeeded() {
-                tracing::info!("a part of the Cluster is asked for pages again");
+            if shard.succeeded(lane) {
+                tracing::info!(%primary, "a shard of the Cluster is asked again");
             }
             return;
         };
         self.metrics.shared_failures.inc();
         self.breaker.note(why);
-        if part.failed(self.clock.now()) {
-            tracing::warn!("a part of the Cluster is not asked for pages: {why}");
+        if shard.failed(lane, self.clock.now()) {
+            tracing::warn!(%primary, "a shard of the Cluster is not asked for a while: {why}");
         }
     }
 

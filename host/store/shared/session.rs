@@ -67,6 +67,7 @@ impl Core {
         let (mut control, pages, mut follower) =
             (connect().await?, connect().await?, connect().await?);
         self.look_at_policy(&mut control).await;
+        self.look_at_shards(&mut control).await?;
         let mut place = self.catch_up(&mut control).await?;
         // What this host has to say comes first: whoever asks it afterwards was not answered too early.
         while let Some(told) = timeout(PATIENCE, self.tell(&mut control))
@@ -129,6 +130,8 @@ impl Core {
         };
         self.breaker.succeeded(Lane::Control);
         links.offset.store(offset, Ordering::Relaxed);
+        // Otherwise those that were known do for a while.
+        let _ = self.look_at_shards(&mut links.control.clone()).await;
         if end.at < place.at || (end.at == place.at && end != *place) {
             // Another node answers, which has not heard the last.
             *place = self.catch_up(follower).await?;
@@ -190,6 +193,16 @@ impl Core {
             command.arg("PX").arg(PROBE);
             let set = timeout(self.config.timeout, link.ask(&command));
             let _: String = set.await.map_err(|_| Trouble::Slow)??;
+        }
+        Ok(())
+    }
+
+    /// Learns which primary of a Cluster has which keys.
+    async fn look_at_shards(&self, link: &mut Link) -> Result<(), Trouble> {
+        if link.is_cluster() {
+            let mut command = redis::cmd("CLUSTER");
+            let asked = timeout(PATIENCE, link.ask(command.arg("SLOTS")));
+            self.shards.learn(asked.await.map_err(|_| Trouble::Slow)??);
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ impl Core {
             servers: self.server.addresses(),
             site: self.config.site.clone(),
             round_trip: noted.round_trip,
-            resting: self.parts.resting(),
+            resting: self.shards.resting(),
             heard: noted.heard,
             count: count(self.ledger.sequence()),
             marks: self.ledger.len(),
