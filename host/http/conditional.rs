@@ -30,17 +30,21 @@ enum Comparison {
 
 impl Verdict {
     /// In the order of section 13.2.2. Of each pair the tag alone decides where there is one; else
-    /// the date, in whole seconds.
-    pub(super) fn of(headers: &HeaderMap, etag: &HeaderValue, modified: Timestamp) -> Self {
+    /// the date, in whole seconds. `etag` is made for who has conditions only.
+    pub(super) fn of(
+        headers: &HeaderMap,
+        etag: impl Fn() -> HeaderValue,
+        modified: Timestamp,
+    ) -> Self {
         let modified = whole_seconds(modified);
-        let failed = match matches(headers, &IF_MATCH, etag, Comparison::Strong) {
+        let failed = match matches(headers, &IF_MATCH, &etag, Comparison::Strong) {
             Some(is_it) => !is_it,
             None => date(headers, &IF_UNMODIFIED_SINCE).is_some_and(|date| modified > date),
         };
         if failed {
             return Self::Failed;
         }
-        let unchanged = match matches(headers, &IF_NONE_MATCH, etag, Comparison::Weak) {
+        let unchanged = match matches(headers, &IF_NONE_MATCH, &etag, Comparison::Weak) {
             Some(has_it) => has_it,
             None => date(headers, &IF_MODIFIED_SINCE).is_some_and(|date| modified <= date),
         };
@@ -74,7 +78,7 @@ pub(super) fn whole_seconds(time: Timestamp) -> SystemTime {
 fn matches(
     headers: &HeaderMap,
     name: &HeaderName,
-    etag: &HeaderValue,
+    etag: impl Fn() -> HeaderValue,
     comparison: Comparison,
 ) -> Option<bool> {
     let mut lines = headers.get_all(name).iter();
@@ -82,6 +86,7 @@ fn matches(
     if more.is_none() && trim(first.as_bytes()) == b"*" {
         return Some(true);
     }
+    let etag = etag();
     let wanted = opaque(etag.as_bytes());
     let mut lines = headers.get_all(name).iter();
     Some(lines.any(|line| lists(line.as_bytes(), wanted, comparison)))
@@ -173,7 +178,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        Verdict::of(&headers, &HeaderValue::from_static("\"abc-br\""), MADE)
+        Verdict::of(&headers, || HeaderValue::from_static("\"abc-br\""), MADE)
     }
 
     fn ask(lines: &[(HeaderName, &str)]) -> bool {

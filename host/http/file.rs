@@ -108,7 +108,7 @@ impl File {
         let mut response = Response::new(Body::Empty);
         let headers = response.headers_mut();
         self.describe(headers, name, is_coded);
-        match Verdict::of(reader.headers, &self.etag, self.modified) {
+        match Verdict::of(reader.headers, || self.etag.clone(), self.modified) {
             Verdict::Send => {}
             Verdict::Unchanged => {
                 headers.remove(header::CONTENT_ENCODING);

@@ -221,7 +221,7 @@ impl Reader<'_> {
         variant: &Variant,
     ) -> Verdict {
         match status.is_success() {
-            true => Verdict::of(self.headers, &variant.etag, generated),
+            true => Verdict::of(self.headers, || variant.etag(), generated),
             false => Verdict::Send,
         }
     }

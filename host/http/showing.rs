@@ -82,7 +82,7 @@ impl<'a> Showing<'a> {
         headers.reserve(10);
         tell_coding(&mut headers, variant.coding);
         self.describe(&mut headers);
-        headers.insert(header::ETAG, variant.etag.clone());
+        headers.insert(header::ETAG, variant.etag());
         headers.insert(header::CONTENT_LENGTH, variant.body.len().into());
         headers
     }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::Digest;
+use super::BodyHash;
 
 /// A content coding (RFC 9110 section 8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,8 +53,8 @@ impl Coding {
 pub struct Variant {
     /// How it is coded.
     pub coding: Coding,
-    /// Strong, and different for each coding (RFC 9110 section 8.8.3.3).
-    pub etag: HeaderValue,
+    /// That of the body as rendered.
+    pub hash: BodyHash,
     /// The bytes as sent.
     pub body: Bytes,
 }
@@ -70,7 +70,7 @@ pub struct Payload {
 /// body of a page that comes from a store is its largest part.
 #[derive(Clone)]
 struct Identity {
-    etag: HeaderValue,
+    hash: BodyHash,
     /// Bytes, decoded.
     size: usize,
     decoded: OnceLock<Variant>,
@@ -86,13 +86,18 @@ const BROTLI_WINDOW: u32 = 20;
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
 
-/// What it takes, in bytes, to share a body and its tag among readers.
+/// What it takes, in bytes, to share a body among readers.
 const SHARED: usize = 64;
 
 impl Variant {
     /// A body in one coding.
-    pub fn new(coding: Coding, etag: HeaderValue, body: Bytes) -> Self {
-        Self { coding, etag, body }
+    pub fn new(coding: Coding, hash: BodyHash, body: Bytes) -> Self {
+        Self { coding, hash, body }
+    }
+
+    /// The entity tag, which no other coding has.
+    pub fn etag(&self) -> HeaderValue {
+        self.hash.etag(self.coding)
     }
 }
 
@@ -100,7 +105,7 @@ impl Payload {
     /// Codes `body` unless it is small or its `content_type` says that it is compressed already.
     /// Takes milliseconds: keep it off the threads that serve.
     pub fn encode(body: Bytes, content_type: Option<&HeaderValue>) -> Self {
-        let tag = hex_tag(&body);
+        let hash = BodyHash::of(&body);
         let mut coded = Vec::with_capacity(3);
         if body.len() >= MIN_COMPRESSED && compressible(content_type) {
             for (coding, bytes) in [
@@ -110,15 +115,14 @@ impl Payload {
             ] {
                 if let Some(bytes) = bytes.filter(|bytes| bytes.len() < body.len()) {
                     let bytes = Bytes::from(bytes.into_boxed_slice());
-                    coded.push(Variant::new(coding, etag(&tag, coding), bytes));
+                    coded.push(Variant::new(coding, hash, bytes));
                 }
             }
         }
-        let etag = etag(&tag, Coding::Identity);
-        let identity = Variant::new(Coding::Identity, etag.clone(), body);
+        let identity = Variant::new(Coding::Identity, hash, body);
         Self {
             identity: Box::new(Identity {
-                etag,
+                hash,
                 size: identity.body.len(),
                 decoded: OnceLock::from(identity),
             }),
@@ -128,32 +132,32 @@ impl Payload {
 
     /// A payload made earlier, as a store kept it: the identity and what it is coded as.
     pub fn from_variants(identity: Variant, coded: Vec<Variant>) -> Option<Self> {
-        let Variant { etag, body, .. } = &identity;
-        let (etag, size) = (etag.clone(), body.len());
-        let mut payload = Self::of_coded(etag, size, coded)?;
+        let mut payload = Self::of_coded(identity.hash, identity.body.len(), coded)?;
         payload.identity.decoded = OnceLock::from(identity);
         Some(payload)
     }
 
     /// A payload made earlier, whose identity of `size` bytes is what its zstd variant decodes to;
-    /// none if a coding comes twice, or the zstd variant does not say that size.
-    pub fn from_zstd(etag: HeaderValue, size: usize, coded: Vec<Variant>) -> Option<Self> {
-        let payload = Self::of_coded(etag, size, coded)?;
+    /// none if a coding comes twice or is of another body, or the zstd variant does not say that size.
+    pub fn from_zstd(hash: BodyHash, size: usize, coded: Vec<Variant>) -> Option<Self> {
+        let payload = Self::of_coded(hash, size, coded)?;
         let frame = &payload.get(Coding::Zstd)?.body;
         // A frame says the size of its content (RFC 8878 section 3.1.1.1.4).
         let told = zstd::zstd_safe::get_frame_content_size(frame);
         (told.ok().flatten() == u64::try_from(size).ok()).then_some(payload)
     }
 
-    fn of_coded(etag: HeaderValue, size: usize, coded: Vec<Variant>) -> Option<Self> {
+    fn of_coded(hash: BodyHash, size: usize, coded: Vec<Variant>) -> Option<Self> {
         let is_odd = |(position, variant): (usize, &Variant)| {
             let mut earlier = coded[..position].iter();
-            variant.coding == Coding::Identity || earlier.any(|e| e.coding == variant.coding)
+            variant.coding == Coding::Identity
+                || variant.hash != hash
+                || earlier.any(|e| e.coding == variant.coding)
         };
         let decoded = OnceLock::new();
         (!coded.iter().enumerate().any(is_odd)).then(|| Self {
             identity: Box::new(Identity {
-                etag,
+                hash,
                 size,
                 decoded,
             }),
@@ -164,7 +168,7 @@ impl Payload {
     /// The body as rendered. The first call may take some 10 µs to decode it.
     pub fn identity(&self) -> &Variant {
         let Identity {
-            etag,
+            hash,
             size,
             decoded,
         } = &*self.identity;
@@ -172,13 +176,18 @@ impl Payload {
             let zstd = self.coded.iter().find(|v| v.coding == Coding::Zstd);
             let body = zstd.and_then(|zstd| zstd::bulk::decompress(&zstd.body, *size).ok());
             let body = body.expect("a checksum says that these are the bytes that zstd made of it");
-            Variant::new(Coding::Identity, etag.clone(), Bytes::from(body))
+            Variant::new(Coding::Identity, *hash, Bytes::from(body))
         })
     }
 
-    /// The entity tag and the size of the body as rendered.
-    pub fn outline(&self) -> (&HeaderValue, usize) {
-        (&self.identity.etag, self.identity.size)
+    /// The hash of the body as rendered.
+    pub fn hash(&self) -> BodyHash {
+        self.identity.hash
+    }
+
+    /// The bytes of the body as rendered.
+    pub fn size(&self) -> usize {
+        self.identity.size
     }
 
     /// What the body is coded as.
@@ -203,12 +212,9 @@ impl Payload {
     /// lie an eighth apart and more, and what is freed among others is not all used again: a body
     /// holds a quarter more than it has.
     pub fn weight(&self) -> usize {
-        let weigh = |etag: &HeaderValue, size: usize| {
-            let bytes = etag.len() + size;
-            size_of::<Variant>() + SHARED + bytes + bytes / 4
-        };
-        let coded = self.coded.iter().map(|v| weigh(&v.etag, v.body.len()));
-        weigh(&self.identity.etag, self.identity.size) + coded.sum::<usize>()
+        let weigh = |size: usize| size_of::<Variant>() + SHARED + size + size / 4;
+        let coded = self.coded.iter().map(|variant| weigh(variant.body.len()));
+        weigh(self.identity.size) + coded.sum::<usize>()
     }
 }
 
@@ -217,19 +223,6 @@ impl fmt::Debug for Payload {
         let all = std::iter::once(self.identity()).chain(&self.coded);
         f.debug_list().entries(all).finish()
     }
-}
-
-/// 128 bits of the body's hash: enough that two bodies of one URL never meet.
-fn hex_tag(body: &[u8]) -> String {
-    Digest::of(body).to_string()[..32].to_owned()
-}
-
-fn etag(tag: &str, coding: Coding) -> HeaderValue {
-    let text = match coding {
-        Coding::Identity => format!("\"{tag}\""),
-        coded => format!("\"{tag}-{}\"", coded.as_str()),
-    };
-    HeaderValue::from_str(&text).expect("hexadecimal digits and a coding's name are visible ASCII")
 }
 
 /// Whether bodies of this type become smaller by a coding: text is, pictures are compressed already.
@@ -290,7 +283,7 @@ mod tests {
         let payload = Payload::encode(Bytes::from(page.clone()), Some(&html));
         let etags: std::collections::HashSet<_> = Coding::PREFERRED
             .iter()
-            .map(|coding| payload.get(*coding).unwrap().etag.clone())
+            .map(|coding| payload.get(*coding).unwrap().etag())
             .collect();
         assert_eq!(etags.len(), 4);
         let decode = |coding| {
@@ -335,8 +328,7 @@ mod tests {
         let tag = |text: &'static str| {
             Payload::encode(Bytes::from_static(text.as_bytes()), None)
                 .identity()
-                .etag
-                .clone()
+                .etag()
         };
         assert_eq!(tag("a"), tag("a"));
         assert_ne!(tag("a"), tag("b"));

@@ -29,7 +29,7 @@ impl Entry {
     /// What lists tell of it.
     pub fn summary(&self) -> Summary {
         let (size, bytes) = match &self.content {
-            Content::Document { body, data, .. } => (body.outline().1, bytes(body) + bytes(data)),
+            Content::Document { body, data, .. } => (body.size(), bytes(body) + bytes(data)),
             Content::NotFound | Content::Redirect { .. } => (0, 0),
         };
         Summary {
@@ -47,5 +47,5 @@ impl Entry {
 
 fn bytes(payload: &Payload) -> usize {
     let coded = payload.coded().iter().map(|variant| variant.body.len());
-    payload.outline().1 + coded.sum::<usize>()
+    payload.size() + coded.sum::<usize>()
 }

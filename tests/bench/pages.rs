@@ -98,9 +98,8 @@ pub(crate) fn key(number: usize) -> PageKey {
 /// Copies the bytes too: shared ones would weigh nothing.
 fn copy(payload: &Payload) -> Payload {
     let copy = |variant: &Variant| {
-        let etag = HeaderValue::from_bytes(variant.etag.as_bytes());
         let body = Bytes::copy_from_slice(&variant.body);
-        Variant::new(variant.coding, etag.expect("it was one"), body)
+        Variant::new(variant.coding, variant.hash, body)
     };
     let coded = payload.coded().iter().map(copy).collect();
     Payload::from_variants(copy(payload.identity()), coded).expect("it was one")

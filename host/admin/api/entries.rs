@@ -236,7 +236,7 @@ impl Detail {
                     .collect();
                 let identity = Coded {
                     coding: "identity",
-                    bytes: body.outline().1,
+                    bytes: body.size(),
                 };
                 let coded = body.coded().iter().map(|variant| Coded {
                     coding: variant.coding.as_str(),

@@ -1,13 +1,13 @@
 //! `Document`: the part of a record that describes bodies, and the bodies themselves.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{
     BODY, CHECKSUM, DecodeError, Decoder, Encoder, FIRST, Outline, Sizes, VERSION, Variant,
     checksum,
 };
-use crate::page::{Coding, Content, Digest, Payload};
+use crate::page::{BodyHash, Coding, Content, Digest, Payload};
 
 /// A document whose bodies are yet to be read.
 #[derive(Debug)]
@@ -17,16 +17,18 @@ pub(super) struct Document {
     props: Digest,
     /// That of the record of its bodies, in version 1.
     checksum: Option<[u8; CHECKSUM]>,
-    body: Vec<Sketch>,
-    data: Vec<Sketch>,
+    body: Sketch,
+    data: Sketch,
 }
 
-/// A variant whose bytes are yet to be read.
+/// A payload whose bytes are yet to be read.
 #[derive(Debug)]
 struct Sketch {
-    coding: Coding,
+    hash: BodyHash,
+    /// Bytes as rendered.
     size: usize,
-    etag: HeaderValue,
+    /// The other codings, and the bytes of each.
+    coded: Vec<(Coding, usize)>,
 }
 
 /// Kinds and codings as they are on disk: never renumber.
@@ -99,11 +101,11 @@ pub(super) fn encode(out: &mut Encoder, content: &Content) {
 
 fn encode_payload(out: &mut Encoder, payload: &Payload) {
     out.length(1 + payload.coded().len());
-    let (etag, size) = payload.outline();
-    let identity = (Coding::Identity, etag, size);
+    let hash = payload.hash();
+    let identity = (Coding::Identity, payload.size());
     let coded = payload.coded().iter();
-    let coded = coded.map(|variant| (variant.coding, &variant.etag, variant.body.len()));
-    for (coding, etag, size) in std::iter::once(identity).chain(coded) {
+    let coded = coded.map(|variant| (variant.coding, variant.body.len()));
+    for (coding, size) in std::iter::once(identity).chain(coded) {
         out.u8(match coding {
             Coding::Identity => 0,
             Coding::Gzip => 1,
@@ -111,7 +113,7 @@ fn encode_payload(out: &mut Encoder, payload: &Payload) {
             Coding::Zstd => 3,
         });
         out.length(size);
-        out.bytes(etag.as_bytes());
+        out.bytes(hash.etag(coding).as_bytes());
     }
 }
 
@@ -170,28 +172,32 @@ fn decode_status(input: &mut Decoder<'_>) -> Result<StatusCode, DecodeError> {
     StatusCode::from_u16(input.u16()?).map_err(|_| DecodeError::Malformed("status"))
 }
 
-fn decode_payload(input: &mut Decoder<'_>) -> Result<Vec<Sketch>, DecodeError> {
-    let mut sketches = Vec::new();
-    for _ in 0..input.length()? {
-        let coding = CODINGS
-            .get(usize::from(input.u8()?))
-            .ok_or(DecodeError::Malformed("coding"))?;
-        sketches.push(Sketch {
-            coding: *coding,
-            size: input.length()?,
-            etag: input.value()?,
-        });
+fn decode_payload(input: &mut Decoder<'_>) -> Result<Sketch, DecodeError> {
+    let count = input.length()?;
+    let (coding, size, etag) = decode_variant(input)?;
+    let hash = BodyHash::of_etag(etag, coding).filter(|_| coding == Coding::Identity);
+    let hash = hash.ok_or(DecodeError::Malformed("entity tag"))?;
+    let mut coded = Vec::new();
+    for _ in 1..count {
+        // Their tags say nothing else.
+        let (coding, size, _) = decode_variant(input)?;
+        coded.push((coding, size));
     }
-    Ok(sketches)
+    Ok(Sketch { hash, size, coded })
+}
+
+/// The coding, the bytes and the entity tag of a variant.
+fn decode_variant<'a>(input: &mut Decoder<'a>) -> Result<(Coding, usize, &'a [u8]), DecodeError> {
+    let coding = CODINGS.get(usize::from(input.u8()?));
+    let coding = *coding.ok_or(DecodeError::Malformed("coding"))?;
+    Ok((coding, input.length()?, input.bytes()?))
 }
 
 impl Document {
     pub(super) fn sizes(&self) -> Sizes {
-        let all = self.body.iter().chain(&self.data);
         Sizes {
-            // The identity comes first.
-            page: self.body.first().map_or(0, |identity| identity.size),
-            all: all.map(|sketch| sketch.size).sum(),
+            page: self.body.size,
+            all: self.body.all() + self.data.all(),
         }
     }
 
@@ -219,30 +225,27 @@ impl Document {
     }
 }
 
+impl Sketch {
+    /// The bytes of all codings.
+    fn all(&self) -> usize {
+        self.size + self.coded.iter().map(|(_, size)| size).sum::<usize>()
+    }
+}
+
 /// Gives each variant its part of `bodies`, at which `input` stands.
-fn fill(
-    sketches: Vec<Sketch>,
-    bodies: &Bytes,
-    input: &mut Decoder<'_>,
-) -> Result<Payload, DecodeError> {
-    let wrong = DecodeError::Malformed("variants");
-    let derived = sketches.iter().any(|sketch| sketch.coding == Coding::Zstd);
-    let mut sketches = sketches.into_iter();
-    let first = sketches
-        .next()
-        .filter(|first| first.coding == Coding::Identity);
-    let first = first.ok_or(wrong)?;
-    let fill = |sketch: Sketch, input: &mut Decoder<'_>| {
-        let body = bodies.slice_ref(input.raw(sketch.size)?);
-        Ok::<_, DecodeError>(Variant::new(sketch.coding, sketch.etag, body))
+fn fill(sketch: Sketch, bodies: &Bytes, input: &mut Decoder<'_>) -> Result<Payload, DecodeError> {
+    let Sketch { hash, size, coded } = sketch;
+    let fill = |(coding, size), input: &mut Decoder<'_>| {
+        let body = bodies.slice_ref(input.raw(size)?);
+        Ok::<_, DecodeError>(Variant::new(coding, hash, body))
     };
-    let payload = if derived {
-        let coded = sketches.map(|sketch| fill(sketch, input));
-        Payload::from_zstd(first.etag, first.size, coded.collect::<Result<_, _>>()?)
+    let payload = if coded.iter().any(|(coding, _)| *coding == Coding::Zstd) {
+        let coded = coded.into_iter().map(|coded| fill(coded, input));
+        Payload::from_zstd(hash, size, coded.collect::<Result<_, _>>()?)
     } else {
-        let identity = fill(first, input)?;
-        let coded = sketches.map(|sketch| fill(sketch, input));
+        let identity = fill((Coding::Identity, size), input)?;
+        let coded = coded.into_iter().map(|coded| fill(coded, input));
         Payload::from_variants(identity, coded.collect::<Result<_, _>>()?)
     };
-    payload.ok_or(wrong)
+    payload.ok_or(DecodeError::Malformed("variants"))
 }
