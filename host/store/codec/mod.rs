@@ -209,6 +209,22 @@ pub(super) fn decode_meta(bytes: &[u8]) -> Result<Meta, DecodeError> {
 /// # Errors
 /// Whatever is wrong with it.
 pub(super) fn decode_whole(record: &Bytes) -> Result<Option<Meta>, DecodeError> {
+    whole(record, unseal)
+}
+
+/// As [`decode_whole`], of bytes that whoever kept them has just held against a checksum of its own:
+/// ours would find nothing, and take a tenth of the time of a hit.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub(super) fn decode_checked(record: &Bytes) -> Result<Option<Meta>, DecodeError> {
+    whole(record, unwrap)
+}
+
+fn whole(
+    record: &Bytes,
+    unseal: impl FnOnce(&[u8], [u8; 4]) -> Result<(u8, &[u8]), DecodeError>,
+) -> Result<Option<Meta>, DecodeError> {
     if open(record, BODY)?.0 == FIRST {
         return Ok(None);
     }
@@ -336,15 +352,24 @@ fn open(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
     }
 }
 
-/// The version, and what lies between it and the checksum.
+/// The version, and what lies between it and the checksum, which holds.
 fn unseal(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
-    let (version, payload) = open(bytes, magic)?;
-    match payload.split_last_chunk::<CHECKSUM>() {
-        Some((payload, sum)) if checksum(version, &bytes[..bytes.len() - CHECKSUM]) == *sum => {
-            Ok((version, payload))
-        }
-        _ => Err(DecodeError::Checksum),
+    let (version, payload) = unwrap(bytes, magic)?;
+    let (summed, sum) = bytes.split_at(bytes.len() - CHECKSUM);
+    if checksum(version, summed) == sum {
+        Ok((version, payload))
+    } else {
+        Err(DecodeError::Checksum)
     }
+}
+
+/// The version, and what lies between it and the checksum.
+fn unwrap(bytes: &[u8], magic: [u8; 4]) -> Result<(u8, &[u8]), DecodeError> {
+    let (version, payload) = open(bytes, magic)?;
+    let (payload, _) = payload
+        .split_last_chunk::<CHECKSUM>()
+        .ok_or(DecodeError::Checksum)?;
+    Ok((version, payload))
 }
 
 fn checksum(version: u8, bytes: &[u8]) -> [u8; CHECKSUM] {

@@ -191,7 +191,7 @@ impl Database {
     pub(super) fn get(&self, key: &PageKey, sequence: u64) -> Result<Option<Entry>, ReadError> {
         let whole = self.opened(|opened| {
             let body = opened.keyspace.get(text_key(BODY, key.as_str()))?;
-            let whole = body.map(|body| codec::decode_whole(&own(body)));
+            let whole = body.map(|body| codec::decode_checked(&own(body)));
             Ok(whole.transpose()?.flatten())
         })?;
         if let Some(mut whole) = whole {

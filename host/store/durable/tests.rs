@@ -144,8 +144,7 @@ async fn a_record_that_changed_is_a_miss_and_heals() {
         assert_eq!(durable.list(&Window::new("", 9)).len(), 2);
         let before = unreadable();
         durable.database.tamper(kind, &made.key, |bytes| {
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 4;
+            bytes.truncate(bytes.len() / 2);
         });
         // The body record tells the page whole.
         let shown = told(durable.get(&made.key));
@@ -227,7 +226,7 @@ async fn what_cannot_be_read_is_an_incident() {
     durable.committed().await.unwrap();
     durable
         .database
-        .tamper(b'b', &page(1).key, |bytes| bytes[9] ^= 4);
+        .tamper(b'b', &page(1).key, |bytes| bytes[0] ^= 4);
     for _ in 0..3 {
         assert!(durable.get(&page(1).key).is_none());
     }
@@ -241,7 +240,7 @@ async fn what_cannot_be_read_is_an_incident() {
             .contains("/posts/0001 on disk counts as missing")
     );
     assert!(
-        incident.message.contains("checksum"),
+        incident.message.contains("not a record"),
         "{}",
         incident.message
     );

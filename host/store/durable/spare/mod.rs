@@ -171,6 +171,8 @@ impl Spares {
         let list = format!("v{number}");
         let part = Part::read(&copies.join(&list))?.ok_or_else(lost)?;
         replace(&keyspace.join(&list), &part.bytes)?;
+        // A power cut must not leave the name of a list that is not there.
+        File::open(keyspace)?.sync_all()?;
         replace(&current, &naming(number, &part.bytes))?;
         Ok(true)
     }
