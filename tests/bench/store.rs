@@ -42,6 +42,10 @@ const KILLS: usize = 3;
 /// How long pages are written before the process is killed.
 const WEAR: Duration = Duration::from_secs(4);
 
+/// What a process may hold of which nearly every hit is one from disk, in bytes: a few pages for each
+/// shard of the memory tier.
+const SMALL: usize = 4 << 20;
+
 /// CPU time of a hit from disk, in hits from memory.
 const COLD_AT_MOST: f64 = 3.0;
 const ROUNDS: usize = 5;
@@ -187,15 +191,17 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The same pages with a memory that has room for all of them, and with one that has for none.
+    /// The same pages with a memory that has room for all of them, and with one that has for few, in
+    /// turns: what else the machine does concerns both.
     fn hits(&self, report: &mut Report) -> Result<()> {
-        let [warm, cold] = [MEMORY, 1 << 20].map(|memory| self.cost_of_hits(memory));
-        let (warm, cold) = (warm?, cold?);
-        let ratios = cold
-            .iter()
-            .zip(&warm)
-            .map(|(cold, warm)| cold / warm)
-            .collect();
+        let (mut warm, mut cold) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            progress("hits from memory and from disk");
+            warm.push(self.cost_of_hits(MEMORY)?);
+            cold.push(self.cost_of_hits(SMALL)?);
+        }
+        let pairs = cold.iter().zip(&warm);
+        let ratios = pairs.map(|(cold, warm)| cold / warm).collect();
         let what = "CPU time of a hit, from disk / from memory";
         report.ratio(what, ratios, Some(COLD_AT_MOST));
         report.row("CPU time of a hit from memory", warm, "us", None);
@@ -203,8 +209,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn cost_of_hits(&self, memory: usize) -> Result<Vec<f64>> {
-        progress("hits from memory or disk");
+    /// Microseconds of CPU time for a hit of a process that was just started, once it has found what
+    /// it has room for.
+    fn cost_of_hits(&self, memory: usize) -> Result<f64> {
         self.site.configure(&config(memory))?;
         let wisr = self.site.serve(&self.cores.servers)?;
         let paths = (0..ASKED).map(|page| format!("/p/{}", page * self.pages / ASKED));
@@ -215,16 +222,11 @@ impl Bench<'_> {
             ..Load::hits(wisr.site, "/", "")
         };
         rest(wisr.process.pid())?;
-        let mut costs = Vec::new();
-        for round in 0..=ROUNDS {
-            let before = spent(wisr.process.pid())?;
-            let measured = load.run(&self.cores.load, TURN)?;
-            let used = spent(wisr.process.pid())?.saturating_sub(before);
-            if round > 0 {
-                costs.push(used.as_secs_f64() * 1e6 / measured.requests() as f64);
-            }
-        }
-        Ok(costs)
+        load.run(&self.cores.load, TURN)?;
+        let before = spent(wisr.process.pid())?;
+        let measured = load.run(&self.cores.load, TURN)?;
+        let used = spent(wisr.process.pid())?.saturating_sub(before);
+        Ok(used.as_secs_f64() * 1e6 / measured.requests() as f64)
     }
 
     fn invalidations(&self, report: &mut Report) -> Result<()> {
