@@ -125,7 +125,7 @@ impl Archive {
     /// Writes the history, and its copy, in place of those before.
     ///
     /// # Errors
-    /// [`Unkept`]: the one before is still there.
+    /// [`Unkept`] names the file that is still as it was before.
     pub(super) fn keep_history(&self, history: &History) -> Result<(), Unkept> {
         let _alone = self.writing.lock();
         let path = self.folder.join(HISTORY);
