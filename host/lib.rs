@@ -12,6 +12,7 @@
 //! | 0 words | [`page`] | keys, entries, freshness, what is asked of a renderer | I/O, clocks, WebAssembly |
 //! | 0 words | [`route`] | patterns, paths, the table that joins them | I/O, clocks |
 //! | 0 words | [`telemetry`] | the clock, incidents, metrics, traces, the access log; knows `page`'s words | everything above |
+//! | 0 words | [`cores`] | which cores threads run on | everything else |
 //! | 1 machines | [`store`] | where entries live, in memory, on disk and shared with other hosts, and what was invalidated | who makes entries |
 //! | 1 machines | [`guest`] | the sandbox: the only room that knows WebAssembly | the cache, the store |
 //! | 2 policy | [`isr`] | single flight, priorities, back-off, last good | WebAssembly, HTTP |
@@ -68,6 +69,7 @@
 //! one first runs on code that was compiled quickly; `guest::upgrade` brings the optimised code in
 //! while pages are made. With what has loaded, the next release is recorded and swapped in.
 
+pub mod cores;
 pub mod page;
 pub mod route;
 pub mod telemetry;

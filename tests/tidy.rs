@@ -13,10 +13,11 @@ const MEDIAN_LINES: usize = 150;
 const FUNCTION_LINES: usize = 70;
 
 /// The rooms by floor; what is not listed is the top floor, assembly.
-const FLOORS: [(&str, usize); 9] = [
+const FLOORS: [(&str, usize); 10] = [
     ("page", 0),
     ("route", 0),
     ("telemetry", 0),
+    ("cores", 0),
     ("guest", 1),
     ("store", 1),
     ("isr", 2),

@@ -22,9 +22,9 @@ use tokio::time::Instant;
 
 use super::address::{Counted, Crowd, PerAddress};
 use super::connection::{self, Service};
-use super::cores;
 use super::timed::Patience;
 use super::visit::Watch;
+use crate::cores;
 
 /// Connections that may wait to be accepted, in each thread's queue: a burst of new readers
 /// should find room, and the kernel caps it anyway (`net.core.somaxconn`).

@@ -22,7 +22,6 @@ mod check;
 mod conditional;
 mod config;
 mod connection;
-mod cores;
 mod crawler;
 mod draft;
 mod errors;

@@ -14,11 +14,13 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::durable::{Degraded, Durable, OpenError, StoreHealth};
 use super::ledger::Ledger;
@@ -85,8 +87,10 @@ impl Tiers {
                 Self::open_as_is(&config, &metrics)
             }
             opened => {
-                if let (Ok(tiers), Some(folder)) = (&opened, config.folder) {
-                    tiers.readers.spawn(move || aside::clear(&folder));
+                if let (Ok(_), Some(folder)) = (&opened, config.folder) {
+                    let clear = thread::Builder::new().name("wisr-clear".to_owned());
+                    // Otherwise it is done at the next start.
+                    let _ = clear.spawn(move || aside::clear(&folder));
                 }
                 opened
             }
@@ -167,7 +171,12 @@ impl Tiers {
                 return None;
             }
             let reading = self.read(durable, key);
-            match tokio::time::timeout(READ_PATIENCE, reading.wait()).await {
+            let mut read = timeout(readers::SOON, reading.wait()).await;
+            if read.is_err() {
+                self.readers.hurry();
+                read = timeout(READ_PATIENCE, reading.wait()).await;
+            }
+            match read {
                 Ok(Read::Done(found)) => return found.filter(|entry| self.is_shown(entry)),
                 Ok(Read::Overtaken) => {}
                 Err(_) => {
