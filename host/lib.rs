@@ -42,11 +42,12 @@
 //! `http::listen` accepts on one of its threads; `http::service` normalises the path and finds who
 //! answers for it: a file of the public folder (`http::files`), an API route, an endpoint of wisr's
 //! own, or, by the release's table, a page. [`isr::Isr::hit`] answers with a fresh entry without
-//! waiting. A plain request for such a page takes the short way, by `http::lane`: hyper never sees
-//! it. Failing that, [`isr::Isr::serve`] shows the stale entry and starts a generation behind the
-//! reader, or lets the reader wait for the first one. A generation waits for its turn, runs in
-//! [`guest`] on threads of lower priority, is compressed once, stored, and shown to all who wait.
-//! `http::respond` turns the entry into headers and a body that are shared, not copied.
+//! waiting. A plain request for such a page takes the short way, by `http::lane`, which also waits
+//! for what is on disk: hyper never sees it. Failing that, [`isr::Isr::serve`] shows the stale entry
+//! and starts a generation behind the reader, or lets the reader wait for the first one. A
+//! generation waits for its turn, runs in [`guest`] on threads of lower priority, is compressed once,
+//! stored, and shown to all who wait. `http::respond` turns the entry into headers and a body that
+//! are shared, not copied.
 //!
 //! Where hosts share what they have, a generation asks the others first: `isr::share` takes the
 //! entry that one of them made, or a lease to make it for all. `store::shared` holds both, and passes

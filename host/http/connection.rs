@@ -1,6 +1,7 @@
 //! `serve`: one connection, from its first request to the last byte of its last response.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -29,6 +30,7 @@ use super::respond::Reader;
 use super::sound::sound;
 use super::timed::{Busy, Patience, Pulse, Timed};
 use super::visit::Watch;
+use crate::page::Entry;
 
 /// Bytes of a request head, in either version: cookies and long query strings fit, a flood does
 /// not. More is answered 431; so are more than 100 headers, hyper's limit. In HTTP/2 it bounds what
@@ -67,14 +69,25 @@ pub enum Answer {
     Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
 }
 
+/// What the short way has for a plain request.
+pub enum Short {
+    /// The answer, if it is a hit.
+    Now(Express),
+    /// To be asked again with what comes of this.
+    Soon(Pin<Box<dyn Future<Output = Option<Arc<Entry>>> + Send>>),
+    /// The long way has it.
+    None,
+}
+
 /// What answers the requests of a door.
 pub trait Service: Send + Sync + 'static {
     /// Answers one request.
     fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer;
 
-    /// The short way: what [`Service::answer`] would say to a plain request, if it is a hit.
-    fn express(&self, _plain: &Plain<'_>) -> Option<Express> {
-        None
+    /// The short way: what [`Service::answer`] would say to a plain request, if it is a hit. `fetched`
+    /// is what it has been waited for.
+    fn express(&self, _plain: &Plain<'_>, _fetched: Option<&Arc<Entry>>) -> Short {
+        Short::None
     }
 }
 
@@ -91,6 +104,7 @@ pub(super) async fn serve<S: Service>(
     let _ = stream.set_nodelay(true);
     let pulse = Arc::new(Pulse::new());
     let io = Timed::new(stream, Arc::clone(&pulse), patience);
+    let lane = Arc::clone(&pulse);
     let io = Lane::new(io, Arc::clone(&pulse), Arc::clone(&service), watch.clone());
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut busy = pulse.enter(request.version(), !request.body().is_end_stream());
@@ -132,14 +146,35 @@ pub(super) async fn serve<S: Service>(
         // that it is the last one.
         biased;
         _ = stopping.next() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            match emptied(connection.as_mut(), &lane).await {
+                Some(ended) => ended,
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
         ended = connection.as_mut() => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, error, "connection ended early");
     }
+}
+
+/// Goes on until the lane has nothing in hand: hyper has not seen what it has, and would close the
+/// connection on it. How the connection ended, if it did.
+async fn emptied<C: Future>(mut connection: Pin<&mut C>, lane: &Pulse) -> Option<C::Output> {
+    lane.stop();
+    poll_fn(|cx| {
+        if !lane.is_fetching() {
+            return Poll::Ready(None);
+        }
+        match connection.as_mut().poll(cx) {
+            Poll::Pending if !lane.is_fetching() => Poll::Ready(None),
+            ended => ended.map(Some),
+        }
+    })
+    .await
 }
 
 /// The service's answer to a request that is one. A panic is answered too, and costs nobody else:

@@ -3,7 +3,7 @@
 //! Most requests are plain reads of pages that are hits, and most of what they cost above the
 //! kernel is to take a request apart and to put a response together in general. While hyper waits
 //! for a connection's next request, with nothing in its hands, this answers such a request itself;
-//! hyper sees neither. Everything else is handed on, byte for byte, and whatever leaves it in doubt
+//! hyper sees neither. A page that is on disk only is waited for. Everything else is handed on, byte for byte, and whatever leaves it in doubt
 //! where a request begins or ends closes the lane for the rest of the connection.
 
 use std::cell::RefCell;
@@ -16,14 +16,15 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::body::Body;
 use super::conditional::whole_seconds;
-use super::connection::Service;
+use super::connection::{Service, Short};
 use super::head::{Head, Plain};
-use super::timed::{Pulse, Timed};
+use super::timed::{Fetching, Pulse, Timed};
 use super::visit::Watch;
-use crate::page::Timestamp;
+use crate::page::{Entry, Timestamp};
 
 /// Bytes of a request that the lane looks at; heads are seldom as long.
 const SCRATCH: usize = 8 * 1024;
@@ -62,8 +63,24 @@ pub(super) struct Lane<S> {
     road: Road,
     /// Of what is lent to hyper, what it had no room for yet.
     ahead: Bytes,
+    /// A request whose page is being fetched.
+    fetch: Option<Fetch>,
     /// Of the lane's own answer, what the socket had no room for yet.
     rest: Option<Rest>,
+}
+
+/// A request that is looked at again when its page is there.
+struct Fetch {
+    request: Bytes,
+    page: Pin<Box<dyn Future<Output = Option<Arc<Entry>>> + Send>>,
+    began: Instant,
+    _fetching: Fetching,
+}
+
+/// What came of it.
+struct Fetched {
+    entry: Option<Arc<Entry>>,
+    began: Instant,
 }
 
 /// A part of an answer.
@@ -108,6 +125,7 @@ impl<S: Service> Lane<S> {
             watch,
             road: Road::First,
             ahead: Bytes::new(),
+            fetch: None,
             rest: None,
         }
     }
@@ -120,24 +138,39 @@ impl<S: Service> Lane<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let mut read = ReadBuf::new(&mut *desk.scratch);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
-            let bytes = read.filled();
+            let (bytes, fetched) = ready!(self.next(&mut desk.scratch, cx))?;
             if bytes.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let head = Head::of(bytes);
-            if let (Road::Short, Head::Plain(plain)) = (self.road, &head)
-                && let Some(express) = self.express(plain)
-            {
-                let Desk { head, date, .. } = desk;
-                head.clear();
-                head.extend_from_slice(&express.head);
-                line(head, "date", date.at(express.now).as_bytes());
-                head.extend_from_slice(b"\r\n\r\n");
-                self.pulse.answered();
-                ready!(self.send(head, express.body, cx))?;
-                continue;
+            let short = match (self.road, &head) {
+                (Road::Short, Head::Plain(plain)) => self.express(plain, fetched.as_ref()),
+                _ => Short::None,
+            };
+            match short {
+                Short::Now(express) => {
+                    let Desk { head, date, .. } = desk;
+                    head.clear();
+                    head.extend_from_slice(&express.head);
+                    line(head, "date", date.at(express.now).as_bytes());
+                    head.extend_from_slice(b"\r\n\r\n");
+                    self.pulse.answered();
+                    ready!(self.send(head, express.body, cx))?;
+                    continue;
+                }
+                // Once: what is not there then is for the long way.
+                Short::Soon(page) if fetched.is_none() => {
+                    if let Some(fetching) = self.pulse.fetch() {
+                        self.fetch = Some(Fetch {
+                            request: Bytes::copy_from_slice(bytes),
+                            page,
+                            began: Instant::now(),
+                            _fetching: fetching,
+                        });
+                        continue;
+                    }
+                }
+                Short::Soon(_) | Short::None => {}
             }
             self.road = match head {
                 Head::Plain(_) | Head::Other => Road::Lent,
@@ -148,13 +181,40 @@ impl<S: Service> Lane<S> {
         }
     }
 
+    /// What came in: the request whose page was fetched, or what the socket has.
+    fn next<'a>(
+        &mut self,
+        scratch: &'a mut [u8; SCRATCH],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(&'a [u8], Option<Fetched>)>> {
+        if let Some(fetch) = &mut self.fetch {
+            let page = AssertUnwindSafe(|| fetch.page.as_mut().poll(cx));
+            // What panics here is left to hyper's way, too.
+            let entry = ready!(catch_unwind(page).unwrap_or(Poll::Ready(None)));
+            let bytes = &mut scratch[..fetch.request.len()];
+            bytes.copy_from_slice(&fetch.request);
+            let began = fetch.began;
+            self.fetch = None;
+            return Poll::Ready(Ok((bytes, Some(Fetched { entry, began }))));
+        }
+        let mut read = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        let length = read.filled().len();
+        Poll::Ready(Ok((&scratch[..length], None)))
+    }
+
     /// What panics here is left to hyper's way, where it is answered.
-    fn express(&self, plain: &Plain<'_>) -> Option<Express> {
+    fn express(&self, plain: &Plain<'_>, fetched: Option<&Fetched>) -> Short {
+        let (entry, began) = match fetched {
+            None => (None, None),
+            Some(Fetched { entry: None, .. }) => return Short::None,
+            Some(Fetched { entry, began }) => (entry.as_ref(), Some(*began)),
+        };
         let express = AssertUnwindSafe(|| match &self.watch {
-            None => self.service.express(plain),
-            Some(watch) => watch.pass(|| self.service.express(plain)),
+            None => self.service.express(plain, entry),
+            Some(watch) => watch.pass(began, || self.service.express(plain, entry)),
         });
-        catch_unwind(express).unwrap_or(None)
+        catch_unwind(express).unwrap_or(Short::None)
     }
 
     /// Sends an answer; what the socket has no room for is kept for later.

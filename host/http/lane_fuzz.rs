@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response};
@@ -14,12 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::super::body::Body;
-use super::super::connection::{Answer, Service, serve};
+use super::super::connection::{Answer, Service, Short, serve};
 use super::super::head::Plain;
+use super::super::respond::tests::entry;
 use super::super::timed::Patience;
 use super::Express;
 use crate::fuzz;
-use crate::page::Timestamp;
+use crate::page::{Entry, Revalidate, Timestamp};
 
 const SEEDS: &[&str] = &[
     "GET /a HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -60,6 +62,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// Tells what it was asked; `/later` not at once, and bodies when they have come.
 struct Echo {
     has_short_way: bool,
+    is_next_cold: AtomicBool,
 }
 
 fn echo(path: &str, query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
@@ -96,10 +99,19 @@ impl Service for Echo {
         }))
     }
 
-    fn express(&self, plain: &Plain<'_>) -> Option<Express> {
-        let is_hit = self.has_short_way && plain.path != "/later";
-        let hit = || echo(plain.path, plain.query, &plain.headers, b"");
-        is_hit.then(|| Express::of(hit(), Timestamp::from_millis(0)))
+    fn express(&self, plain: &Plain<'_>, fetched: Option<&Arc<Entry>>) -> Short {
+        if !self.has_short_way || plain.path == "/later" {
+            return Short::None;
+        }
+        // Every other one must be waited for first.
+        if fetched.is_none() && self.is_next_cold.fetch_not(Relaxed) {
+            return Short::Soon(Box::pin(async {
+                tokio::task::yield_now().await;
+                Some(entry(Revalidate::Never, Timestamp::from_millis(0)))
+            }));
+        }
+        let hit = echo(plain.path, plain.query, &plain.headers, b"");
+        Short::Now(Express::of(hit, Timestamp::from_millis(0)))
     }
 }
 
@@ -114,7 +126,10 @@ async fn answered(has_short_way: bool, pieces: &[Vec<u8>]) -> String {
     client.set_nodelay(true).unwrap();
     let (accepted, peer) = listener.accept().await.unwrap();
     let (_stop, stopping) = watch::channel(false);
-    let service = Arc::new(Echo { has_short_way });
+    let service = Arc::new(Echo {
+        has_short_way,
+        is_next_cold: AtomicBool::new(false),
+    });
     let manner = (Patience::default(), None);
     let serving = tokio::spawn(serve(accepted, peer, service, stopping, manner));
     let mut all = Vec::new();

@@ -7,20 +7,27 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::super::connection::{Answer, serve};
+use super::super::connection::{Answer, Short, serve};
 use super::super::head::Plain;
+use super::super::respond::tests::entry as some_entry;
 use super::super::timed::Patience;
 use super::*;
+use crate::page::Revalidate;
 
 /// Bytes of `/large`: more than the kernels take on their own.
 const LARGE: usize = 8 << 20;
 
 /// Answers with the way that a request took; `/slow` waits for a turn of its own, `/cold` is no hit,
-/// and `/panics` has a bug on the short way.
-struct Ways;
+/// `/fetched` is one that comes when it was given leave, `/gone` does not come, `/stale` is none when it
+/// comes, and `/panics` and `/panics-later` have a bug on the short way.
+#[derive(Default)]
+struct Ways {
+    asked: Arc<Notify>,
+    leave: Arc<Notify>,
+}
 
 impl Service for Ways {
     fn answer(self: &Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> Answer {
@@ -33,21 +40,39 @@ impl Service for Ways {
         }
     }
 
-    fn express(&self, plain: &Plain<'_>) -> Option<Express> {
+    fn express(&self, plain: &Plain<'_>, fetched: Option<&Arc<Entry>>) -> Short {
         let response = match plain.path {
             "/hit" => response("short"),
             "/large" => response("x".repeat(LARGE)),
             "/panics" => panic!("wanted"),
+            "/fetched" if fetched.is_some() => response("short"),
+            "/fetched" => {
+                self.asked.notify_one();
+                let leave = self.leave.clone();
+                return Short::Soon(Box::pin(async move {
+                    leave.notified().await;
+                    Some(entry())
+                }));
+            }
+            "/gone" => return Short::Soon(Box::pin(async { None })),
+            "/stale" if fetched.is_none() => {
+                return Short::Soon(Box::pin(async { Some(entry()) }));
+            }
+            "/panics-later" => return Short::Soon(Box::pin(async { panic!("wanted") })),
             "/unchanged" => {
                 let mut response = Response::new(Body::Empty);
                 *response.status_mut() = StatusCode::NOT_MODIFIED;
                 response
             }
-            _ => return None,
+            _ => return Short::None,
         };
         let now = Timestamp::from_millis(784_111_777_900);
-        Some(Express::of(response, now))
+        Short::Now(Express::of(response, now))
     }
+}
+
+fn entry() -> Arc<Entry> {
+    some_entry(Revalidate::Never, Timestamp::from_millis(0))
 }
 
 fn response(text: impl Into<String>) -> Response<Body> {
@@ -62,6 +87,8 @@ fn response(text: impl Into<String>) -> Response<Body> {
 
 struct Client {
     stream: TcpStream,
+    asked: Arc<Notify>,
+    leave: Arc<Notify>,
     stop: watch::Sender<bool>,
     connection: JoinHandle<()>,
 }
@@ -78,16 +105,20 @@ async fn client() -> Client {
         .unwrap();
     let (accepted, peer) = listener.accept().await.unwrap();
     let (stop, stopping) = watch::channel(false);
+    let ways = Ways::default();
+    let (asked, leave) = (ways.asked.clone(), ways.leave.clone());
     let connection = serve(
         accepted,
         peer,
-        Arc::new(Ways),
+        Arc::new(ways),
         stopping,
         (Patience::default(), None),
     );
     let connection = tokio::spawn(connection);
     let mut client = Client {
         stream,
+        asked,
+        leave,
         stop,
         connection,
     };
@@ -136,6 +167,12 @@ async fn hits_take_the_short_way_and_come_back_to_it() {
         ("DELETE /hit", "long"),
         ("GET /hit", "short"),
         ("GET /panics", "long"),
+        ("GET /hit", "short"),
+        ("GET /panics-later", "long"),
+        ("GET /hit", "short"),
+        ("GET /gone", "long"),
+        ("GET /hit", "short"),
+        ("GET /stale", "long"),
         ("GET /hit", "short"),
     ] {
         assert_eq!(client.ask(line).await, way, "{line}");
@@ -205,6 +242,44 @@ async fn what_is_being_sent_is_finished_after_the_stop_signal() {
     assert_eq!(body.len(), LARGE);
     assert_eq!(client.stream.read(&mut [0]).await.unwrap(), 0);
     client.connection.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_is_waited_for_on_the_short_way() {
+    let mut client = client().await;
+    client.leave.notify_one();
+    assert_eq!(client.ask("GET /fetched").await, "short");
+    assert_eq!(client.ask("GET /hit").await, "short");
+    assert_eq!(client.ask("GET /cold").await, "long");
+}
+
+#[tokio::test]
+async fn a_page_that_is_waited_for_is_sent_after_the_stop_signal() {
+    let mut client = client().await;
+    client
+        .send("GET /fetched HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    client.asked.notified().await;
+    client.stop.send(true).unwrap();
+    // It hears of it before the page comes.
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    client.leave.notify_one();
+    assert_eq!(client.read().await.1, "short");
+    assert_eq!(client.stream.read(&mut [0]).await.unwrap(), 0);
+    client.connection.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_timed_while_a_page_is_waited_for() {
+    let mut client = client().await;
+    client
+        .send("GET /fetched HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    tokio::time::sleep(Patience::default().idle * 2).await;
+    client.leave.notify_one();
+    assert_eq!(client.read().await.1, "short");
 }
 
 #[tokio::test]

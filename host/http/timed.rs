@@ -61,6 +61,10 @@ pub(super) struct Pulse {
     /// Since when, with no request.
     since: Moment,
     http2: AtomicBool,
+    /// Whether the short way has a request in hand.
+    fetching: AtomicBool,
+    /// Whether no more requests are to be taken.
+    stopping: AtomicBool,
     /// Whether the last request had a body, which may not have been read to its end.
     has_body: AtomicBool,
     /// Responses that are ready and have no window to be sent in. Only HTTP/2 has such windows;
@@ -104,6 +108,8 @@ impl Pulse {
             in_head: AtomicBool::new(true),
             since: Moment::default(),
             http2: AtomicBool::new(false),
+            fetching: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
             untaken: AtomicUsize::new(0),
             taken: Moment::default(),
@@ -122,6 +128,26 @@ impl Pulse {
             http2,
             untaken: false,
         }
+    }
+
+    /// The short way waits for a request's page, until what is returned is dropped; none once the
+    /// connection is to end.
+    pub(super) fn fetch(self: &Arc<Self>) -> Option<Fetching> {
+        if self.stopping.load(Relaxed) {
+            return None;
+        }
+        self.fetching.store(true, Relaxed);
+        Some(Fetching(self.enter(Version::HTTP_11, false)))
+    }
+
+    /// Whether the short way has a request in hand.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.fetching.load(Relaxed)
+    }
+
+    /// The connection is to end with what it has in hand.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Relaxed);
     }
 
     /// A request has come and been answered at once.
@@ -216,6 +242,15 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.offer(false);
         self.pulse.leave();
+    }
+}
+
+/// A request whose page the short way waits for.
+pub(super) struct Fetching(Busy);
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.pulse.fetching.store(false, Relaxed);
     }
 }
 
@@ -457,6 +492,17 @@ mod tests {
             tokio::time::timeout(60 * SECOND, rung).await.unwrap();
             assert!(Instant::now() >= until);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_is_waited_for_without_a_deadline_and_none_at_the_end() {
+        let (patience, pulse) = (Patience::default(), Arc::new(Pulse::new()));
+        let fetching = pulse.fetch().unwrap();
+        pulse.stop();
+        assert!(pulse.is_fetching() && pulse.deadline(&patience).is_none());
+        drop(fetching);
+        assert!(!pulse.is_fetching() && pulse.deadline(&patience).is_some());
+        assert!(pulse.fetch().is_none() && !pulse.is_fetching());
     }
 
     #[tokio::test(start_paused = true)]

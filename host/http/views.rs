@@ -144,7 +144,7 @@ impl Views {
         let kept = asked.isr.kept(&key)?;
         let makes_one = had_one || fastrand::u32(..self.one_in) == 0;
         if !makes_one || kept.weight() > MAX_WEIGHT {
-            let hit = asked.hit(&kept)?;
+            let hit = asked.hit(kept.entry())?;
             kept.count_hit();
             return asked.plainly(kept.entry(), hit);
         }
@@ -180,7 +180,7 @@ impl View {
     }
 
     fn find(&mut self, asked: &Asked<'_>) -> Option<Found> {
-        let (entry, hit) = (self.kept.entry(), asked.hit(&self.kept)?);
+        let (entry, hit) = (self.kept.entry(), asked.hit(self.kept.entry())?);
         self.tally.count();
         let Some(drawn) = Drawn::of(entry, asked.face) else {
             return asked.plainly(entry, hit);
@@ -249,13 +249,18 @@ impl Forms {
 }
 
 impl Asked<'_> {
+    /// The answer with an entry that was fetched, if it is a hit, ready to be sent.
+    pub(super) fn express(&self, entry: &Arc<Entry>) -> Option<Express> {
+        let found = self.plainly(entry, self.hit(entry)?)?;
+        Some(Express::of(found.response(&self.reader), self.now))
+    }
+
     /// None if the page is no hit, or is shown as the site's 404 page, which must be fetched.
-    fn hit(&self, kept: &Kept) -> Option<Hit> {
-        let content = &kept.entry().content;
-        if self.face == Face::Page && matches!(content, Content::NotFound) {
+    fn hit(&self, entry: &Entry) -> Option<Hit> {
+        if self.face == Face::Page && matches!(entry.content, Content::NotFound) {
             return None;
         }
-        self.isr.hit(self.page, kept, self.now)
+        self.isr.hit(self.page, entry, self.now)
     }
 
     fn plainly(&self, entry: &Arc<Entry>, hit: Hit) -> Option<Found> {

@@ -9,8 +9,7 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::body::Body;
-use super::connection::Answer;
-use super::lane::Express;
+use super::connection::{Answer, Short};
 use super::showing::{FRESH, X_WISR_CACHE};
 use crate::telemetry::Clock;
 use crate::telemetry::access::{AccessLog, Line};
@@ -55,15 +54,18 @@ impl Watch {
     }
 
     /// Has a hit answered the short way, where nobody wants to know more of it than that it was one.
-    pub(super) fn pass(&self, answer: impl FnOnce() -> Option<Express>) -> Option<Express> {
+    /// `began` is when it was first asked for, unless that is now.
+    pub(super) fn pass(&self, began: Option<Instant>, answer: impl FnOnce() -> Short) -> Short {
         if self.access.is_some() || trace::is_on() {
-            return None;
+            return Short::None;
         }
-        let began = Instant::now();
-        let express = answer()?;
-        let hit = Some(FRESH.as_bytes());
-        self.timings.observe(hit, express.status, began.elapsed());
-        Some(express)
+        let began = began.unwrap_or_else(Instant::now);
+        let short = answer();
+        if let Short::Now(express) = &short {
+            let hit = Some(FRESH.as_bytes());
+            self.timings.observe(hit, express.status, began.elapsed());
+        }
+        short
     }
 
     /// Begins to watch a request. To be called on a copy that the connection has to itself: what

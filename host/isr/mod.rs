@@ -156,11 +156,20 @@ impl Isr {
         self.0.parts.store.kept(key)
     }
 
-    /// What a reader of a page in memory is told, if it is a fresh one: the fast path, without
+    /// Reads a page from disk, to be judged by [`Isr::hit`]; none if it is in memory, or nothing is on
+    /// disk.
+    pub fn warm(
+        &self,
+        key: &PageKey,
+    ) -> Option<impl Future<Output = Option<Arc<Entry>>> + Send + use<>> {
+        self.0.parts.store.warm(key)
+    }
+
+    /// What a reader of an entry of the page is told, if it is a fresh one: the fast path, without
     /// waiting.
-    pub fn hit(&self, page: &Page, kept: &Kept, now: Timestamp) -> Option<Hit> {
+    pub fn hit(&self, page: &Page, entry: &Entry, now: Timestamp) -> Option<Hit> {
         // One of another route is not fresh, and may not be shown at all.
-        let Freshness::Fresh(ttl) = self.0.judge(page, kept.entry(), now) else {
+        let Freshness::Fresh(ttl) = self.0.judge(page, entry, now) else {
             return None;
         };
         self.0.parts.metrics.hits.inc();

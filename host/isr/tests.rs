@@ -642,7 +642,7 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
     assert!(isr.kept(&first.key).is_none());
     assert_eq!(get(&isr, &first).await, "hit a 1");
     let kept = isr.kept(&first.key).unwrap();
-    assert!(isr.hit(&first.page, &kept, isr.now()).is_some());
+    assert!(isr.hit(&first.page, kept.entry(), isr.now()).is_some());
     assert_eq!(get(&isr, &second).await, "error");
 }
 
@@ -830,8 +830,8 @@ async fn a_page_of_another_route_is_shown_while_that_has_pages_and_is_never_fres
     assert_eq!(get(&isr, &by_id).await, "miss a 1");
     // Its module is the same, and so are the props; but it is a page of another route.
     let kept = isr.kept(&by_slug.key).unwrap();
-    assert!(isr.hit(&by_id.page, &kept, isr.now()).is_some());
-    assert!(isr.hit(&by_slug.page, &kept, isr.now()).is_none());
+    assert!(isr.hit(&by_id.page, kept.entry(), isr.now()).is_some());
+    assert!(isr.hit(&by_slug.page, kept.entry(), isr.now()).is_none());
     isr.serve_routes(routes(&["/posts/[id]", "/posts/[slug]"]));
     let shown = get(&isr, &by_slug).await;
     assert_eq!(shown, "stale a 1 module-changed Started");

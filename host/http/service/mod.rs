@@ -31,8 +31,9 @@ use super::shadows::Shadows;
 use super::throttle::Throttle;
 use super::views::Views;
 use super::webhook::Mailroom;
-use super::{Answer, Config, Express, Plain, Service, Settings};
+use super::{Answer, Config, Plain, Service, Settings, Short};
 use crate::isr::Isr;
+use crate::page::{Entry, PageKey};
 use crate::release::{ApiRouted, Release, Releases};
 use crate::route::Path;
 use crate::telemetry::Incidents;
@@ -124,6 +125,32 @@ impl Site {
         Place::of(path, files, release, &self.settings)
     }
 
+    /// The short way to a page; none for what is no plain one.
+    fn short(&self, plain: &Plain<'_>, fetched: Option<&Arc<Entry>>) -> Option<Short> {
+        let path = Path::parse(plain.path).ok()?;
+        let release = self.releases.load();
+        let Place::Page = self.place(&release, &path) else {
+            return None;
+        };
+        let located = locate(&release, &path, plain.query)?;
+        if located.is_error_page() {
+            return None;
+        }
+        let reader = Reader {
+            headers: &plain.headers,
+            method: &Method::GET,
+        };
+        let asked = self.asked(&located, Face::Page, reader);
+        let express = match fetched {
+            Some(entry) => asked.express(entry),
+            None => self.views.express(&asked),
+        };
+        express.map(Short::Now).or_else(|| {
+            let page = self.isr.warm(&PageKey::new(asked.path, asked.query))?;
+            Some(Short::Soon(Box::pin(page)))
+        })
+    }
+
     /// An endpoint of wisr's own.
     fn endpoint(
         self: &Arc<Self>,
@@ -203,25 +230,11 @@ impl Site {
 }
 
 impl Service for Site {
-    fn express(&self, plain: &Plain<'_>) -> Option<Express> {
+    fn express(&self, plain: &Plain<'_>, fetched: Option<&Arc<Entry>>) -> Short {
         if self.dev || is_watched() {
-            return None;
+            return Short::None;
         }
-        let path = Path::parse(plain.path).ok()?;
-        let release = self.releases.load();
-        let Place::Page = self.place(&release, &path) else {
-            return None;
-        };
-        let located = locate(&release, &path, plain.query)?;
-        if located.is_error_page() {
-            return None;
-        }
-        let reader = Reader {
-            headers: &plain.headers,
-            method: &Method::GET,
-        };
-        self.views
-            .express(&self.asked(&located, Face::Page, reader))
+        self.short(plain, fetched).unwrap_or(Short::None)
     }
 
     fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {

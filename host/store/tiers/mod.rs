@@ -187,6 +187,18 @@ impl Tiers {
         }
     }
 
+    /// Reads a page from disk into memory; none if it is there, or there is no disk.
+    pub fn warm(
+        self: &Arc<Self>,
+        key: &PageKey,
+    ) -> Option<impl Future<Output = Option<Arc<Entry>>> + Send + use<>> {
+        let is_cold = self.durable.is_some() && !self.memory.holds(key);
+        is_cold.then(|| {
+            let (tiers, key) = (self.clone(), key.clone());
+            async move { tiers.find(&key).await }
+        })
+    }
+
     /// The routes and stamps of pages' entries, in the order of `keys`: for who looks at many pages
     /// and shows none. What is on disk only stays there.
     pub async fn stamps(self: &Arc<Self>, keys: Vec<PageKey>) -> Vec<Option<Stamped>> {
