@@ -1,7 +1,8 @@
-//! Section 8, the durable tier: what failed before a restart is still known after it.
+//! Section 8, the durable tier: what was there before a restart, and what failed, is known after it.
 
 use serde_json::json;
 
+use crate::client::Client;
 use crate::modules;
 use crate::site::Site;
 
@@ -38,4 +39,61 @@ async fn a_crash_ends_no_back_off_and_hides_no_incident() {
         answer.headers["x-wisr-cache"] == "HIT" && answer.headers["x-puppet-version"] == "0002"
     };
     site.until("/posts/1", renewed).await;
+}
+
+/// The first request of a connection takes the long way, and the others the short one: a reader
+/// does not see which, wherever the page comes from.
+#[tokio::test]
+async fn a_page_on_disk_is_the_same_by_either_way() {
+    let mut site = Site::new().pages(&["index", "posts/[id]"]).start().await;
+    for (path, script) in [
+        ("/posts/plain", json!({"render": {"pad": 20_000}})),
+        (
+            "/posts/br",
+            json!({"render": {"pad": 20_000}, "revalidate": 3600}),
+        ),
+        ("/posts/known", json!({})),
+        ("/posts/none", json!({"outcome": "not-found"})),
+        (
+            "/posts/away",
+            json!({"outcome": "redirect", "location": "/"}),
+        ),
+    ] {
+        site.origin.script(path, script);
+    }
+    let known = site.get("/posts/known").await.header("etag").to_owned();
+    let asked: [(&str, &[(&str, &str)], u16); 5] = [
+        ("/posts/plain", &[], 200),
+        ("/posts/br", &[("accept-encoding", "br")], 200),
+        ("/posts/known", &[("if-none-match", &known)], 304),
+        ("/posts/none", &[], 404),
+        ("/posts/away", &[], 307),
+    ];
+    for (path, ..) in asked {
+        site.get(path).await;
+    }
+    let mut ways = Vec::new();
+    for is_short in [false, true] {
+        site.restart().await;
+        let mut client = Client::new(site.site());
+        let mut way = Vec::new();
+        for (path, headers, status) in asked {
+            if is_short {
+                client.send("GET", "/", &[], "").await.unwrap();
+            } else {
+                client = Client::new(site.site());
+            }
+            let mut answer = client.send("GET", path, headers, "").await.unwrap();
+            assert_eq!((answer.status, answer.verdict()), (status, "HIT"), "{path}");
+            for passing in ["date", "age", "cache-status"] {
+                answer.headers.remove(passing).expect(passing);
+            }
+            way.push((path, answer.headers, answer.body));
+        }
+        ways.push(way);
+    }
+    assert_eq!(ways[0], ways[1]);
+    for (path, ..) in asked {
+        assert_eq!(site.origin.count(path), 1, "{path}");
+    }
 }
