@@ -92,25 +92,18 @@ impl Readers {
         let mut waiting = queue.waiting.lock();
         waiting.work.push_back((Instant::now(), Box::new(work)));
         let are_all_asleep = waiting.asleep.len() == queue.threads;
-        let reader = if are_all_asleep {
-            waiting.asleep.pop()
-        } else {
-            None
-        };
+        let reader = waiting.asleep.pop_if(|_| are_all_asleep);
         drop(waiting);
         reader.iter().for_each(Thread::unpark);
     }
 
     /// Calls another thread to help: to be called by who has waited for [`SOON`].
     pub(super) fn hurry(&self) {
-        if self
-            .queues
-            .iter()
-            .all(|queue| queue.waiting.lock().work.is_empty())
-        {
+        let is_empty = |queue: &Queue| queue.waiting.lock().work.is_empty();
+        if self.queues.iter().all(is_empty) {
             return;
         }
-        let mut queues = others(&self.queues, self.here());
+        let mut queues = from(&self.queues, self.here());
         let reader = queues.find_map(|queue| queue.waiting.lock().asleep.pop());
         reader.iter().for_each(Thread::unpark);
     }
@@ -131,9 +124,9 @@ impl Drop for Readers {
 }
 
 /// All queues, the own one first.
-fn others(queues: &[Queue], own: usize) -> impl Iterator<Item = &Queue> {
-    let (before, from) = queues.split_at(own);
-    from.iter().chain(before)
+fn from(queues: &[Queue], own: usize) -> impl Iterator<Item = &Queue> {
+    let (before, after) = queues.split_at(own);
+    after.iter().chain(before)
 }
 
 /// What a thread of the queue `own` is to do next, once there is something; none at the end.
@@ -150,9 +143,8 @@ fn next(queues: &[Queue], own: usize) -> Option<Work> {
             return Some(work);
         }
         drop(waiting);
-        let stuck = others(queues, own)
-            .skip(1)
-            .find_map(|queue| queue.waiting.lock().stuck());
+        let mut others = from(queues, own).skip(1);
+        let stuck = others.find_map(|queue| queue.waiting.lock().stuck());
         if stuck.is_some() {
             return stuck;
         }
@@ -168,16 +160,8 @@ fn next(queues: &[Queue], own: usize) -> Option<Work> {
 impl Waiting {
     /// What has waited for too long.
     fn stuck(&mut self) -> Option<Work> {
-        let is_stuck = self
-            .work
-            .front()
-            .is_some_and(|(since, _)| since.elapsed() >= SOON);
-        let (_, work) = if is_stuck {
-            self.work.pop_front()?
-        } else {
-            return None;
-        };
-        Some(work)
+        let is_stuck = |(since, _): &mut (Instant, Work)| since.elapsed() >= SOON;
+        self.work.pop_front_if(is_stuck).map(|(_, work)| work)
     }
 }
 
