@@ -41,6 +41,9 @@ async fn a_crash_ends_no_back_off_and_hides_no_incident() {
     site.until("/posts/1", renewed).await;
 }
 
+/// A path, further headers, and the status that it is answered with.
+type Asked<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
+
 /// The first request of a connection takes the long way, and the others the short one: a reader
 /// does not see which, wherever the page comes from.
 #[tokio::test]
@@ -62,7 +65,7 @@ async fn a_page_on_disk_is_the_same_by_either_way() {
         site.origin.script(path, script);
     }
     let known = site.get("/posts/known").await.header("etag").to_owned();
-    let asked: [(&str, &[(&str, &str)], u16); 5] = [
+    let asked: [Asked<'_>; 5] = [
         ("/posts/plain", &[], 200),
         ("/posts/br", &[("accept-encoding", "br")], 200),
         ("/posts/known", &[("if-none-match", &known)], 304),
