@@ -69,12 +69,15 @@ pub enum Answer {
     Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
 }
 
+/// An entry that is on its way, if there is one.
+pub type Coming = Pin<Box<dyn Future<Output = Option<Arc<Entry>>> + Send>>;
+
 /// What the short way has for a plain request.
 pub enum Short {
     /// The answer, if it is a hit.
     Now(Express),
     /// To be asked again with what comes of this.
-    Soon(Pin<Box<dyn Future<Output = Option<Arc<Entry>>> + Send>>),
+    Soon(Coming),
     /// The long way has it.
     None,
 }

@@ -3,8 +3,9 @@
 //! Most requests are plain reads of pages that are hits, and most of what they cost above the
 //! kernel is to take a request apart and to put a response together in general. While hyper waits
 //! for a connection's next request, with nothing in its hands, this answers such a request itself;
-//! hyper sees neither. A page that is on disk only is waited for. Everything else is handed on, byte for byte, and whatever leaves it in doubt
-//! where a request begins or ends closes the lane for the rest of the connection.
+//! hyper sees neither. A page that is on disk only is waited for. Everything else is handed on, byte
+//! for byte, and whatever leaves it in doubt where a request begins or ends closes the lane for the
+//! rest of the connection.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::conditional::whole_seconds;
-use super::connection::{Service, Short};
+use super::connection::{Coming, Service, Short};
 use super::head::{Head, Plain};
 use super::timed::{Fetching, Pulse, Timed};
 use super::visit::Watch;
@@ -72,7 +73,7 @@ pub(super) struct Lane<S> {
 /// A request that is looked at again when its page is there.
 struct Fetch {
     request: Bytes,
-    page: Pin<Box<dyn Future<Output = Option<Arc<Entry>>> + Send>>,
+    page: Coming,
     began: Instant,
     _fetching: Fetching,
 }

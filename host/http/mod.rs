@@ -53,7 +53,7 @@ mod witness;
 pub use address::PerAddress;
 pub use body::{Body, BodyError};
 pub use config::{Config, SESSION_COOKIE, Secret, Settings};
-pub use connection::{Answer, Service, Short};
+pub use connection::{Answer, Coming, Service, Short};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use draft::Draft;
 pub use errors::seconds;

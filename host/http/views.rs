@@ -180,7 +180,8 @@ impl View {
     }
 
     fn find(&mut self, asked: &Asked<'_>) -> Option<Found> {
-        let (entry, hit) = (self.kept.entry(), asked.hit(self.kept.entry())?);
+        let entry = self.kept.entry();
+        let hit = asked.hit(entry)?;
         self.tally.count();
         let Some(drawn) = Drawn::of(entry, asked.face) else {
             return asked.plainly(entry, hit);

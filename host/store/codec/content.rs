@@ -173,12 +173,14 @@ fn decode_status(input: &mut Decoder<'_>) -> Result<StatusCode, DecodeError> {
 }
 
 fn decode_payload(input: &mut Decoder<'_>) -> Result<Sketch, DecodeError> {
-    let count = input.length()?;
+    // The identity comes first, and is never missing.
+    let others = input.length()?.checked_sub(1);
+    let others = others.ok_or(DecodeError::Malformed("variants"))?;
     let (coding, size, etag) = decode_variant(input)?;
     let hash = BodyHash::of_etag(etag, coding).filter(|_| coding == Coding::Identity);
     let hash = hash.ok_or(DecodeError::Malformed("entity tag"))?;
     let mut coded = Vec::new();
-    for _ in 1..count {
+    for _ in 0..others {
         // Their tags say nothing else.
         let (coding, size, _) = decode_variant(input)?;
         coded.push((coding, size));

@@ -376,7 +376,7 @@ impl Tiers {
     ) -> Option<T> {
         let durable = self.durable.clone();
         let done = tokio::task::spawn_blocking(move || work(durable.as_deref()));
-        match tokio::time::timeout(PATIENCE, done).await {
+        match timeout(PATIENCE, done).await {
             Ok(done) => done
                 .inspect_err(|error| tracing::error!("the store failed: {error}"))
                 .ok(),
@@ -435,7 +435,7 @@ impl Tiers {
     pub async fn room(&self) {
         if let Some(durable) = &self.durable {
             // Longer than this nobody waits: what is made is shown in any case.
-            let _ = tokio::time::timeout(PATIENCE, durable.room()).await;
+            let _ = timeout(PATIENCE, durable.room()).await;
         }
     }
 
@@ -478,7 +478,7 @@ impl Tiers {
 }
 
 async fn patiently(settled: impl Future<Output = Result<(), Degraded>>) -> Result<(), Degraded> {
-    let over = tokio::time::timeout(PATIENCE, settled).await;
+    let over = timeout(PATIENCE, settled).await;
     over.unwrap_or(Err(Degraded::Slow))
 }
 
