@@ -68,37 +68,52 @@ fn the_unit_is_sound_and_confined() {
     assert!(is_confined, "{told}");
 }
 
-/// nginx as the README sets it up, in a folder of its own.
-struct Nginx {
+/// nginx in a folder of its own.
+pub(crate) struct Nginx {
     process: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     folder: tempfile::TempDir,
 }
 
 impl Nginx {
     /// The README's configuration with these servers behind it.
-    async fn before(program: &Path, servers: &[&Running]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).unwrap();
-        let (_, block) = readme.split_once("```nginx\n").unwrap();
-        let (block, _) = block.split_once("```").unwrap();
+    pub(crate) async fn before(program: &Path, servers: &[&Running]) -> Self {
         let upstream: String = servers
             .iter()
             .map(|server| format!("server {} max_fails=0;\n", server.site()))
             .collect();
-        assert!(block.contains("server 127.0.0.1:3000;") && block.contains("listen 80;"));
-        let cache = folder.path().join("cache");
-        let block = block
-            .replace("server 127.0.0.1:3000;", &upstream)
-            .replace("listen 80;", &format!("listen {address};"))
-            .replace("/var/cache/nginx/wisr", cache.to_str().unwrap());
-        let at = folder.path().display();
+        Self::start(program, |address, folder| {
+            let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).unwrap();
+            let (_, block) = readme.split_once("```nginx\n").unwrap();
+            let (block, _) = block.split_once("```").unwrap();
+            assert!(block.contains("server 127.0.0.1:3000;") && block.contains("listen 80;"));
+            let cache = folder.join("cache");
+            let block = block
+                .replace("server 127.0.0.1:3000;", &upstream)
+                .replace("listen 80;", &format!("listen {address};"))
+                .replace("/var/cache/nginx/wisr", cache.to_str().unwrap());
+            let at = folder.display();
+            format!(
+                "http {{\naccess_log off;\nclient_body_temp_path {at}/body;\n\
+                 proxy_temp_path {at}/proxy;\nfastcgi_temp_path {at}/f;\nuwsgi_temp_path {at}/u;\n\
+                 scgi_temp_path {at}/s;\n{block}}}\n"
+            )
+        })
+        .await
+    }
+
+    /// Listens on a free address, by the `blocks` that are made for it and its folder.
+    pub(crate) async fn start(
+        program: &Path,
+        blocks: impl FnOnce(SocketAddr, &Path) -> String,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        let (at, blocks) = (folder.path().display(), blocks(address, folder.path()));
         let config = format!(
-            "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log;\nevents {{}}\nhttp {{\n\
-             access_log off;\nclient_body_temp_path {at}/body;\nproxy_temp_path {at}/proxy;\n\
-             fastcgi_temp_path {at}/f;\nuwsgi_temp_path {at}/u;\nscgi_temp_path {at}/s;\n{block}}}\n"
+            "{blocks}daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log;\n\
+             events {{}}\n"
         );
         std::fs::write(folder.path().join("nginx.conf"), config).unwrap();
         drop(free);

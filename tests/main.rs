@@ -45,6 +45,7 @@ mod overlay;
 mod overload;
 mod poisoning;
 mod prerender;
+mod proxies;
 mod publication;
 mod quick_swap;
 mod regeneration;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use super::session::Sessions;
-use crate::http::{Denied, Secret, Throttle};
+use crate::http::{Client, Denied, Secret, Throttle};
 
 /// Where a browser says that a request comes from (Fetch Metadata Request Headers, section 2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -81,7 +81,7 @@ impl Guard {
         now: Instant,
         is_right: impl FnOnce() -> bool,
     ) -> Result<(), Refusal> {
-        let admitted = self.throttle.admit(address, now, is_right);
+        let admitted = self.throttle.admit(Client::at(address), now, is_right);
         admitted.map_err(|denied| match denied {
             Denied::Wrong => Refusal::wants_token(),
             Denied::TooOften(wait) => Refusal::too_often(wait),

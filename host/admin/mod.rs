@@ -79,6 +79,8 @@ impl Config {
             threads: 1,
             max_connections: MAX_CONNECTIONS,
             per_address: PerAddress::Public(MAX_CONNECTIONS_OF_ONE),
+            // Operators connect themselves: nobody else's word is taken for who they are.
+            proxies: Arc::default(),
             drain: DRAIN,
             patience: Patience::default(),
             // The metrics count readers.

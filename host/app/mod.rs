@@ -215,7 +215,7 @@ fn bind(config: &Config, metrics: &Metrics) -> anyhow::Result<(Bound, Bound)> {
     let access = access
         .transpose()
         .context("the access log (`log.access` in wisr.toml)")?;
-    let watch = Watch::new(metrics, access, config.clock);
+    let watch = Watch::new(metrics, access, config.clock, config.http.proxies.clone());
     let site = Bound::bind(config.http.listener(metrics, watch))
         .context("the site's port (`--listen`, or `server.listen` in wisr.toml)")?;
     let admin = Bound::bind(config.admin.listener())

@@ -14,6 +14,7 @@ use super::secret::{secret, secrets};
 use super::shared::Urls;
 use super::units::{Lifetime, Size, Span, listen};
 use super::webhook::Webhook;
+use crate::http::Header;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -50,6 +51,9 @@ pub(super) struct Server {
     pub(super) threads: Option<NonZeroUsize>,
     pub(super) connections: Option<NonZeroUsize>,
     pub(super) connections_per_address: Option<NonZeroUsize>,
+    pub(super) trusted_proxies: Option<Vec<String>>,
+    pub(super) forwarded_header: Option<Header>,
+    pub(super) proxy_protocol: Option<bool>,
     pub(super) drain: Option<Span>,
     pub(super) artifacts: Option<PathBuf>,
     pub(super) poll: Option<Span>,

@@ -12,6 +12,7 @@ mod force;
 mod fuzz;
 mod keys;
 mod live;
+mod proxies;
 pub mod reference;
 mod reload;
 mod said;
@@ -23,6 +24,7 @@ mod webhook;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -400,6 +402,7 @@ fn doors(
         threads: server.threads.map_or(cores, NonZeroUsize::get),
         max_connections,
         per_address,
+        proxies: Arc::new(proxies::resolve(server)?),
         drain,
         settings,
         public: Some(public),

@@ -148,7 +148,22 @@ const KEYS: &[Key] = &[
     row(
         "server.connections-per-address",
         Words("a tenth of `connections`, for public addresses"),
-        "open connections of one address (of IPv6, of 64 bits); unless it is set, loopback and private addresses, which proxies have, are not counted",
+        "open connections of one address (of IPv6, of 64 bits); unless it or `trusted-proxies` is set, loopback and private addresses, which proxies have, are not counted; those of trusted proxies never are",
+    ),
+    row(
+        "server.trusted-proxies",
+        Words("not known"),
+        "addresses and networks of the proxies in front, as `[\"127.0.0.1\", \"10.0.0.0/8\"]`, whose word is taken for [who the client is](#behind-nginx-or-a-cdn); `[]` where there are none",
+    ),
+    row(
+        "server.forwarded-header",
+        Words("whichever comes"),
+        "`\"x-forwarded-for\"` or `\"forwarded\"`: the one that the proxies write, the other being ignored; unless it is set, of two that disagree neither is believed",
+    ),
+    row(
+        "server.proxy-protocol",
+        Value("false"),
+        "whether connections begin with the PROXY protocol, version 1 or 2; then only trusted proxies may connect, and a connection without it is closed",
     ),
     row(
         "server.drain",
@@ -562,7 +577,7 @@ mod tests {
 
     /// What has no effect without another key.
     const BASE: &str = "telemetry.otlp = \"http://127.0.0.1:1\"\nlog.access = \"stdout\"\n\
-        store.url = \"redis://127.0.0.1\"\ndraft.token = \"0123456789abcdef\"\n\
+        store.url = \"redis://127.0.0.1\"\nserver.trusted-proxies = [\"127.0.0.1\"]\ndraft.token = \"0123456789abcdef\"\n\
         webhooks.cms = { secret = \"0123456789abcdef\", on = [{ tags = [\"a\"] }] }\n";
 
     fn with(name: &str, value: &str) -> String {

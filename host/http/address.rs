@@ -1,4 +1,5 @@
-//! `Household`: who a connection counts as, and `Crowd`: how many connections each one has open.
+//! `Client`: who a request or a connection counts as, and `Crowd`: how many connections each one has
+//! open.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -39,6 +40,34 @@ impl Household {
     }
 }
 
+/// Who is counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    pub(super) address: IpAddr,
+    pub(super) household: Household,
+    /// Whether it may be many.
+    pub(super) is_shared: bool,
+}
+
+impl Client {
+    /// Who calls from this address, where nobody says which addresses proxies have.
+    pub fn at(address: IpAddr) -> Self {
+        Self {
+            is_shared: Household::of(address).is_shared(),
+            ..Self::known(address)
+        }
+    }
+
+    /// Who calls from this address, where it is no proxy's.
+    pub(super) fn known(address: IpAddr) -> Self {
+        Self {
+            address: address.to_canonical(),
+            household: Household::of(address),
+            is_shared: false,
+        }
+    }
+}
+
 /// How many connections one address may have open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PerAddress {
@@ -69,10 +98,10 @@ impl Crowd {
     }
 
     /// Counts one more, unless its household has as many as it may.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
-        let household = Household::of(address);
+    pub(super) fn enter(self: &Arc<Self>, client: Client) -> Option<Counted> {
+        let household = client.household;
         let most = match self.most {
-            PerAddress::Public(_) if household.is_shared() => usize::MAX,
+            PerAddress::Public(_) if client.is_shared => usize::MAX,
             PerAddress::Public(most) | PerAddress::All(most) => most,
         };
         let mut open = self.open.lock();
@@ -146,7 +175,7 @@ mod tests {
     #[test]
     fn a_household_has_its_share_and_no_more() {
         let crowd = Crowd::new(PerAddress::Public(2));
-        let enter = |address: &str| crowd.enter(address.parse().unwrap());
+        let enter = |address: &str| crowd.enter(Client::at(address.parse().unwrap()));
         let (first, second) = (enter("2001:db8::1"), enter("2001:db8::2"));
         assert!(first.is_some() && second.is_some());
         assert!(enter("2001:db8::3").is_none());
@@ -155,11 +184,15 @@ mod tests {
         assert!(enter("2001:db8::3").is_some());
         let proxied: Vec<_> = (0..10).map(|_| enter("10.0.0.1")).collect();
         assert!(proxied.iter().all(Option::is_some));
-        drop((second, proxied));
+        // Where proxies are known, an address like that is one client's.
+        let known = || crowd.enter(Client::known(IpAddr::from([10, 0, 0, 2])));
+        let known: Vec<_> = (0..10).filter_map(|_| known()).collect();
+        assert_eq!(known.len(), 2);
+        drop((second, proxied, known));
         assert!(crowd.open.lock().is_empty());
 
         let strict = Crowd::new(PerAddress::All(1));
-        let local = IpAddr::from([127, 0, 0, 1]);
+        let local = Client::at(IpAddr::from([127, 0, 0, 1]));
         let one = strict.enter(local);
         assert!(one.is_some() && strict.enter(local).is_none());
     }

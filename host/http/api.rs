@@ -1,6 +1,5 @@
 //! `Apis`: requests that a module of the site answers itself.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::SESSION_COOKIE;
-use super::address::Household;
+use super::address::Client;
 use super::body::Body;
 use super::draft;
 use super::errors::{BUSY, Problem, no_store};
@@ -63,16 +62,16 @@ impl Apis {
         }
     }
 
-    /// The module's answer to a request from `address`, or why there is none.
+    /// The module's answer to a request of `client`, or why there is none.
     pub(super) async fn answer(
         &self,
         routed: Arc<ApiRouted>,
         request: Request<Incoming>,
-        address: IpAddr,
+        client: Client,
         dev: bool,
     ) -> Response<Body> {
         let (route, began) = (routed.pattern.route(), Instant::now());
-        let response = match self.run(routed, request, address).await {
+        let response = match self.run(routed, request, client).await {
             Ok(response) => response,
             // A person reads it in development; else it is a program.
             Err(problem) if dev => problem.page(true),
@@ -92,10 +91,9 @@ impl Apis {
         &self,
         routed: Arc<ApiRouted>,
         request: Request<Incoming>,
-        address: IpAddr,
+        client: Client,
     ) -> Result<Response<Body>, Problem> {
-        let caller = Household::of(address);
-        let place = self.places.take(routed.pattern.route(), caller);
+        let place = self.places.take(routed.pattern.route(), client);
         let place = place.ok_or(Problem::Overloaded(BUSY))?;
         let (mut head, body) = request.into_parts();
         let body = upload::read(body, MAX_BODY).await;

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use super::{Crawlers, Draft, Patience, PerAddress, Watch, Webhooks, listen};
+use super::{Crawlers, Draft, Patience, PerAddress, Proxies, Watch, Webhooks, listen};
 use crate::page::Digest;
 use crate::telemetry::access::AccessConfig;
 use crate::telemetry::metrics::Metrics;
@@ -26,6 +26,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Open connections of one address.
     pub per_address: PerAddress,
+    /// Who may speak for others.
+    pub proxies: Arc<Proxies>,
     /// How long requests in flight may go on after the stop signal.
     pub drain: Duration,
     /// What can be changed while it is open.
@@ -59,6 +61,7 @@ impl Config {
             threads: self.threads,
             max_connections: self.max_connections,
             per_address: self.per_address,
+            proxies: Arc::clone(&self.proxies),
             drain: self.drain,
             patience: Patience::default(),
             watch: Some(watch),

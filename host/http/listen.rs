@@ -20,8 +20,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::address::{Counted, Crowd, PerAddress};
+use super::address::{Counted, PerAddress};
 use super::connection::{self, Service};
+use super::gate::Gate;
+use super::proxies::Proxies;
 use super::timed::Patience;
 use super::visit::Watch;
 use crate::cores;
@@ -58,6 +60,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Open connections of one address; further ones are closed at once.
     pub per_address: PerAddress,
+    /// Who may speak for others.
+    pub proxies: Arc<Proxies>,
     /// How long requests in flight may go on after the stop signal.
     pub drain: Duration,
     /// How long a client may dawdle.
@@ -158,7 +162,7 @@ impl Bound {
     /// Serves until `stop`, then lets requests in flight finish.
     pub fn serve<S: Service>(mut self, service: Arc<S>, stop: Stop) -> Serving {
         let slots = Arc::new(Semaphore::new(self.config.max_connections.max(1)));
-        let crowd = Crowd::new(self.config.per_address);
+        let gate = Gate::new(&self.config);
         let (alive, ended) = mpsc::channel(1);
         let mut cores = cores::each_its_own(self.listeners.len()).into_iter();
         let start = |(listener, runtime)| {
@@ -167,7 +171,7 @@ impl Bound {
                 service: Arc::clone(&service),
                 stop: stop.clone(),
                 slots: Arc::clone(&slots),
-                crowd: Arc::clone(&crowd),
+                gate: Arc::clone(&gate),
                 config: self.config.clone(),
                 _alive: alive.clone(),
             };
@@ -240,7 +244,7 @@ struct Thread<S> {
     service: Arc<S>,
     stop: Stop,
     slots: Arc<Semaphore>,
-    crowd: Arc<Crowd>,
+    gate: Arc<Gate>,
     config: Config,
     _alive: mpsc::Sender<Infallible>,
 }
@@ -285,10 +289,9 @@ impl<S: Service> Thread<S> {
     }
 
     async fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
-        let Some(counted) = self.crowd.enter(peer.ip()) else {
-            self.config.refused.inc();
-            tracing::debug!(%peer, "closed: too many connections of one address");
-            return;
+        let counted = match self.gate.meet(peer) {
+            Ok(counted) => counted,
+            Err(closed) => return self.gate.refuse(peer, &closed),
         };
         let mut stop = self.stop.clone();
         // Accepted first and admitted then: were it the other way round, a thread without readers
@@ -298,12 +301,22 @@ impl<S: Service> Thread<S> {
             () = told(&mut stop) => return,
         };
         let open = Open::new(&self.config.open, place, counted);
-        let service = Arc::clone(&self.service);
+        let (service, gate) = (Arc::clone(&self.service), Arc::clone(&self.gate));
         let watch = self.config.watch.clone().map(Arc::new);
         let manner = (self.config.patience, watch);
         connections.spawn(async move {
-            let _open = open;
-            connection::serve(stream, peer, service, stop, manner).await;
+            let (_open, mut stream) = (open, stream);
+            let heard = tokio::select! {
+                biased;
+                heard = gate.hear(&mut stream, peer) => heard,
+                () = told(&mut stop) => return,
+            };
+            match heard {
+                Ok((peer, _counted)) => {
+                    connection::serve(stream, peer, service, stop, manner).await;
+                }
+                Err(closed) => gate.refuse(peer, &closed),
+            }
         });
     }
 }
@@ -312,11 +325,11 @@ impl<S: Service> Thread<S> {
 struct Open {
     gauge: Gauge,
     _place: Option<OwnedSemaphorePermit>,
-    _counted: Counted,
+    _counted: Option<Counted>,
 }
 
 impl Open {
-    fn new(gauge: &Gauge, place: Option<OwnedSemaphorePermit>, counted: Counted) -> Self {
+    fn new(gauge: &Gauge, place: Option<OwnedSemaphorePermit>, counted: Option<Counted>) -> Self {
         gauge.inc();
         Self {
             gauge: gauge.clone(),

@@ -76,6 +76,7 @@ fn config() -> Config {
         threads: 2,
         max_connections: 100,
         per_address: PerAddress::Public(100),
+        proxies: Arc::default(),
         drain: Duration::from_secs(10),
         patience: Patience::default(),
         watch: None,

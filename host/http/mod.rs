@@ -11,6 +11,8 @@
 //! Who calls with a token or a seal, for `revalidate`, `draft` or `webhook`, may be wrong as often as
 //! `throttle` allows, and is answered by `reply`; what they ask for is done by one [`Revalidation`].
 //!
+//! For whom a request is, `proxies` says, by what `forwarded` and the `preface` of a connection have.
+//!
 //! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
 //! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).
 
@@ -27,6 +29,8 @@ mod draft;
 mod errors;
 mod file;
 mod files;
+mod forwarded;
+mod gate;
 mod head;
 mod lane;
 pub mod listen;
@@ -35,6 +39,8 @@ pub mod media;
 mod negotiate;
 mod overlay;
 mod places;
+mod preface;
+mod proxies;
 mod reply;
 mod respond;
 mod revalidate;
@@ -50,17 +56,19 @@ mod visit;
 mod webhook;
 mod witness;
 
-pub use address::PerAddress;
+pub use address::{Client, PerAddress};
 pub use body::{Body, BodyError};
 pub use config::{Config, SESSION_COOKIE, Secret, Settings};
 pub use connection::{Answer, Coming, Service, Short};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use draft::Draft;
 pub use errors::seconds;
+pub use forwarded::Header;
 pub use head::Plain;
 pub use lane::Express;
 pub use locate::pairs;
 pub use overlay::{Dev, DevError, DevState};
+pub use proxies::Proxies;
 pub use revalidate::{Parameters, Revalidation, Told};
 pub use service::{REVALIDATE, Site};
 pub use throttle::{Denied, Throttle};

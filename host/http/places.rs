@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::address::Household;
+use super::address::{Client, Household};
 
 /// Places for requests that are read, wait or are worked on at once, shared out.
 pub(super) struct Places {
@@ -40,8 +40,8 @@ impl Places {
     /// always one for a route that has none. A caller takes a third, so that no bodies that never
     /// come keep others from the route; who is behind an address that everybody may be behind is
     /// not known.
-    pub(super) fn take(self: &Arc<Self>, route: Arc<str>, caller: Household) -> Option<Place> {
-        let caller = (!caller.is_shared()).then_some(caller);
+    pub(super) fn take(self: &Arc<Self>, route: Arc<str>, caller: Client) -> Option<Place> {
+        let caller = (!caller.is_shared).then_some(caller.household);
         let mut taken = self.taken.lock();
         let free = self.all.saturating_sub(taken.routes.values().sum());
         let of_route = taken.routes.get(&route).copied().unwrap_or(0);
@@ -93,13 +93,13 @@ mod tests {
 
     const ALL: usize = 256;
 
-    fn household(address: &str) -> Household {
-        Household::of(address.parse().unwrap())
+    fn client(address: &str) -> Client {
+        Client::at(address.parse().unwrap())
     }
 
     /// As many places as the caller gets for the route.
     fn all_of(places: &Arc<Places>, route: &str, caller: &str) -> Vec<Place> {
-        let take = || places.take(route.into(), household(caller));
+        let take = || places.take(route.into(), client(caller));
         std::iter::from_fn(take).collect()
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn there_is_a_place_for_each_of_many_routes() {
         let places = Places::new(ALL);
         let routes: Vec<_> = (0..ALL).map(|number| format!("/api/{number}")).collect();
-        let local = household("127.0.0.1");
+        let local = client("127.0.0.1");
         let held: Vec<_> = routes
             .iter()
             .filter_map(|route| places.take(route.as_str().into(), local))

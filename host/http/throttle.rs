@@ -1,7 +1,6 @@
 //! `Throttle`: how often one address may be wrong about a token.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -9,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
-use super::address::Household;
+use super::address::{Client, Household};
 use crate::telemetry::metrics::{Denial, Metrics};
 
 /// Wrong tokens in a row that pass for mistakes: a hook that was set up badly tries a few times.
@@ -25,8 +24,9 @@ const MAX_HOUSEHOLDS: usize = 4096;
 /// Remembers who was wrong.
 ///
 /// An address that was wrong too often is not even compared any more, so that nobody guesses
-/// faster. Behind an address that everybody may be behind (a loopback or private one), a right token
-/// passes all the same: whoever guesses there would otherwise shut its owner out.
+/// faster. Behind an address that everybody may be behind (a loopback or private one, where nobody
+/// says which proxies there are), a right token passes all the same: whoever guesses there would
+/// otherwise shut its owner out.
 #[derive(Debug, Default)]
 pub struct Throttle {
     /// Which door this is, for the metrics.
@@ -71,11 +71,11 @@ impl Throttle {
     /// Why not.
     pub fn admit(
         &self,
-        address: IpAddr,
+        client: Client,
         now: Instant,
         is_right: impl FnOnce() -> bool,
     ) -> Result<(), Denied> {
-        let admitted = self.judge(address, now, is_right);
+        let admitted = self.judge(client, now, is_right);
         if let Err(denied) = admitted {
             let (door, reason) = (self.door, denied.as_str());
             self.denials.get_or_create(&Denial { door, reason }).inc();
@@ -85,14 +85,14 @@ impl Throttle {
 
     fn judge(
         &self,
-        address: IpAddr,
+        client: Client,
         now: Instant,
         is_right: impl FnOnce() -> bool,
     ) -> Result<(), Denied> {
-        let household = Household::of(address);
+        let household = client.household;
         let wait = self.wait(household, now);
         if let Some(wait) = wait
-            && !household.is_shared()
+            && !client.is_shared
         {
             return Err(Denied::TooOften(wait));
         }
@@ -137,7 +137,7 @@ mod tests {
     const STRANGER: &str = "192.0.2.1";
 
     fn ask(throttle: &Throttle, address: &str, now: Instant, right: bool) -> Result<(), Denied> {
-        throttle.admit(address.parse().unwrap(), now, || right)
+        throttle.admit(Client::at(address.parse().unwrap()), now, || right)
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::connection::{Answer, Short};
+use super::proxies::Proxies;
 use super::showing::{FRESH, X_WISR_CACHE};
 use crate::telemetry::Clock;
 use crate::telemetry::access::{AccessLog, Line};
@@ -23,6 +24,7 @@ pub struct Watch {
     timings: Timings,
     access: Option<Arc<AccessLog>>,
     clock: Clock,
+    proxies: Arc<Proxies>,
 }
 
 /// A request that is being answered.
@@ -44,12 +46,19 @@ struct Visitor {
 }
 
 impl Watch {
-    /// Counts requests in `metrics`, and writes them to the access log, if there is one.
-    pub fn new(metrics: &Metrics, access: Option<AccessLog>, clock: Clock) -> Self {
+    /// Counts requests in `metrics`, and writes them to the access log, if there is one, with whom
+    /// the `proxies` name.
+    pub fn new(
+        metrics: &Metrics,
+        access: Option<AccessLog>,
+        clock: Clock,
+        proxies: Arc<Proxies>,
+    ) -> Self {
         Self {
             timings: metrics.request_seconds.clone(),
             access: access.map(Arc::new),
             clock,
+            proxies,
         }
     }
 
@@ -75,7 +84,7 @@ impl Watch {
         let version = request.version();
         let line = self.access.as_ref().map(|_| {
             Box::new(Visitor {
-                peer: peer.ip(),
+                peer: self.proxies.client(peer.ip(), headers).address,
                 method: method.clone(),
                 path: uri.path().to_owned(),
                 version,

@@ -4,13 +4,12 @@
 mod pass;
 mod sketch;
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use tokio::time::Instant;
 
+use super::address::Client;
 use super::body::Body;
 use super::errors::{escape, html, no_store};
 use super::locate::pairs;
@@ -37,25 +36,25 @@ pub(super) struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Answers a request from `address` to either.
-    pub(super) fn answer(&self, path: &Path, parts: &Parts, address: IpAddr) -> Response<Body> {
+    /// Answers a request of `client` to either.
+    pub(super) fn answer(&self, path: &Path, parts: &Parts, client: Client) -> Response<Body> {
         let Some(draft) = self.draft else {
             let off = "Draft mode is off: the server has no draft token";
             return message(StatusCode::NOT_FOUND, off);
         };
         match path.as_str() {
             LEAVE => leave(draft, parts),
-            _ => self.enter(draft, parts, address),
+            _ => self.enter(draft, parts, client),
         }
     }
 
-    fn enter(&self, draft: &Draft, parts: &Parts, address: IpAddr) -> Response<Body> {
+    fn enter(&self, draft: &Draft, parts: &Parts, client: Client) -> Response<Body> {
         if parts.method != Method::GET {
             return not_allowed("GET");
         }
         let query = parts.uri.query().unwrap_or("");
         let is_right = || authorised(query, &parts.headers, &draft.token);
-        if let Err(denied) = self.throttle.admit(address, Instant::now(), is_right) {
+        if let Err(denied) = self.throttle.admit(client, Instant::now(), is_right) {
             return refusal(denied, Proof::Token);
         }
         let target = match target(query) {

@@ -6,13 +6,12 @@ mod fuzz;
 mod perform;
 mod told;
 
-use std::net::IpAddr;
-
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::Secret;
+use super::address::Client;
 use super::body::Body;
 use super::reply::{Proof, message, not_allowed, refusal, respond};
 use super::throttle::Throttle;
@@ -38,7 +37,7 @@ impl Endpoint<'_> {
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
-        address: IpAddr,
+        client: Client,
     ) -> Response<Body> {
         let Some(token) = self.token else {
             let off = "The revalidate endpoint is off: the server has no token";
@@ -50,7 +49,7 @@ impl Endpoint<'_> {
         }
         let query = parts.uri.query().unwrap_or("");
         let is_right = || authorised(query, &parts.headers, token);
-        if let Err(denied) = self.throttle.admit(address, Instant::now(), is_right) {
+        if let Err(denied) = self.throttle.admit(client, Instant::now(), is_right) {
             return refusal(denied, Proof::Token);
         }
         let body = match upload::read(body, MAX_BODY).await {

@@ -25,6 +25,7 @@ use super::errors::Problem;
 use super::files::Files;
 use super::locate::locate;
 use super::overlay::{Dev, Overlay};
+use super::proxies::Proxies;
 use super::respond::{Face, Reader};
 use super::revalidate::{self, Revalidation};
 use super::shadows::Shadows;
@@ -55,6 +56,7 @@ pub struct Site {
     files: Option<Files>,
     settings: ArcSwap<Settings>,
     throttle: Throttle,
+    proxies: Arc<Proxies>,
     dev: bool,
     overlay: Option<Overlay>,
 }
@@ -89,6 +91,7 @@ impl Site {
             isr,
             views: Views::default(),
             settings: ArcSwap::from_pointee(config.settings),
+            proxies: config.proxies,
             dev: config.dev,
             overlay: dev.map(|dev| Overlay::new(dev, incidents)),
         }
@@ -159,7 +162,8 @@ impl Site {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Answer {
-        let (site, address) = (self.clone(), peer.ip());
+        let client = self.proxies.client(peer.ip(), request.headers());
+        let site = self.clone();
         Answer::Later(Box::pin(async move {
             let settings = site.settings.load_full();
             match endpoint {
@@ -169,7 +173,7 @@ impl Site {
                         token: settings.token.as_ref(),
                         throttle: &site.throttle,
                     };
-                    endpoint.answer(request, address).await
+                    endpoint.answer(request, client).await
                 }
                 Endpoint::Draft => {
                     let desk = Desk {
@@ -178,10 +182,10 @@ impl Site {
                         throttle: &site.throttle,
                         now: site.isr.now(),
                     };
-                    desk.answer(&path, &request.into_parts().0, address)
+                    desk.answer(&path, &request.into_parts().0, client)
                 }
                 Endpoint::Webhook(name, webhook) => {
-                    let from = (&site.throttle, address);
+                    let from = (&site.throttle, client);
                     let mailroom = &site.mailroom;
                     mailroom.answer((&name, &webhook), request, from).await
                 }
@@ -196,9 +200,10 @@ impl Site {
         peer: SocketAddr,
     ) -> Answer {
         at_route(routed.pattern.as_str());
-        let (site, address) = (self.clone(), peer.ip());
+        let client = self.proxies.client(peer.ip(), request.headers());
+        let site = self.clone();
         Answer::Later(Box::pin(async move {
-            let answer = site.apis.answer(routed, request, address, site.dev);
+            let answer = site.apis.answer(routed, request, client, site.dev);
             answer.await
         }))
     }

@@ -13,7 +13,6 @@ mod seal;
 mod template;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -22,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::address::Household;
+use super::address::Client;
 use super::body::Body;
 use super::errors::{BUSY, Problem};
 use super::places::{Place, Places};
@@ -84,24 +83,23 @@ impl Mailroom {
         }
     }
 
-    /// Answers a delivery from `address` to the webhook `name`.
+    /// Answers a delivery of `client` to the webhook `name`.
     pub(super) async fn answer(
         &self,
         (name, webhook): (&str, &Webhook),
         request: Request<Incoming>,
-        (throttle, address): (&Throttle, IpAddr),
+        (throttle, client): (&Throttle, Client),
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         if parts.method != Method::POST {
             return not_allowed("POST");
         }
-        let caller = Household::of(address);
-        let Some(mut place) = self.places.take(name.into(), caller) else {
+        let Some(mut place) = self.places.take(name.into(), client) else {
             return Problem::Overloaded(BUSY).json();
         };
         let seal = &webhook.seal;
         let may_be_right = || seal.is_there(&parts.headers);
-        if let Err(denied) = throttle.admit(address, Instant::now(), may_be_right) {
+        if let Err(denied) = throttle.admit(client, Instant::now(), may_be_right) {
             return refusal(denied, Proof::Signature);
         }
         let body = match upload::read(body, MAX_BODY).await {
@@ -111,7 +109,7 @@ impl Mailroom {
         let now = self.revalidation.isr.now();
         let proven = seal.check(&parts.headers, &body, now);
         let is_right = || proven != Err(Unproven::Wrong);
-        if let Err(denied) = throttle.admit(address, Instant::now(), is_right) {
+        if let Err(denied) = throttle.admit(client, Instant::now(), is_right) {
             return refusal(denied, Proof::Signature);
         }
         let Ok(Proven { once }) = proven else {
