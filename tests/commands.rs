@@ -335,6 +335,14 @@ pub(crate) fn source(broken: bool) -> TempDir {
         page.to_owned()
     };
     put(here.path(), "src/posts/[id]/page.rs", post);
+    if broken {
+        put(
+            here.path(),
+            "src/api/post/Cargo.toml",
+            manifest("misplaced"),
+        );
+        put(here.path(), "src/api/post/page.rs", page);
+    }
     put(here.path(), "src/public/style.css", "body{}");
     put(here.path(), "src/public/large.css", LARGE_STYLE.repeat(500));
     put(
@@ -392,7 +400,8 @@ fn move_out(from: TempDir, name: &str) -> TempDir {
     own
 }
 
-/// A page that does not compile is told with the compiler's words; the others are built.
+/// A page that does not compile is told with the compiler's words, one that a server would not take
+/// in its place with the server's; the others are built.
 #[tokio::test]
 async fn build_goes_on_past_a_page_that_does_not_compile() {
     let here = source(true);
@@ -407,4 +416,9 @@ async fn build_goes_on_past_a_page_that_does_not_compile() {
         "{done:?}"
     );
     assert!(!here.path().join("site/pages/posts/[id].wasm").exists());
+    assert!(
+        done.stderr.contains("move it out of `api/`"),
+        "a page below `api/`: {done:?}"
+    );
+    assert!(!here.path().join("site/pages/api/post.wasm").exists());
 }

@@ -5,12 +5,17 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::site::{Finished, Site};
+use crate::site::{Finished, Site, TOKEN};
 
-/// `wisr config` in `folder`, in an environment of which only `PATH` is this one's.
+/// `wisr config` in `folder`, in an environment of these variables only.
 fn config(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
+    run(folder, &[&["config", "."], arguments].concat(), variables)
+}
+
+/// A command in `folder`, in an environment of these variables only.
+fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wisr"));
-    command.env_clear().args(["config", "."]).args(arguments);
+    command.env_clear().args(arguments);
     command.envs(variables.iter().copied()).current_dir(folder);
     let ended = command.output().unwrap();
     Finished {
@@ -243,4 +248,46 @@ fn the_readme_has_every_key() {
         .filter(|row| !reference.contains(row))
         .collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
+/// A folder that is not there has no configuration to show.
+#[test]
+fn a_folder_that_is_missing_is_named() {
+    let here = tempfile::tempdir().unwrap();
+    let told = run(here.path(), &["config", "nowhere"], &[]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.stderr.contains("no folder `nowhere`"), "{told:?}");
+}
+
+/// Who asks a server from its own environment need not say where it listens.
+// The origin answers while a command is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_find_the_server_of_their_environment() {
+    let site = Site::new().pages(&["posts/[id]"]).start().await;
+    site.until_ready().await;
+    let variables = [
+        ("WISR_SERVER_LISTEN", site.site().to_string()),
+        ("WISR_SERVER_ADMIN", site.admin_door().to_string()),
+        ("WISR_TOKEN", TOKEN.to_owned()),
+    ];
+    let variables = variables.each_ref().map(|(name, value)| (*name, &**value));
+    let ask = |arguments: &[&str]| run(Path::new("/"), arguments, &variables);
+    for (arguments, answer) in [
+        (&["health"][..], "ready"),
+        (&["releases"], "release"),
+        (&["revalidate", "--path", "/posts/1"], "/posts/1"),
+    ] {
+        let told = ask(arguments);
+        assert_eq!(told.code, Some(0), "{arguments:?}: {told:?}");
+        assert!(told.stdout.contains(answer), "{arguments:?}: {told:?}");
+    }
+    let elsewhere = ask(&["health", "--admin", "127.0.0.1:1"]);
+    assert_eq!(elsewhere.code, Some(1), "the flag wins: {elsewhere:?}");
+    let lost = run(
+        Path::new("/"),
+        &["rollback"],
+        &[("WISR_SERVER_ADMIN", "here")],
+    );
+    assert_eq!(lost.code, Some(2), "{lost:?}");
+    assert!(lost.stderr.contains("WISR_SERVER_ADMIN"), "{lost:?}");
 }

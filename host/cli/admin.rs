@@ -7,7 +7,7 @@ use clap::Args;
 use http::{StatusCode, Uri};
 use serde_json::Value;
 
-use super::call::{Call, call, server, token, unreachable};
+use super::call::{Call, Listener, call, server, token, unreachable};
 use super::terminal;
 use crate::config::ADMIN_TOKEN_VARIABLE;
 
@@ -21,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Which server is asked, and how the answer is shown.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
-    /// The server's admin port.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001", value_parser = server)]
-    pub admin: Uri,
+    /// The server's admin port [default: WISR_SERVER_ADMIN, else http://127.0.0.1:3001].
+    #[arg(long, value_name = "URL", value_parser = server)]
+    pub admin: Option<Uri>,
     /// The token of the admin port, if it has one [default: WISR_ADMIN_TOKEN, else the file that
     /// WISR_ADMIN_TOKEN_FILE names].
     #[arg(long)]
@@ -46,13 +46,16 @@ impl AdminArgs {
             terminal::say(format!("error: {reason}"));
             ExitCode::from(NOTHING_TRIED)
         };
-        let server = &self.admin;
+        let server = match Listener::Admin.address(self.admin.as_ref()) {
+            Ok(server) => server,
+            Err(error) => return nothing_tried(format!("{error:#}")),
+        };
         let token = match token(self.token.as_deref(), ADMIN_TOKEN_VARIABLE) {
             Ok(token) => token,
             Err(error) => return nothing_tried(format!("{error:#}")),
         };
         let asked = call(Call {
-            server,
+            server: &server,
             path,
             token: token.as_deref(),
             body,
@@ -60,7 +63,7 @@ impl AdminArgs {
         let answer = tokio::time::timeout(PATIENCE, asked).await;
         let (status, bytes) = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return nothing_tried(unreachable(server, &error)),
+            Ok(Err(error)) => return nothing_tried(unreachable(&server, &error)),
             Err(_) => {
                 let seconds = PATIENCE.as_secs();
                 return nothing_tried(format!("{server} did not answer within {seconds} s"));

@@ -1,5 +1,6 @@
 //! One HTTP request from the shell: over TCP, or TLS where the address says so.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -30,6 +31,50 @@ pub(super) struct Call<'a> {
     pub(super) token: Option<&'a str>,
     /// What is posted; none gets.
     pub(super) body: Option<&'a Value>,
+}
+
+/// Which of a server's two addresses is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Listener {
+    /// Where readers are answered.
+    Public,
+    /// Where operators are.
+    Admin,
+}
+
+impl Listener {
+    /// The address that the command line gives, else the one that the server in this environment
+    /// listens on, else the default.
+    ///
+    /// # Errors
+    /// When the variable holds no address, or names a file that cannot be read.
+    pub(super) fn address(self, given: Option<&Uri>) -> anyhow::Result<Uri> {
+        match given {
+            Some(address) => Ok(address.clone()),
+            None => self.in_environment(&Environment::of_process()),
+        }
+    }
+
+    fn in_environment(self, environment: &Environment) -> anyhow::Result<Uri> {
+        let (variable, default) = match self {
+            Listener::Public => ("WISR_SERVER_LISTEN", "127.0.0.1:3000"),
+            Listener::Admin => ("WISR_SERVER_ADMIN", "127.0.0.1:3001"),
+        };
+        let said = environment.value(variable)?;
+        let mut address: SocketAddr = said
+            .as_deref()
+            .unwrap_or(default)
+            .parse()
+            .with_context(|| format!("{variable} holds no address: write {default}"))?;
+        // A server listens on all addresses, but is called at one.
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        Ok(format!("http://{address}").parse()?)
+    }
 }
 
 /// Reads the address of a server: `http://host:port`, or just `host:port`.
@@ -152,6 +197,28 @@ fn client_config() -> ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_is_where_the_server_of_this_environment_listens() {
+        let address = |listener: Listener, variables: &[(&str, &str)]| {
+            let variables = variables.iter();
+            let owned = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let found = listener.in_environment(&owned.collect());
+            found
+                .map(|uri| uri.to_string())
+                .map_err(|error| format!("{error:#}"))
+        };
+        let admin = |value| address(Listener::Admin, &[("WISR_SERVER_ADMIN", value)]);
+        assert_eq!(admin("127.0.0.2:9").unwrap(), "http://127.0.0.2:9/");
+        assert_eq!(admin("0.0.0.0:9").unwrap(), "http://127.0.0.1:9/");
+        assert_eq!(admin("[::]:9").unwrap(), "http://[::1]:9/");
+        // An empty variable says nothing.
+        assert_eq!(admin("").unwrap(), "http://127.0.0.1:3001/");
+        assert!(admin("here").unwrap_err().contains("WISR_SERVER_ADMIN"));
+        let other = [("WISR_SERVER_ADMIN", "127.0.0.1:9")];
+        let public = address(Listener::Public, &other).unwrap();
+        assert_eq!(public, "http://127.0.0.1:3000/");
+    }
 
     #[test]
     fn an_address_needs_no_scheme() {

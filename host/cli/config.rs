@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use clap::Args;
 use serde_json::json;
 
@@ -44,6 +45,11 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         terminal::data(reference::markdown().trim_end());
         return Ok(ExitCode::SUCCESS);
     }
+    let folder = args.site.display();
+    ensure!(
+        args.site.is_dir(),
+        "no folder `{folder}`: name a site's folder or a source tree, whose wisr.toml may be missing"
+    );
     let (mut settings, warnings) = in_force(&args.site, &args.flags.over_environment())?;
     if args.set {
         settings.retain(Setting::is_set);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use http::Uri;
 
-use super::call::{Call, call, server, unreachable};
+use super::call::{Call, Listener, call, server, unreachable};
 use super::terminal;
 
 /// How long an answer may take; whoever asks, asks again.
@@ -19,9 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Exit codes: 0 it is, 1 it is not, or nobody answers, 2 usage.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// The server's admin port.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001", value_parser = server)]
-    pub admin: Uri,
+    /// The server's admin port [default: WISR_SERVER_ADMIN, else http://127.0.0.1:3001].
+    #[arg(long, value_name = "URL", value_parser = server)]
+    pub admin: Option<Uri>,
     /// Ask only whether it is alive (`/livez`), as soon as it listens.
     #[arg(long)]
     pub live: bool,
@@ -32,7 +32,7 @@ pub struct HealthArgs {
 /// # Errors
 /// When nobody answers.
 pub async fn run(args: HealthArgs) -> anyhow::Result<ExitCode> {
-    let server = &args.admin;
+    let server = &Listener::Admin.address(args.admin.as_ref())?;
     let asked = call(Call {
         server,
         path: if args.live { "/livez" } else { "/readyz" },

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::call::{Call, call, server, token};
+use super::call::{Call, Listener, call, server, token};
 use super::terminal;
 use crate::config::TOKEN_VARIABLE;
 
@@ -22,9 +22,9 @@ use crate::config::TOKEN_VARIABLE;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["paths", "tags"]))]
 pub struct RevalidateArgs {
-    /// The server.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000", value_parser = server)]
-    pub url: Uri,
+    /// The server [default: WISR_SERVER_LISTEN, else http://127.0.0.1:3000].
+    #[arg(long, value_name = "URL", value_parser = server)]
+    pub url: Option<Uri>,
     /// A page's path, as in the browser; may be given many times.
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<String>,
@@ -102,18 +102,18 @@ async fn ask(args: &RevalidateArgs) -> anyhow::Result<(StatusCode, Bytes)> {
     let token = token(args.token.as_deref(), TOKEN_VARIABLE)?.with_context(|| {
         format!("no token: give the server's as --token, {TOKEN_VARIABLE} or {TOKEN_VARIABLE}_FILE")
     })?;
+    let server = Listener::Public.address(args.url.as_ref())?;
     let body = body(args);
     let asked = call(Call {
-        server: &args.url,
+        server: &server,
         path: "/api/revalidate",
         token: Some(&token),
         body: Some(&body),
     });
     match tokio::time::timeout(Duration::from_secs(args.timeout), asked).await {
-        Ok(answer) => answer.with_context(|| format!("cannot reach {}", args.url)),
+        Ok(answer) => answer.with_context(|| format!("cannot reach {server}")),
         Err(_) => bail!(
-            "no answer from {} within {} s: it may still be regenerating, `--timeout` sets how long to wait",
-            args.url,
+            "no answer from {server} within {} s: it may still be regenerating, `--timeout` sets how long to wait",
             args.timeout
         ),
     }

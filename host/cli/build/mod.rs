@@ -37,6 +37,8 @@ use source::Maker;
 use crate::config::FILE;
 use crate::guest::Engine;
 use crate::page::Coding;
+use crate::release::misplaced;
+use crate::route::Pattern;
 
 /// What pages are compiled for: components with WASI 0.2.
 const TARGET: &str = "wasm32-wasip2";
@@ -320,13 +322,10 @@ async fn collect(
         .with_context(|| format!("cannot read `{}`", artifact.wasm.display()))?;
     let native = match engine {
         None => None,
-        Some(engine) => match engine.load(bytes.clone()).await {
-            Ok(module) => Some(Native {
-                bytes: module.compiled_size(),
-                duration: module.compile_time().unwrap_or_default(),
-            }),
-            Err(error) => {
-                let message = format!("error: a server would refuse this module: {error}");
+        Some(engine) => match load(page, engine, bytes.clone()).await {
+            Ok(native) => Some(native),
+            Err(reason) => {
+                let message = format!("error: a server would refuse this module: {reason}");
                 return Ok(Err(fail(page, message)));
             }
         },
@@ -341,6 +340,22 @@ async fn collect(
         duration: artifact.took,
         native,
     }))
+}
+
+/// Loads a module as a server would, in its place.
+async fn load(page: &PageSource, engine: &Engine, bytes: Vec<u8>) -> Result<Native, String> {
+    let module = engine
+        .load(bytes)
+        .await
+        .map_err(|error| error.to_string())?;
+    let pattern = Pattern::of_file(Path::new(&page.file)).map_err(|error| error.to_string())?;
+    match misplaced(module.role(), &pattern) {
+        Some(wrong) => Err(wrong.to_owned()),
+        None => Ok(Native {
+            bytes: module.compiled_size(),
+            duration: module.compile_time().unwrap_or_default(),
+        }),
+    }
 }
 
 /// Its own errors; else those of the code that it shares; else what cargo said.
