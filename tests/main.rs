@@ -31,6 +31,7 @@ mod doors;
 mod draft;
 mod faults;
 mod files;
+mod footprint;
 mod framing;
 mod hostile;
 mod http2;

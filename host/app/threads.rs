@@ -1,5 +1,7 @@
 //! `GenerationThreads`: where pages are made, apart from the threads that serve.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -11,6 +13,10 @@ const NICE: i32 = 10;
 
 /// Compressions at once, beside the threads that run guests.
 const BLOCKING_THREADS: usize = 4;
+
+/// How long a thread that compresses waits for more: the allocator keeps what a thread freed, tens
+/// of megabytes after a large page, until the thread asks for more or ends.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// A runtime of its own for generations, at low priority. Dropping it ends them without waiting:
 /// what is half made is worth nothing.
@@ -25,6 +31,7 @@ impl GenerationThreads {
         let runtime = Builder::new_multi_thread()
             .worker_threads(count.max(1))
             .max_blocking_threads(BLOCKING_THREADS)
+            .thread_keep_alive(IDLE)
             .thread_name("generate")
             .on_thread_start(lower_priority)
             .enable_all()

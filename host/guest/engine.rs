@@ -20,7 +20,8 @@ use super::artifact::{Artifacts, Fingerprint};
 use super::bindings::wisr::page::{host, page_types, revalidate};
 use super::compile::{CompileLimits, Compiler, Job};
 use super::limits::{
-    BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, STACK_BYTES, TABLE_ELEMENTS, TABLES,
+    BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, MEMORY_KEPT, STACK_BYTES,
+    STACK_KEPT, TABLE_ELEMENTS, TABLE_KEPT, TABLES,
 };
 use super::module::LoadError;
 use super::runtime::{Runtime, Tier};
@@ -250,6 +251,8 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 fn pooled(settings: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
     let mut config = config(Tier::Optimized, settings.fast_compile);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+    // What a deep recursion touched of its stack is given back, too.
+    config.async_stack_zeroing(true);
     wasmtime::Engine::new(&config)
         .or_else(|error| {
             tracing::warn!(
@@ -314,13 +317,17 @@ fn pool(settings: &EngineConfig) -> PoolingAllocationConfig {
         .max_component_instance_size(INSTANCE_BYTES)
         .max_core_instance_size(INSTANCE_BYTES)
         .max_memory_size(usize::try_from(memory).unwrap_or(usize::MAX))
-        .decommit_batch_size(16)
+        // A batch would wait for others to end, and until then hold all that its guests had.
+        .decommit_batch_size(1)
+        .async_stack_keep_resident(STACK_KEPT)
+        // Each keeps some of its memory for the next instance of its module.
+        .max_unused_warm_slots(instances)
         .pagemap_scan(Enabled::Auto);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         // Resetting what a page touched is then cheaper than returning it to the kernel; without
         // the scan all of it would be reset, which is dearer.
-        pool.linear_memory_keep_resident(4 << 20)
-            .table_keep_resident(512 << 10);
+        pool.linear_memory_keep_resident(MEMORY_KEPT)
+            .table_keep_resident(TABLE_KEPT);
     }
     pool
 }
