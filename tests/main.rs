@@ -26,6 +26,7 @@ mod commands;
 mod configuration;
 mod crash;
 mod dashboard;
+mod debug_info;
 mod deployment;
 mod doors;
 mod draft;

@@ -149,7 +149,7 @@ fn with_one_more(content: &[u8], item: &[u8]) -> Vec<u8> {
     [&leb(count + 1), &content[length..], item].concat()
 }
 
-fn put_section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
+pub(crate) fn put_section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
     out.push(id);
     out.extend(leb(content.len()));
     out.extend_from_slice(content);
@@ -166,7 +166,7 @@ fn read_leb(bytes: &[u8]) -> (usize, usize) {
     panic!("a number that does not end");
 }
 
-fn leb(mut value: usize) -> Vec<u8> {
+pub(crate) fn leb(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
         bytes.push((value & 0x7f) as u8 | 0x80);

@@ -20,6 +20,7 @@ pub mod rollback;
 pub mod routes;
 pub mod serve;
 mod shadow;
+mod symbols;
 mod terminal;
 
 use std::path::Path;
@@ -83,6 +84,8 @@ enum Command {
     Asked(Asked),
     #[command(name = Compiler::COMMAND, hide = true)]
     Compile(compile::CompileArgs),
+    #[command(name = Compiler::SYMBOLS, hide = true)]
+    Symbols(symbols::SymbolArgs),
 }
 
 /// What a person may ask for.
@@ -134,6 +137,7 @@ impl Cli {
         let asked = match self.command {
             // Before a thread is started that would share its limits.
             Command::Compile(args) => return compile::run(&args),
+            Command::Symbols(args) => return symbols::run(&args),
             Command::Asked(asked) => asked,
         };
         init_logging(&asked);

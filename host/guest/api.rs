@@ -90,7 +90,7 @@ impl ApiGuest {
         };
         let (meter, wall) = (run.meter(), run.wall());
         let ended = meter.run(wall, self.handle(&mut run, request)).await;
-        match run.end(ended) {
+        match run.end(ended).await {
             Ok((response, _)) => Ok(response),
             Err(failure) => Err(Unanswered::Failed(failure)),
         }

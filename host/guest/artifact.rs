@@ -8,13 +8,15 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 use wasmtime::component::Component;
 
+use super::compile::Made;
+use super::symbols::DebugInfo;
 use crate::page::Digest;
 
 /// A folder of compiled modules that belongs to this process's user alone.
@@ -22,6 +24,9 @@ use crate::page::Digest;
 pub(super) struct Artifacts {
     folder: PathBuf,
 }
+
+/// The extension of a module's debug information, beside its code.
+const DEBUG: &str = "debug";
 
 /// Bytes of artifacts that outlive a restart: those of thousands of Rust pages, or of a hundred in
 /// JavaScript or Python.
@@ -50,7 +55,7 @@ pub(super) enum Compiled {
     /// In a file of the folder.
     Kept(PathBuf),
     /// Fresh from the compiler and kept nowhere.
-    Fresh(Vec<u8>),
+    Fresh(Made),
 }
 
 impl Fingerprint {
@@ -127,7 +132,9 @@ impl Artifacts {
     fn tidy(&self, budget: u64, needed: &HashSet<PathBuf>) -> io::Result<(usize, u64)> {
         let mut artifacts = Vec::new();
         for (path, meta) in self.files("code")? {
-            artifacts.push((needed.contains(&path), meta.modified()?, meta.len(), path));
+            let debug = fs::metadata(path.with_extension(DEBUG)).map_or(0, |meta| meta.len());
+            let size = meta.len() + debug;
+            artifacts.push((needed.contains(&path), meta.modified()?, size, path));
         }
         artifacts.sort();
         let (mut held, mut count, mut removed) = (0_u64, 0, 0);
@@ -174,18 +181,14 @@ impl Artifacts {
     }
 
     /// Keeps an artifact, if that is possible.
-    pub(super) fn keep(&self, name: Fingerprint, code: Vec<u8>) -> Compiled {
+    pub(super) fn keep(&self, name: Fingerprint, made: Made) -> Compiled {
         let path = self.path(name);
-        // The sum first: code without one is not trusted.
-        let kept = self
-            .write(&path.with_extension("sum"), blake3::hash(&code).as_bytes())
-            .and_then(|()| self.write(&path, &code));
-        match kept {
+        match self.write_all(&path, &made) {
             Ok(()) => Compiled::Kept(path),
             Err(error) => {
                 let path = path.display();
                 tracing::warn!(%path, "compiled module was not kept, a restart compiles it again: {error}");
-                Compiled::Fresh(code)
+                Compiled::Fresh(made)
             }
         }
     }
@@ -199,13 +202,25 @@ impl Artifacts {
         self.folder.join(name.0.to_string()).with_extension("code")
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&self, path: &Path, made: &Made) -> io::Result<()> {
+        if let Some(debug) = made.debug() {
+            self.write(&path.with_extension(DEBUG), debug)?;
+        }
+        // The sum before the code: code without one is not trusted.
+        let mut hasher = blake3::Hasher::new();
+        io::copy(&mut made.code(), &mut hasher)?;
+        let sum = hasher.finalize();
+        self.write(&path.with_extension("sum"), sum.as_bytes().as_slice())?;
+        self.write(path, made.code())
+    }
+
+    fn write(&self, path: &Path, mut bytes: impl Read) -> io::Result<()> {
         // A name by chance, and never one that is there: processes in containers that share the
         // folder have the same id, and would write to each other's files.
         let mut file = tempfile::Builder::new()
             .suffix(".new")
             .tempfile_in(&self.folder)?;
-        file.write_all(bytes)?;
+        io::copy(&mut bytes, &mut file)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
@@ -216,6 +231,7 @@ fn remove(artifact: &Path) {
     // The code goes first, so that there is never code without its sum.
     remove_file(artifact);
     remove_file(&artifact.with_extension("sum"));
+    remove_file(&artifact.with_extension(DEBUG));
 }
 
 fn remove_file(path: &Path) {
@@ -231,7 +247,21 @@ impl Compiled {
     pub(super) fn size(&self) -> u64 {
         match self {
             Compiled::Kept(path) => fs::metadata(path).map_or(0, |meta| meta.len()),
-            Compiled::Fresh(code) => code.len() as u64,
+            Compiled::Fresh(made) => made.size(),
+        }
+    }
+
+    /// Where the module's debug information is, for who asks where in its author's files it failed.
+    pub(super) fn debug(&self) -> DebugInfo {
+        match self {
+            Compiled::Kept(path) => {
+                let path = path.with_extension(DEBUG);
+                match path.exists() {
+                    true => DebugInfo::Kept(path),
+                    false => DebugInfo::None,
+                }
+            }
+            Compiled::Fresh(made) => made.held_debug(),
         }
     }
 
@@ -240,6 +270,10 @@ impl Compiled {
     /// # Errors
     /// When it is of another engine, or needs more than the engine's pool has.
     pub(super) fn open(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {
+        let mut fresh = Vec::new();
+        if let Compiled::Fresh(made) = self {
+            made.code().read_to_end(&mut fresh)?;
+        }
         #[expect(unsafe_code, reason = "loading native code is what an artifact is for")]
         // SAFETY: the code comes from this engine's compiler: either just now, out of a file without
         // a name that only the compiling child could write to and that was read after its end; or in
@@ -249,7 +283,7 @@ impl Compiled {
         unsafe {
             match self {
                 Compiled::Kept(path) => Component::deserialize_file(engine, path),
-                Compiled::Fresh(code) => Component::deserialize(engine, code),
+                Compiled::Fresh(_) => Component::deserialize(engine, &fresh),
             }
         }
     }
@@ -273,7 +307,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
         let name = Fingerprint::of(&engine(), b"component");
         assert!(artifacts.find(name).is_none());
-        artifacts.keep(name, b"code".to_vec());
+        artifacts.keep(name, Made::of_code(b"code"));
         let Some(Compiled::Kept(path)) = artifacts.find(name) else {
             panic!("not kept")
         };
@@ -288,7 +322,7 @@ mod tests {
         let artifacts = Artifacts::open(folder.path().to_owned()).unwrap();
         let names = [b"a", b"b", b"c"].map(|bytes| Fingerprint::of(&engine(), bytes));
         for (name, age) in names.into_iter().zip([30, 20, 10]) {
-            artifacts.keep(name, vec![0; 100]);
+            artifacts.keep(name, Made::of_code(&[0; 100]));
             let file = File::options()
                 .write(true)
                 .open(artifacts.path(name))
@@ -337,7 +371,7 @@ mod tests {
             fs::set_permissions(folder.path(), mode).unwrap();
             let artifacts = Artifacts::open(folder.path().to_owned()).unwrap();
             let is_there = artifacts.find(name).is_some();
-            artifacts.keep(name, b"code".to_vec());
+            artifacts.keep(name, Made::of_code(b"code"));
             is_there
         };
         mode(0o700);
@@ -356,7 +390,7 @@ mod tests {
             fs::write(folder.path().join(file), "theirs").unwrap();
         }
         let name = Fingerprint::of(&engine(), b"component");
-        artifacts.keep(name, b"code".to_vec());
+        artifacts.keep(name, Made::of_code(b"code"));
         for file in &theirs {
             let left = fs::read_to_string(folder.path().join(file));
             assert_eq!(left.unwrap_or_default(), "theirs");

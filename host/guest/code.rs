@@ -10,6 +10,7 @@ use super::bindings::exports::wisr::page::{page, paths};
 use super::module::{ApiExports, LoadError, PageExports, Role};
 use super::runtime::Runtime;
 use super::sandbox::State;
+use super::symbols::DebugInfo;
 use super::trap::{brief, story};
 
 /// A component in native code.
@@ -21,6 +22,7 @@ pub(super) struct Native {
     pub(super) size: u64,
     /// How long compiling took, unless it had been kept.
     pub(super) time: Option<Duration>,
+    pub(super) debug: DebugInfo,
 }
 
 /// The code of one module, made by one compiler. A run keeps the code that it began with.
@@ -29,6 +31,7 @@ pub(super) struct Code {
     pub(super) runtime: Arc<Runtime>,
     pub(super) size: u64,
     pub(super) time: Option<Duration>,
+    pub(super) debug: DebugInfo,
     exports: Exports,
 }
 
@@ -46,6 +49,7 @@ impl Code {
             runtime,
             size,
             time,
+            debug,
         } = native;
         // The first instance should not have to make the memory image that all others share.
         component
@@ -75,6 +79,7 @@ impl Code {
             runtime,
             size,
             time,
+            debug,
             exports,
         };
         Ok((code, facts))

@@ -28,6 +28,7 @@ pub(super) async fn dry_run(
     let order = Order {
         engine,
         code: Arc::clone(code),
+        module,
         limits: &DRY_RUN,
         route: Arc::from(module.short()),
         settings: Arc::default(),
@@ -37,7 +38,7 @@ pub(super) async fn dry_run(
     let mut run = order.start(|_| None).await;
     let (meter, wall) = (run.meter(), run.wall());
     let ended = meter.run(wall, check_types(&mut run, code, role)).await;
-    match run.end(ended) {
+    match run.end(ended).await {
         Ok((checked, cost)) => checked.map(|()| cost),
         Err(failure) => Err(LoadError::StartUp(failure)),
     }

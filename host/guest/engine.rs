@@ -18,7 +18,7 @@ use wasmtime::{
 
 use super::artifact::{Artifacts, Fingerprint};
 use super::bindings::wisr::page::{host, page_types, revalidate};
-use super::compile::{CompileLimits, Compiler, Job};
+use super::compile::{CompileLimits, Compiler, Job, Made};
 use super::limits::{
     BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, MEMORY_KEPT, STACK_BYTES,
     STACK_KEPT, TABLE_ELEMENTS, TABLE_KEPT, TABLES,
@@ -26,6 +26,7 @@ use super::limits::{
 use super::module::LoadError;
 use super::runtime::{Runtime, Tier};
 use super::sandbox::State;
+use super::symbols::Symbolizer;
 use crate::page::Digest;
 
 /// How an engine is set up.
@@ -71,6 +72,7 @@ struct Inner {
     /// Lives as long as a module runs on its code.
     baseline: Mutex<Weak<Runtime>>,
     artifacts: Option<Artifacts>,
+    symbolizer: Arc<Symbolizer>,
     compiler: Compiler,
     compile: CompileLimits,
     fast_compile: bool,
@@ -128,6 +130,7 @@ impl Engine {
             optimized: Arc::new(optimized),
             baseline: Mutex::default(),
             artifacts,
+            symbolizer: Arc::new(Symbolizer::new(config.compiler.clone())),
             compiler: config.compiler,
             compile: config.compile,
             fast_compile: config.fast_compile,
@@ -185,11 +188,7 @@ impl Engine {
     ///
     /// # Errors
     /// What is wrong with the module, or what became of the compiler.
-    pub(super) async fn compile(
-        &self,
-        runtime: &Runtime,
-        bytes: Bytes,
-    ) -> Result<Vec<u8>, LoadError> {
+    pub(super) async fn compile(&self, runtime: &Runtime, bytes: Bytes) -> Result<Made, LoadError> {
         let threads = self.0.compile_threads;
         let job = Job {
             bytes,
@@ -201,8 +200,14 @@ impl Engine {
                 // A reader waits for it.
                 Tier::Baseline => threads * COMPILATIONS,
             },
+            max_memory: self.0.max_memory,
         };
         self.0.compiler.compile(&runtime.engine, job).await
+    }
+
+    /// What reads debug information.
+    pub(super) fn symbolizer(&self) -> &Arc<Symbolizer> {
+        &self.0.symbolizer
     }
 
     /// A turn to compile, as soon as there is one.
@@ -285,7 +290,8 @@ fn config(tier: Tier, fast_compile: bool) -> Config {
         // Host functions run on the same stack, above the guest.
         .async_stack_size(2 * stack)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // Modules' debug information is read by children alone (`symbols`).
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .native_unwind_info(false);
     match tier {
         Tier::Baseline => config.strategy(Strategy::Winch),

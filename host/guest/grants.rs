@@ -38,6 +38,7 @@ impl Grants {
         let order = Order {
             engine: &self.engine,
             code: module.code(),
+            module: module.digest(),
             limits: &self.limits,
             route: Arc::clone(&route),
             settings: Arc::clone(&self.settings),

@@ -127,6 +127,10 @@ pub(super) const MESSAGE_BYTES: usize = 4 << 10;
 /// Bytes of a function's name, or of its place, in a backtrace.
 pub(super) const FRAME_BYTES: usize = 512;
 
+/// Bytes of a function's or a module's name in a `name` section: what WebAssembly allows the names
+/// of imports and exports.
+pub(super) const NAME_BYTES: usize = 100_000;
+
 /// Frames of a backtrace.
 pub(super) const BACKTRACE_FRAMES: usize = 32;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use wasmparser::{Parser, Payload};
+use wasmparser::Parser;
 use wasmtime::component::Component;
 
 use super::artifact::{Compiled, Fingerprint};
@@ -17,7 +17,7 @@ use super::engine::{Engine, for_compiling};
 use super::limits::{MEMORIES, MODULE_BYTES, TABLE_ELEMENTS, TABLES};
 use super::module::{LoadError, Module, ModuleKind};
 use super::runtime::{Runtime, Tier};
-use super::trap::{self, story};
+use super::trap::story;
 use crate::page::Digest;
 
 impl Engine {
@@ -143,6 +143,7 @@ impl Native {
             runtime,
             size: compiled.size(),
             time,
+            debug: compiled.debug(),
         })
     }
 }
@@ -165,7 +166,6 @@ struct FileFacts {
 impl FileFacts {
     fn of(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
         let kind = recognise(bytes)?;
-        check_memory(bytes, engine.max_memory())?;
         Ok(Self {
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
@@ -185,6 +185,7 @@ fn find(engine: &Engine, name: Fingerprint) -> Option<Native> {
             runtime: Arc::clone(engine.runtime()),
             size: kept.size(),
             time: None,
+            debug: kept.debug(),
         }),
         Err(error) => {
             tracing::warn!("a kept module is compiled again: {error:#}");
@@ -208,32 +209,6 @@ fn recognise(bytes: &[u8]) -> Result<ModuleKind, LoadError> {
     } else {
         Err(LoadError::NotWasm)
     }
-}
-
-/// Before it is compiled: the pool would refuse it afterwards, in words about itself. What cannot be
-/// read is left to the compiler, which says why.
-fn check_memory(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
-    const WASM_PAGE: u64 = 64 << 10;
-    let payloads = Parser::new(0).parse_all(bytes).map_while(Result::ok);
-    let memories = payloads.filter_map(|payload| match payload {
-        Payload::MemorySection(memories) => Some(memories.into_iter().map_while(Result::ok)),
-        _ => None,
-    });
-    let least = memories.flatten().map(|memory| {
-        let page = memory
-            .page_size_log2
-            .map_or(WASM_PAGE, |log| 1 << log.min(16));
-        memory.initial.saturating_mul(page)
-    });
-    let bytes = least.max().unwrap_or(0);
-    if bytes > limit {
-        return Err(LoadError::NeedsTooMuch(format!(
-            "{} of memory from the start, where at most {} are allowed (limit `memory`)",
-            trap::size(bytes),
-            trap::size(limit)
-        )));
-    }
-    Ok(())
 }
 
 /// Holds a component to what each instance has, with or without a pool.

@@ -12,16 +12,19 @@
 //!
 //! The life of a generation: a place, a fresh store and instance (`run`, `sandbox`), `static-props`
 //! and `render` in it (`render`), values checked on their way out (`convert`), and, when it ends
-//! badly, an account that the page's author can act on (`trap`). Nothing survives it.
+//! badly, an account that the page's author can act on (`trap`, `frames`). Nothing survives it.
+//! Where in the author's files it ended, a child reads (`symbols`).
 
 mod api;
 mod artifact;
 mod bindings;
+mod child;
 mod code;
 mod compile;
 mod convert;
 mod dry_run;
 mod engine;
+mod frames;
 mod grants;
 mod limits;
 mod load;
@@ -34,6 +37,7 @@ mod run;
 mod runtime;
 mod sandbox;
 mod sink;
+mod symbols;
 mod trap;
 mod upgrade;
 
@@ -46,6 +50,7 @@ pub use module::{ApiExports, LoadError, Module, ModuleKind, PageExports, Role};
 pub use render::Guest;
 pub use revalidate::Revalidate;
 pub use runtime::Tier;
+pub use symbols::{SymbolOrder, run_symbol_child};
 
 #[cfg(test)]
 mod tests;

@@ -120,7 +120,7 @@ impl Render for Guest {
             let (meter, wall) = (run.meter(), run.wall());
             let work = self.produce(&mut run, context, known);
             let ended = meter.run(wall, work).await;
-            let (outcome, cost) = run.end(ended).map_err(|failure| *failure)?;
+            let (outcome, cost) = run.end(ended).await.map_err(|failure| *failure)?;
             Ok(Generation { outcome, cost })
         })
     }
@@ -136,7 +136,7 @@ impl Render for Guest {
             let (meter, wall) = (run.meter(), run.wall());
             let work = self.make_shell(&mut run, context);
             let ended = meter.run(wall, work).await;
-            let ended = run.end(ended).map_err(|failure| *failure);
+            let ended = run.end(ended).await.map_err(|failure| *failure);
             ended.map(|(document, _)| document)
         })
     }
@@ -156,7 +156,7 @@ impl Render for Guest {
             let (meter, wall) = (run.meter(), run.wall());
             let work = self.list(&mut run);
             let ended = meter.run(wall, work).await;
-            let ended = run.end(ended).map_err(|failure| *failure);
+            let ended = run.end(ended).await.map_err(|failure| *failure);
             ended.map(|(paths, _)| paths)
         })
     }

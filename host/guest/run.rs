@@ -9,6 +9,7 @@ use wasmtime::component::Instance;
 
 use super::code::Code;
 use super::engine::{Engine, Purpose};
+use super::frames::Place;
 use super::limits::Limits;
 use super::meter::{Cut, Meter};
 use super::outbound::Session;
@@ -16,12 +17,13 @@ use super::runtime::Tier;
 use super::sandbox::{Fittings, Sandbox};
 use super::sink::Journal;
 use super::trap::{Stop, brief, brief_lines};
-use crate::page::{Cost, Failure, FailureKind};
+use crate::page::{Cost, Digest, Failure, FailureKind};
 
 /// What is to run, and with what.
 pub(super) struct Order<'a> {
     pub(super) engine: &'a Engine,
     pub(super) code: Arc<Code>,
+    pub(super) module: Digest,
     pub(super) limits: &'a Limits,
     /// For the log.
     pub(super) route: Arc<str>,
@@ -118,11 +120,33 @@ impl Run<'_> {
         self.sandbox.meter.clone()
     }
 
-    /// The account of how it went. The sandbox goes with it.
-    pub(super) fn end<T>(
-        mut self,
+    /// The account of how it went. The sandbox goes with it, before anybody asks where in the
+    /// author's files it failed.
+    pub(super) async fn end<T>(
+        self,
         ended: Result<Result<T, Stop>, Cut>,
     ) -> Result<(T, Cost), Box<Failure>> {
+        let (engine, module) = (self.order.engine, self.order.module);
+        let code = Arc::clone(&self.order.code);
+        let (mut failure, places) = match self.close(ended) {
+            Ok(done) => return Ok(done),
+            Err(failed) => failed,
+        };
+        let symbolizer = engine.symbolizer();
+        let (frames, unread) = symbolizer.frames(module, &code.debug, &places).await;
+        failure.frames = frames;
+        if let Some(unread) = unread {
+            let told = format!("; its debug information was not read: {unread}");
+            failure.message.push_str(&told);
+        }
+        Err(failure)
+    }
+
+    /// The same, with the places where it failed by offsets in the module.
+    pub(super) fn close<T>(
+        mut self,
+        ended: Result<Result<T, Stop>, Cut>,
+    ) -> Result<(T, Cost), (Box<Failure>, Vec<Place>)> {
         let state = self.sandbox.store.data();
         let stderr = state.journal().close();
         self.cost.memory = state.memory_peak();
@@ -132,24 +156,25 @@ impl Run<'_> {
         match ended.unwrap_or_else(|cut| Err(Stop::Cut(cut))) {
             Ok(value) => Ok((value, self.cost)),
             Err(stop) => {
-                let frames = stop.frames();
+                let places = stop.places();
                 let (kind, mut message) = stop.explain(&self.limits, self.order.bound, &stderr);
                 let of_time = matches!(kind, FailureKind::Cpu | FailureKind::Wall);
                 if of_time && self.order.code.runtime.tier == Tier::Baseline {
                     message.push_str(HASTE);
                 }
-                Err(Box::new(Failure {
+                let failure = Box::new(Failure {
                     kind,
                     call: self.call.into(),
                     message: brief_lines(&message),
                     stderr,
-                    frames,
+                    frames: Vec::new(),
                     // Checked to be the guest's own UTF-8.
                     props: self
                         .props
                         .map(|json| brief(&String::from_utf8_lossy(&json))),
                     cost: self.cost,
-                }))
+                });
+                Err((failure, places))
             }
         }
     }

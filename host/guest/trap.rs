@@ -4,17 +4,17 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTableError;
-use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use super::frames::{Place, places};
 use super::limits::{
-    BACKTRACE_FRAMES, FRAME_BYTES, HANDLES, Limits, MESSAGE_BYTES, RANDOM_BYTES, RESOURCES,
-    STACK_BYTES, TABLE_ELEMENTS,
+    HANDLES, Limits, MESSAGE_BYTES, RANDOM_BYTES, RESOURCES, STACK_BYTES, TABLE_ELEMENTS,
 };
 use super::meter::Cut;
 use super::sandbox::Overrun;
 use super::sink::neutralise;
-use crate::page::{FailureKind, Frame, plural};
+use crate::page::{FailureKind, plural};
 
 /// Why a generation stopped.
 #[derive(Debug)]
@@ -69,24 +69,12 @@ impl Stop {
         }
     }
 
-    /// The guest's frames, innermost first.
-    pub(super) fn frames(&self) -> Vec<Frame> {
-        let Stop::Trapped(error) = self else {
-            return Vec::new();
-        };
-        let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
-            return Vec::new();
-        };
-        let all: Vec<Frame> = trace.frames().iter().flat_map(frames).collect();
-        let own: Vec<Frame> = all
-            .iter()
-            .filter(|frame| !is_noise(frame))
-            .cloned()
-            .collect();
-        let mut frames = fold(if own.is_empty() { all } else { own });
-        // Functions that were inlined count too.
-        frames.truncate(BACKTRACE_FRAMES);
-        frames
+    /// Where the guest was, innermost first.
+    pub(super) fn places(&self) -> Vec<Place> {
+        match self {
+            Stop::Trapped(error) => places(error),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -226,98 +214,6 @@ fn last_words(stderr: &str) -> Option<String> {
     Some(format!("aborted: {line}"))
 }
 
-/// One frame for each function, inlined ones included where there is debug information.
-fn frames(info: &FrameInfo) -> Vec<Frame> {
-    let name = || match info.func_name() {
-        Some(name) => demangle(name),
-        None => format!("function {}", info.func_index()),
-    };
-    if info.symbols().is_empty() {
-        return vec![Frame {
-            function: name(),
-            location: None,
-        }];
-    }
-    let symbols = info.symbols().iter();
-    symbols
-        .map(|symbol| Frame {
-            function: symbol.name().map_or_else(name, demangle),
-            location: symbol.file().map(|file| {
-                let file = clip(file.trim_start_matches("./"), FRAME_BYTES);
-                match symbol.line() {
-                    Some(line) => format!("{file}:{line}"),
-                    None => file,
-                }
-            }),
-        })
-        .collect()
-}
-
-/// The readable form of a Rust symbol, without its hash.
-fn demangle(symbol: &str) -> String {
-    // A module may call its functions what it likes, at any length.
-    match rustc_demangle::try_demangle(symbol) {
-        Ok(name) if symbol.len() <= MESSAGE_BYTES => clip(&format!("{name:#}"), FRAME_BYTES),
-        _ => clip(symbol, FRAME_BYTES),
-    }
-}
-
-/// Frames that every panic, allocation and call goes through: of Rust's library, of libc, of the
-/// bindings, of what the SDKs put around a page, and those without a name.
-fn is_noise(frame: &Frame) -> bool {
-    const PREFIXES: [&str; 18] = [
-        "std::",
-        "core::",
-        "alloc::",
-        "std[",
-        "core[",
-        "alloc[",
-        "wit_bindgen",
-        "wisr_guest::export::",
-        "wisr_guest::bindings::",
-        "wisr:page/",
-        "rust_",
-        "rustc",
-        "wasm_",
-        "export_",
-        "exports_",
-        "cabi_",
-        "dlmalloc",
-        "function ",
-    ];
-    const NAMES: [&str; 9] = [
-        "abort",
-        "assert_fail",
-        "malloc",
-        "calloc",
-        "realloc",
-        "free",
-        "sbrk",
-        "start",
-        "wisr_fail_at",
-    ];
-    const PLACES: [&str; 3] = ["/rustc/", "wasisdk://", "/rustlib/src/"];
-    let name = frame.function.trim_start_matches(['<', '&', '_']);
-    let place = frame.location.as_deref().unwrap_or("");
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || NAMES.contains(&name)
-        || PLACES.iter().any(|known| place.contains(known))
-}
-
-/// A recursion as one frame.
-fn fold(frames: Vec<Frame>) -> Vec<Frame> {
-    let same = |a: &Frame, b: &Frame| a.function == b.function && a.location == b.location;
-    let runs = frames.chunk_by(same);
-    runs.map(|run| match run {
-        [one] => one.clone(),
-        many => Frame {
-            function: format!("{} ({} times)", many[0].function, many.len()),
-            location: many[0].location.clone(),
-        },
-    })
-    .collect()
-}
-
 /// Text by a guest, made fit for a log and for keeping: bounded, without control characters.
 pub(super) fn brief(text: &str) -> String {
     clip(text, MESSAGE_BYTES)
@@ -328,7 +224,7 @@ pub(super) fn brief_lines(text: &str) -> String {
     cut(text, MESSAGE_BYTES, true)
 }
 
-fn clip(text: &str, most: usize) -> String {
+pub(super) fn clip(text: &str, most: usize) -> String {
     cut(text, most, false)
 }
 
@@ -414,39 +310,5 @@ mod tests {
             "aborted: page.c:7: no water"
         );
         assert!(words(" \n").contains("stderr says nothing"));
-    }
-
-    #[test]
-    fn the_authors_frames_are_told_from_the_rest() {
-        let frame = |function: &str| Frame {
-            function: demangle(function),
-            location: None,
-        };
-        for noise in [
-            "core::panicking::panic_fmt",
-            "<alloc::vec::Vec<T> as core::clone::Clone>::clone",
-            "_ZN3std9panicking20rust_panic_with_hook17h0123456789abcdefE",
-            "__rust_start_panic",
-            "__rustc[1]::rust_begin_unwind",
-            "_export_render_cabi<x>",
-            "dlmalloc::dlmalloc::Dlmalloc<A>::malloc",
-            "malloc",
-            "function 9",
-            "__assert_fail",
-            "exports_wisr_page_page_render",
-            "<wisr_guest::export::Exported<P> as wisr_guest::bindings::Guest>::render",
-            "wisr_guest::bindings::_export_render_cabi",
-            "wisr:page/page@0.1.0#render",
-        ] {
-            assert!(is_noise(&frame(noise)), "{noise}");
-        }
-        for own in [
-            "hostile::render",
-            "<hostile::Page as wisr_guest::Page>::render",
-            "corelib::x",
-            "malloc_statistics",
-        ] {
-            assert!(!is_noise(&frame(own)), "{own}");
-        }
     }
 }

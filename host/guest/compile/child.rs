@@ -4,31 +4,26 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde::{Deserialize, Serialize};
 
+use super::super::child::Confinement;
 use super::super::engine;
 use super::super::limits::MODULE_BYTES;
 use super::super::module::LoadError;
 use super::super::runtime::Tier;
+use super::made::Parts;
 use super::steps;
 
-/// What a child is told on its command line, as JSON. It never outlives the program that wrote it,
-/// so it has no version.
+/// What a child is told on its command line, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CompileOrder {
-    /// The process that waits for it.
-    pub(super) parent: u32,
-    /// Bytes of address space.
-    pub(super) memory: u64,
-    /// Seconds of CPU time.
-    pub(super) cpu: u64,
-    /// Bytes of code.
-    pub(super) code: u64,
+    pub(super) confinement: Confinement,
     /// Compile quickly to slower code.
     pub(super) fast: bool,
     /// By which compiler.
     pub(super) tier: Tier,
+    /// Bytes of memory that a module may have from the start.
+    pub(super) max_memory: u64,
 }
 
 impl FromStr for CompileOrder {
@@ -51,33 +46,24 @@ pub(super) enum Verdict {
     Refused = 12,
     /// It could not begin.
     Unready = 13,
+    /// [`LoadError::NeedsTooMuch`]
+    NeedsTooMuch = 14,
 }
 
 impl Verdict {
-    pub(super) const ALL: [Verdict; 5] = [
+    pub(super) const ALL: [Verdict; 6] = [
         Verdict::Compiled,
         Verdict::Malformed,
         Verdict::NoComponentType,
         Verdict::Refused,
         Verdict::Unready,
+        Verdict::NeedsTooMuch,
     ];
 }
 
-/// How much lower than the server's its priority is: the lowest there is, but where somebody waits
-/// for a new page, who goes before whoever only gets faster code.
-fn nice(tier: Tier) -> i32 {
-    match tier {
-        Tier::Baseline => 15,
-        Tier::Optimized => 19,
-    }
-}
-
-/// Open files: its three streams, and what its threads look up about the machine.
-const OPEN_FILES: u64 = 32;
-
 /// Compiles the module on stdin to stdout, as ordered.
 pub fn run(order: &CompileOrder) -> ExitCode {
-    let (verdict, words) = match confine(order) {
+    let (verdict, words) = match order.confinement.enter() {
         Err(error) => (Verdict::Unready, error.to_string()),
         Ok(false) => (Verdict::Unready, "its parent is gone".to_owned()),
         Ok(true) => judge(compile(order)),
@@ -87,30 +73,7 @@ pub fn run(order: &CompileOrder) -> ExitCode {
     ExitCode::from(verdict as u8)
 }
 
-/// Gives up what it does not need; whether its parent still waits.
-fn confine(order: &CompileOrder) -> io::Result<bool> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It may have gone before it was to be followed.
-    let parent = i32::try_from(order.parent).ok().and_then(Pid::from_raw);
-    if rustix::process::getppid() != parent {
-        return Ok(false);
-    }
-    let bound = |resource, soft: u64, hard: u64| {
-        let (current, maximum) = (Some(soft), Some(hard));
-        rustix::process::setrlimit(resource, Rlimit { current, maximum })
-    };
-    bound(Resource::Core, 0, 0)?;
-    bound(Resource::Nofile, OPEN_FILES, OPEN_FILES)?;
-    bound(Resource::Fsize, order.code, order.code)?;
-    bound(Resource::As, order.memory, order.memory)?;
-    // The first signal says which limit it was; the second would only say that it was killed.
-    bound(Resource::Cpu, order.cpu, order.cpu.saturating_add(1))?;
-    // Threads take it from the one that starts them. Without it, compiling merely competes.
-    let _ = rustix::process::setpriority_process(None, nice(order.tier));
-    Ok(true)
-}
-
-fn compile(order: &CompileOrder) -> Result<Vec<u8>, LoadError> {
+fn compile(order: &CompileOrder) -> Result<Parts, LoadError> {
     let mut bytes = Vec::new();
     io::stdin()
         .take(MODULE_BYTES as u64)
@@ -118,17 +81,18 @@ fn compile(order: &CompileOrder) -> Result<Vec<u8>, LoadError> {
         .map_err(|error| LoadError::Compile(error.to_string()))?;
     let runtime = engine::for_compiling(order.tier, order.fast)
         .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-    steps::compile(&runtime, &bytes)
+    steps::compile(&runtime, &bytes, order.max_memory)
 }
 
-fn judge(compiled: Result<Vec<u8>, LoadError>) -> (Verdict, String) {
+fn judge(compiled: Result<Parts, LoadError>) -> (Verdict, String) {
     match compiled {
-        Ok(code) => match io::stdout().write_all(&code) {
+        Ok(parts) => match parts.write(&mut io::stdout()) {
             Ok(()) => (Verdict::Compiled, String::new()),
             Err(error) => (Verdict::Unready, error.to_string()),
         },
         Err(LoadError::Malformed(words)) => (Verdict::Malformed, words),
         Err(LoadError::NoComponentType) => (Verdict::NoComponentType, String::new()),
+        Err(LoadError::NeedsTooMuch(words)) => (Verdict::NeedsTooMuch, words),
         Err(LoadError::Compile(words)) => (Verdict::Refused, words),
         Err(other) => (Verdict::Refused, other.to_string()),
     }

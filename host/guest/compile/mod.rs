@@ -10,6 +10,7 @@
 //! code of its choosing, which the server would run, as it would if it compiled by itself.
 
 mod child;
+mod made;
 mod parent;
 mod steps;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use child::{CompileOrder, run as run_child};
+pub(super) use made::Made;
 
 use super::limits::MODULE_BYTES;
 use super::module::LoadError;
@@ -89,11 +91,16 @@ pub(super) struct Job {
     pub(super) tier: Tier,
     /// Threads of the child.
     pub(super) threads: usize,
+    /// Bytes of memory that it may have from the start.
+    pub(super) max_memory: u64,
 }
 
 impl Compiler {
     /// The command by which a child knows that it is one. It takes an [`CompileOrder`].
     pub const COMMAND: &'static str = "compile-artifact";
+
+    /// The command of a child that reads debug information. It takes a [`super::SymbolOrder`].
+    pub const SYMBOLS: &'static str = "read-symbols";
 
     /// A child of the program that is running, whatever stands in its file by now.
     pub fn of_this_program() -> Self {
@@ -108,12 +115,15 @@ impl Compiler {
         &self,
         runtime: &wasmtime::Engine,
         job: Job,
-    ) -> Result<Vec<u8>, LoadError> {
+    ) -> Result<Made, LoadError> {
         match self {
             Compiler::Child(program) => parent::compile(program, job).await,
             Compiler::InProcess => {
                 let runtime = runtime.clone();
-                let work = move || steps::compile(&runtime, &job.bytes);
+                let work = move || {
+                    let parts = steps::compile(&runtime, &job.bytes, job.max_memory)?;
+                    Made::of_parts(&parts).map_err(|error| LoadError::Crashed(error.to_string()))
+                };
                 let done = tokio::task::spawn_blocking(work).await;
                 done.unwrap_or_else(|lost| Err(LoadError::Crashed(lost.to_string())))
             }

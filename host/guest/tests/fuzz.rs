@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use super::super::artifact::{Artifacts, Fingerprint};
+use super::super::compile::Made;
 use super::*;
 use crate::fuzz;
 
@@ -147,14 +148,14 @@ fn no_changed_artifact_is_run() {
             .find(|path| path.extension().is_some_and(|own| own == extension))
             .unwrap()
     };
-    artifacts.keep(name, code.clone());
+    artifacts.keep(name, Made::of_code(&code));
     let sum = std::fs::read(kept("sum")).unwrap();
     let inputs = (
         fuzz::bytes(vec![code.clone()], &[b"\0"]),
         fuzz::bytes(vec![sum.clone()], &[b"\0"]),
     );
     fuzz::run("artifact", &inputs, |(changed, other)| {
-        artifacts.keep(name, code.clone());
+        artifacts.keep(name, Made::of_code(&code));
         std::fs::write(kept("code"), &changed).unwrap();
         std::fs::write(kept("sum"), &other).unwrap();
         prop_assert_eq!(
