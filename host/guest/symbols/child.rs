@@ -41,7 +41,7 @@ pub(super) const MALFORMED: u8 = 10;
 
 /// Bytes of the stack on which the sections are read: entries may lie within each other, and a few
 /// hundred deep is more than any compiler made.
-const STACK: usize = 8 << 20;
+const STACK: usize = 32 << 20;
 
 /// Reads what it is asked for, within its bounds.
 pub fn run(order: &SymbolOrder) -> ExitCode {
