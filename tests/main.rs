@@ -59,6 +59,7 @@ mod serving;
 mod shared;
 mod slow;
 mod stopping;
+mod store_files;
 mod swap;
 mod tidy;
 mod tracing;

@@ -195,6 +195,8 @@ metrics! {
         "Incidents and back-offs not kept on disk";
     store_unreadable: Counter = Counter::default(),
         "Records on disk that could not be read, each of which was a miss";
+    store_set_aside: Counter = Counter::default(),
+        "Stores that could not be opened, and were set aside";
     store_evictions: Counter = Counter::default(),
         "Entries evicted from disk";
 

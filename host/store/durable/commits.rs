@@ -109,36 +109,6 @@ impl<'a> Commits<'a> {
         Ok(())
     }
 
-    /// Takes over a record that another database has.
-    pub(super) fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), fjall::Error> {
-        self.unwritten += value.len();
-        self.batch.insert(&self.opened.keyspace, key, value);
-        self.commit_if_full()
-    }
-
-    /// Takes over both records of a page that another database has.
-    pub(super) fn page(
-        &mut self,
-        name: &str,
-        meta: &[u8],
-        body: Option<&[u8]>,
-    ) -> Result<(), fjall::Error> {
-        let (keyspace, key) = (&self.opened.keyspace, text_key(BODY, name));
-        self.unwritten += meta.len() + body.map_or(0, <[u8]>::len);
-        self.batch.insert(keyspace, text_key(META, name), meta);
-        match body {
-            Some(body) => self.batch.insert(keyspace, key, body),
-            None => self.batch.remove(keyspace, key),
-        }
-        self.commit_if_full()
-    }
-
-    /// Commits what has been taken over, so that it survives a power cut.
-    pub(super) fn end(mut self) -> Result<(), fjall::Error> {
-        self.commit()?;
-        self.opened.database.persist(PersistMode::SyncAll)
-    }
-
     fn commit_if_full(&mut self) -> Result<(), fjall::Error> {
         if self.batch.len() >= COMMIT || self.unwritten >= COMMIT_BYTES {
             self.commit()?;

@@ -2,8 +2,8 @@
 //!
 //! One keyspace: an idle one would pin the journal for ever.
 
-use std::collections::BTreeSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::ops::Bound;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -14,22 +14,21 @@ use bytes::Bytes;
 use fjall::{PersistMode, Readable, Slice, Snapshot};
 use parking_lot::RwLock;
 
+use super::aside;
 use super::commits::Commits;
-use super::journal::{self, MendError};
+use super::health::DiskError;
 use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
-use super::open::{OpenError, Prepared, anew, prepare, swap};
-use super::opened::{self, Opened, SEPARATE, cache_beside, describe};
+use super::open::{OpenError, Prepared, begin, prepare};
+use super::opened::{self, Opened, SEPARATE, cache_beside};
 use super::queue::{Change, Round};
-use super::reopen::Suspicion;
-use super::spare::Spares;
 use crate::page::{Entry, PageKey, Stamped, Summary};
 use crate::store::Window;
 use crate::store::codec::{self, DecodeError, Meta};
 use crate::store::marks::{Saved, Site, numbered};
 
 /// The file that says that invalidations may be lost.
-pub(super) const DISTRUST: &str = "distrust";
+const DISTRUST: &str = "distrust";
 /// Invalidations that a site may have had of which nothing can be read: one a second for 34 years.
 const UNSEEN: u64 = 1 << 30;
 /// How long a disk that hangs is waited for at the end.
@@ -38,26 +37,22 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// The database of one folder.
 pub(super) struct Database {
     /// None while it is being opened again after a failure.
-    pub(super) opened: RwLock<Option<Opened>>,
-    pub(super) folder: PathBuf,
-    pub(super) pages: PathBuf,
-    pub(super) cache: u64,
-    pub(super) spares: Arc<Spares>,
-    pub(super) suspicion: Suspicion,
+    opened: RwLock<Option<Opened>>,
+    folder: PathBuf,
+    pages: PathBuf,
+    cache: u64,
     _lock: Lock,
 }
 
-/// What a disk that changed bytes has cost.
+/// What there is to tell of a start.
 #[derive(Debug, Default)]
-pub(super) struct Lost {
-    /// Pages that are to be made anew.
-    pub(super) pages: BTreeSet<String>,
+pub(super) struct Found {
+    /// Why the store of earlier runs is not used, and where it is.
+    pub(super) set_aside: Option<Arc<str>>,
     /// Whether invalidations may be lost: then all pages count as stale.
     pub(super) invalidations: bool,
-    /// Places where nobody knows what there was.
-    pub(super) blocks: usize,
-    /// Files that were put back from their copies, which costs nothing.
-    pub(super) put_back: Vec<String>,
+    /// What lay among the database's files, and was moved away.
+    pub(super) strays: Vec<String>,
 }
 
 /// Why something could not be read.
@@ -81,65 +76,75 @@ pub(super) enum ReadError {
 
 impl Database {
     /// Opens the database in `folder`, made if it is not there, for a process whose pages in
-    /// memory may take `memory` bytes; the invalidations it holds, and what was lost of it.
+    /// memory may take `memory` bytes; the invalidations it holds, and what there is to tell. One
+    /// that cannot be opened is set aside: a site that does not start shows no page at all.
     ///
     /// # Errors
-    /// When the folder is in use, of another format, unreadable, or not writable.
-    pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved, Lost), OpenError> {
-        let Prepared {
-            pages,
-            lock,
-            spares,
-            mut put_back,
-        } = prepare(folder)?;
-        let distrust = folder.join(DISTRUST);
-        let mended = journal::mend(&pages, &distrust).map_err(|error| match error {
-            MendError::Io(source) => OpenError::io(folder, source),
-            lost @ MendError::Lost { .. } => OpenError::unreadable(folder, lost.to_string()),
-        })?;
+    /// When the folder is in use, or not writable.
+    pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved, Found), OpenError> {
         let cache = cache_beside(memory);
-        let refused = |error| match error {
-            fjall::Error::Io(source) => OpenError::io(folder, source),
-            other => OpenError::unreadable(folder, describe(&other)),
+        let failed = |source| OpenError::io(folder, source);
+        let mut prepared = prepare(folder)?;
+        let mut found = Found {
+            strays: std::mem::take(&mut prepared.strays),
+            ..Found::default()
         };
-        if !pages.exists() {
-            // In one step: one that has no keyspace yet would give it another number.
-            drop(opened::open(&anew(&pages), cache).map_err(refused)?);
-            swap(&pages, &spares).map_err(|source| OpenError::io(folder, source))?;
-        }
-        let opened = opened::open_mended(&pages, cache, &spares, &mut put_back).map_err(refused)?;
+        let distrust = folder.join(DISTRUST);
+        let opened = match begin(folder, &prepared.pages, cache)? {
+            Ok(opened) => opened,
+            Err(damage) => {
+                let aside = aside::set(folder, &damage).map_err(failed)?;
+                let told = format!(
+                    "the store in {} is not used: {damage}. It was moved to {}, and its pages are made anew",
+                    folder.display(),
+                    aside.display()
+                );
+                found.set_aside = Some(told.into());
+                prepared = prepare(folder)?;
+                File::create(&distrust).map_err(failed)?;
+                begin(folder, &prepared.pages, cache)?
+                    .map_err(|damage| failed(io::Error::other(damage)))?
+            }
+        };
+        let Prepared { pages, lock, .. } = prepared;
         let database = Self {
             opened: RwLock::new(Some(opened)),
             folder: folder.to_owned(),
             pages,
             cache,
-            spares: Arc::new(spares),
-            suspicion: Suspicion::default(),
             _lock: lock,
         };
-        let failed = |reason: String| OpenError::unreadable(folder, reason);
-        let (mut saved, is_whole) = database.saved().map_err(|e| failed(e.to_string()))?;
-        let lost = Lost {
-            pages: mended.pages,
-            invalidations: !is_whole || mended.unsure || distrust.exists(),
-            put_back,
-            ..Lost::default()
-        };
-        if lost.invalidations {
-            saved.site = database.distrust_all(saved.site).map_err(failed)?;
+        let unusable = |error: DiskError| failed(io::Error::other(error));
+        let (mut saved, is_whole) = database.saved().map_err(|error| unusable(error.into()))?;
+        found.invalidations = !is_whole || distrust.exists();
+        if found.invalidations {
+            saved.site = database.distrust_all(saved.site).map_err(unusable)?;
             match std::fs::remove_file(&distrust) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(OpenError::io(folder, error));
+                    return Err(failed(error));
                 }
                 _ => {}
             }
         }
-        Ok((database, saved, lost))
+        Ok((database, saved, found))
+    }
+
+    /// Closes and opens the database again: after a failed write it takes no other.
+    ///
+    /// # Errors
+    /// While the disk fails.
+    pub(super) fn reopen(&self) -> Result<(), DiskError> {
+        // While the disk is still full or failing, what is on it can at least be read.
+        probe(&self.folder)?;
+        let mut opened = self.opened.write();
+        *opened = None;
+        *opened = Some(opened::open(&self.pages, self.cache)?);
+        Ok(())
     }
 
     /// Makes all that there is count as made before an invalidation, and what was given a number
     /// that the site no longer knows of, too.
-    fn distrust_all(&self, site: Site) -> Result<Site, String> {
+    fn distrust_all(&self, site: Site) -> Result<Site, DiskError> {
         let mut sequence = site.sequence;
         let surveyed = self.survey().rest(|brief, _| {
             sequence = sequence.max(brief.stamp.sequence);
@@ -168,12 +173,9 @@ impl Drop for Database {
     /// for its workers, however long they take.
     fn drop(&mut self) {
         let opened = self.opened.get_mut().take();
-        let spares = self.spares.clone();
         let (closing, closed) = std::sync::mpsc::channel::<()>();
         let close = move || {
             drop(opened);
-            // What there is on disk is a copy of the state before, if this fails.
-            let _ = spares.keep();
             drop(closing);
         };
         // Where there is no thread, it is closed here.
@@ -350,27 +352,21 @@ pub(super) fn number(bytes: &[u8]) -> Result<u64, ReadError> {
 
 impl Database {
     /// Commits a round to the operating system; how many bytes of pages that were.
-    pub(super) fn commit(&self, round: &Round) -> Result<u64, String> {
+    pub(super) fn commit(&self, round: &Round) -> Result<u64, DiskError> {
         let opened = self.opened.read();
-        let opened = opened
-            .as_ref()
-            .ok_or_else(|| ReadError::Closed.to_string())?;
-        let committed = Commits::into(opened).round(round);
-        committed.map_err(|error| describe(&error))
+        let opened = opened.as_ref().ok_or(DiskError::Closed)?;
+        Ok(Commits::into(opened).round(round)?)
     }
 
     /// Makes what was committed survive a power cut.
-    pub(super) fn sync(&self) -> Result<(), String> {
+    pub(super) fn sync(&self) -> Result<(), DiskError> {
         let opened = self.opened.read();
-        let opened = opened
-            .as_ref()
-            .ok_or_else(|| ReadError::Closed.to_string())?;
-        let synced = opened.database.persist(PersistMode::SyncData);
-        synced.map_err(|error| describe(&error))
+        let opened = opened.as_ref().ok_or(DiskError::Closed)?;
+        Ok(opened.database.persist(PersistMode::SyncData)?)
     }
 
     /// Removes pages.
-    pub(super) fn remove(&self, keys: impl IntoIterator<Item = PageKey>) -> Result<(), String> {
+    pub(super) fn remove(&self, keys: impl IntoIterator<Item = PageKey>) -> Result<(), DiskError> {
         let changes = keys.into_iter().map(|key| (key, Change::Remove)).collect();
         self.commit(&Round {
             changes,
@@ -378,6 +374,17 @@ impl Database {
         })
         .map(drop)
     }
+}
+
+/// Whether the disk takes anything.
+fn probe(folder: &Path) -> io::Result<()> {
+    let probe = folder.join("probe");
+    let room = vec![0; 1 << 20];
+    let written = File::create(&probe)
+        .and_then(|mut file| file.write_all(&room).map(|()| file))
+        .and_then(|file| file.sync_all());
+    let removed = std::fs::remove_file(&probe);
+    written.and(removed)
 }
 
 #[cfg(test)]
@@ -401,21 +408,6 @@ impl Database {
     pub(super) fn bodies(&self) -> usize {
         let opened = self.opened.read();
         opened.as_ref().unwrap().keyspace.prefix([BODY]).count()
-    }
-
-    /// As [`Database::flush_tables`], unless it is just being opened again or has failed.
-    pub(super) fn flush_if_open(&self) -> bool {
-        let opened = self.opened.read();
-        let keyspace = opened.as_ref().map(|opened| &opened.keyspace);
-        keyspace.is_some_and(|keyspace| keyspace.rotate_memtable_and_wait().is_ok())
-    }
-
-    /// Whether few tables wait for a compaction.
-    pub(super) fn is_compacted(&self) -> bool {
-        let opened = self.opened.read();
-        opened
-            .as_ref()
-            .is_some_and(|opened| opened.keyspace.l0_table_count() < 4)
     }
 
     /// Moves what is in the journal into tables and body files.

@@ -1,6 +1,10 @@
 //! `StoreHealth`: whether what is made is also kept.
 
+use std::io;
 use std::sync::Arc;
+
+use super::database::ReadError;
+use super::opened::describe;
 
 /// How the durable tier is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,29 @@ pub enum Degraded {
     /// The store is being closed.
     #[error("the store is closed")]
     Closed,
+    /// What earlier runs had kept could not be opened. Until the next start: somebody should know.
+    #[error("{0}")]
+    SetAside(Arc<str>),
+}
+
+/// Why the disk did not take something.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DiskError {
+    /// The database says so.
+    #[error("{}", describe(.0))]
+    Database(#[from] fjall::Error),
+    /// The file system says so.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What must be read before something is written cannot be.
+    #[error("{0}")]
+    Unreadable(#[from] ReadError),
+    /// It is being opened again.
+    #[error("the database is closed after a failure")]
+    Closed,
+    /// A bug, or bytes that nobody wrote.
+    #[error("the database panicked (please report it)")]
+    Panicked,
 }
 
 /// How safe something must be before it is reported as done.
@@ -68,6 +95,7 @@ impl Degraded {
             Degraded::Full => "full",
             Degraded::Slow => "slow",
             Degraded::Closed => "closed",
+            Degraded::SetAside(_) => "set-aside",
         }
     }
 }

@@ -3,25 +3,23 @@
 //! What is put is queued and readable at once; a thread writes it behind the response. A page is
 //! with the operating system within a moment and synced within a second; invalidations and
 //! removals are synced before their callers are told. A record that cannot be read is a miss, a
-//! disk that fails is a condition that shows and heals: neither is ever an error page. Where a disk
-//! changes bytes, `journal` mends what was written last, `spare` what finds the records, `rebuild` the
-//! rest.
+//! disk that fails is a condition that shows and heals: neither is ever an error page. Nothing but the
+//! database writes below its folder; one that cannot be opened is set `aside`.
 
+mod aside;
 mod behind;
 mod commits;
 mod database;
 mod health;
-mod journal;
+mod keeper;
 mod keys;
+mod leftovers;
 mod lock;
 mod open;
 mod opened;
 mod queue;
 mod quota;
-mod rebuild;
-mod reopen;
 mod shelf;
-mod spare;
 mod survey;
 mod troubles;
 
@@ -48,11 +46,12 @@ use super::{Brief, Store, Unkept, Window};
 use crate::page::{Content, Entry, PageKey, Stamped, Summary};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
-use behind::{Behind, Limits, Sink};
+use behind::{Behind, Limits};
 use database::{Database, ReadError};
 use health::Need;
+use keeper::{Keeper, tell};
 pub(super) use keys::MAX_KEY;
-use queue::{Change, Round};
+use queue::Change;
 use quota::{Quota, Worth};
 use troubles::Troubles;
 
@@ -62,7 +61,6 @@ const LIMITS: Limits = Limits::DEFAULT;
 #[cfg(test)]
 const LIMITS: Limits = Limits {
     bytes: 4 << 20,
-    tend_every: Duration::from_millis(100),
     ..Limits::DEFAULT
 };
 
@@ -86,15 +84,9 @@ pub(super) struct Durable {
     /// Pages that were asked for and could not be read.
     unknown: Mutex<HashSet<PageKey>>,
     troubles: Arc<Troubles>,
+    /// Why the store of earlier runs is not used, if so.
+    set_aside: Option<Arc<str>>,
     worth: Arc<Worth>,
-    metrics: Arc<Metrics>,
-}
-
-/// The database as the thread that writes sees it.
-struct Keeper {
-    database: Arc<Database>,
-    quota: Option<Quota>,
-    troubles: Arc<Troubles>,
     metrics: Arc<Metrics>,
 }
 
@@ -103,22 +95,21 @@ impl Durable {
     /// bytes; and the invalidations of earlier runs.
     ///
     /// # Errors
-    /// When the folder is in use, of another format, unreadable, or not writable.
+    /// When the folder is in use, or not writable.
     pub(super) fn open(
         folder: &Path,
         memory: usize,
         disk: Option<u64>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Saved), OpenError> {
-        let (database, saved, lost) = Database::open(folder, memory)?;
+        let (database, saved, found) = Database::open(folder, memory)?;
         let database = Arc::new(database);
         let worth = Arc::new(Worth::default());
         let troubles = Arc::new(Troubles::default());
-        troubles.tell_of_bytes(&lost);
+        tell(&found, &troubles, &metrics);
         let keeper = Keeper {
             database: database.clone(),
             quota: disk.map(|disk| Quota::new(disk, worth.clone())),
-            troubles: troubles.clone(),
             metrics: metrics.clone(),
         };
         let behind = Behind::start(keeper, LIMITS, metrics.clone())
@@ -131,10 +122,16 @@ impl Durable {
             removing: Mutex::default(),
             unknown: Mutex::default(),
             troubles,
+            set_aside: found.set_aside,
             worth,
             metrics,
         };
         Ok((durable, saved))
+    }
+
+    /// Removes what was set aside long ago.
+    pub(super) fn clear(folder: &Path) {
+        aside::clear(folder);
     }
 
     /// Notes an invalidation; [`Durable::synced`] tells when it is on disk.
@@ -200,7 +197,6 @@ impl Durable {
             tracing::error!("{broken} notes on disk count as missing: {kind:?}");
         }
         if let Err(error) = read {
-            self.database.suspect(&error);
             tracing::error!("notes on disk count as missing: {kind:?}: {error}");
         }
         found
@@ -229,7 +225,12 @@ impl Durable {
 
     /// How the tier is.
     pub(super) fn health(&self) -> StoreHealth {
-        self.behind.health()
+        match (self.behind.health(), &self.set_aside) {
+            (StoreHealth::Ok, Some(told)) => {
+                StoreHealth::Degraded(Degraded::SetAside(told.clone()))
+            }
+            (health, _) => health,
+        }
     }
 
     /// The route and the stamp of a page's entry.
@@ -430,7 +431,6 @@ impl Store for Durable {
             self.unreadable(key, error);
         });
         let stored = stored.unwrap_or_else(|error| {
-            self.database.suspect(&error);
             self.unreadable(&window.prefix, &error);
             Vec::new()
         });
@@ -448,38 +448,6 @@ impl Store for Durable {
             entries.extend(entry.map(|entry| (key, entry)));
         }
         entries.into_values().take(window.limit).collect()
-    }
-}
-
-impl Sink for Keeper {
-    fn commit(&mut self, round: &Round) -> Result<(), String> {
-        let written = self.database.commit(round)?;
-        if let Some(quota) = &mut self.quota {
-            match quota.enforce(&self.database, written) {
-                Ok(evicted) => {
-                    self.metrics.store_evictions.inc_by(evicted);
-                }
-                // The round is written; a disk that fails shows in the next one.
-                Err(error) => tracing::warn!("`store.disk` is not kept to: {error}"),
-            }
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), String> {
-        self.database.sync()
-    }
-
-    fn tend(&mut self) -> Result<(), String> {
-        self.database.tend()
-    }
-
-    fn revive(&mut self) -> Result<(), String> {
-        let lost = self.database.reopen()?;
-        let pages = u64::try_from(lost.pages.len()).unwrap_or(u64::MAX);
-        self.metrics.store_unreadable.inc_by(pages);
-        self.troubles.tell_of_bytes(&lost);
-        Ok(())
     }
 }
 

@@ -1,11 +1,13 @@
-//! `OpenError`: why the folder of the durable tier cannot be used, and what to do about it.
+//! `OpenError`: why the folder of the durable tier cannot be used, and what to do about it; and
+//! `Damage`: why what is in it cannot be, so that it is set aside.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::leftovers::{self, journal_number};
 use super::lock::Lock;
-use super::spare::{SpareError, Spares};
+use super::opened::{self, Opened, describe};
 
 /// The folder cannot be used. Each message names the folder, the reason and the fix.
 #[derive(Debug, thiserror::Error)]
@@ -21,28 +23,6 @@ pub enum OpenError {
         folder: PathBuf,
         /// The process that has it, if it could be told.
         pid: Option<u32>,
-    },
-    /// A later wisr wrote it.
-    #[error(
-        "{} was written by a later wisr (store format {format}, this one reads {FORMAT}): run that one, or move the folder away (pages are then made anew)",
-        folder.display()
-    )]
-    Newer {
-        /// The folder.
-        folder: PathBuf,
-        /// Its format.
-        format: u32,
-    },
-    /// What is in it is no store, or a broken one.
-    #[error(
-        "{} cannot be read: {reason}. Move the folder away to start afresh (pages are then made anew)",
-        folder.display()
-    )]
-    Unreadable {
-        /// The folder.
-        folder: PathBuf,
-        /// What is wrong with it.
-        reason: String,
     },
     /// The operating system has no threads for those who read.
     #[error("cannot start the threads that read pages from disk: {0}")]
@@ -60,8 +40,25 @@ pub enum OpenError {
     },
 }
 
-/// The version of the folder's layout and of the keys in the database. Records have their own. Who
-/// changes it forgets the spares first: they would put it back.
+/// Why a store is set aside: nothing but this ever is a reason. A disk that is full, a limit of open
+/// files, a right that is missing leave it where it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Damage {
+    /// A later wisr wrote it. That one takes it back, if it comes within the week.
+    #[error("a later wisr wrote it (store format {0}, this one reads {FORMAT})")]
+    Newer(u32),
+    /// Nobody can tell what it is.
+    #[error("its file `format` {0}")]
+    Format(&'static str),
+    /// What it was opened with before the last entries is not there any more.
+    #[error("a journal of its database is gone")]
+    JournalGone,
+    /// The database says so.
+    #[error("its database cannot be opened: {0}")]
+    Database(String),
+}
+
+/// The version of the folder's layout and of the keys in the database. Records have their own.
 const FORMAT: u32 = 1;
 
 /// The first word of the file that says so.
@@ -74,13 +71,6 @@ impl OpenError {
             source,
         }
     }
-
-    pub(super) fn unreadable(folder: &Path, reason: impl Into<String>) -> Self {
-        Self::Unreadable {
-            folder: folder.to_owned(),
-            reason: reason.into(),
-        }
-    }
 }
 
 /// A folder that this process alone uses.
@@ -88,59 +78,147 @@ pub(super) struct Prepared {
     /// Where the database is, or will be.
     pub(super) pages: PathBuf,
     pub(super) lock: Lock,
-    pub(super) spares: Spares,
-    /// The files that were put back from their copies.
-    pub(super) put_back: Vec<String>,
+    /// What lay among the database's files, and was moved away.
+    pub(super) strays: Vec<String>,
 }
 
-/// Makes `folder` ready for a database in its sub-folder `pages`, and locks it.
+/// Makes `folder` ready for a database in its sub-folder `pages`, and locks it. Nothing but leftovers
+/// is touched.
 ///
 /// # Errors
-/// When it is in use, of another format, damaged, or cannot be written.
+/// When it is in use, or cannot be written.
 pub(super) fn prepare(folder: &Path) -> Result<Prepared, OpenError> {
     let failed = |source| OpenError::io(folder, source);
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    fs::create_dir_all(folder).map_err(failed)?;
     let lock = Lock::acquire(folder)?;
-    let pages = folder.join("pages");
-    undo_swap(&pages).map_err(failed)?;
-    let spares = Spares::of(folder);
-    if !pages.exists() {
-        spares.forget().map_err(failed)?;
+    let strays = leftovers::remove(folder).map_err(failed)?;
+    Ok(Prepared {
+        pages: folder.join("pages"),
+        lock,
+        strays,
+    })
+}
+
+/// Opens the database of a prepared folder, or makes one where there is none; or else what is wrong
+/// with it.
+///
+/// # Errors
+/// When another process has it, or the file system refuses.
+pub(super) fn begin(
+    folder: &Path,
+    pages: &Path,
+    cache: u64,
+) -> Result<Result<Opened, Damage>, OpenError> {
+    let failed = |source| OpenError::io(folder, source);
+    if let Err(damage) = check_format(&folder.join("format"), pages.exists()).map_err(failed)? {
+        return Ok(Err(damage));
     }
-    let put_back = spares.put_back().map_err(|error| match error {
-        SpareError::Io(source) => failed(source),
-        lost @ SpareError::Lost(_) => OpenError::unreadable(folder, lost.to_string()),
-    })?;
-    let marker = folder.join("format");
-    match std::fs::read_to_string(&marker) {
-        Ok(text) if !text.is_empty() || pages.exists() => check_format(folder, &text)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && pages.exists() => {
-            let reason = "its file `format` is missing";
-            return Err(OpenError::unreadable(folder, reason));
+    if pages.exists()
+        && let Err(damage) = check_files(pages).map_err(failed)?
+    {
+        return Ok(Err(damage));
+    }
+    let opened = if pages.exists() {
+        opened::open(pages, cache)
+    } else {
+        make(pages, cache)
+    };
+    match opened {
+        Ok(opened) => Ok(Ok(opened)),
+        Err(error) => judge(folder, error).map(Err),
+    }
+}
+
+/// What an error of the database at its opening means.
+fn judge(folder: &Path, error: fjall::Error) -> Result<Damage, OpenError> {
+    let said = describe(&error);
+    match error {
+        fjall::Error::Locked => Err(OpenError::InUse {
+            folder: folder.to_owned(),
+            pid: None,
+        }),
+        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source))
+            if !is_of_the_bytes(&source) =>
+        {
+            Err(OpenError::io(folder, source))
         }
+        _ => Ok(Damage::Database(said)),
+    }
+}
+
+/// Whether an error says that the disk has other bytes than were written, or none.
+pub(super) fn is_of_the_bytes(error: &io::Error) -> bool {
+    let broken = rustix::io::Errno::IO.raw_os_error();
+    let kinds = [
+        io::ErrorKind::NotFound,
+        io::ErrorKind::UnexpectedEof,
+        io::ErrorKind::InvalidData,
+    ];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(broken)
+}
+
+/// Makes a database, in one step: a folder of this name has all that one needs.
+fn make(pages: &Path, cache: u64) -> Result<Opened, fjall::Error> {
+    let anew = pages.with_extension("new");
+    drop(opened::open(&anew, cache)?);
+    sync_folders(&anew)?;
+    fs::rename(&anew, pages)?;
+    File::open(pages.parent().unwrap_or(pages))?.sync_all()?;
+    opened::open(pages, cache)
+}
+
+/// Makes the names of files in a folder survive a power cut.
+fn sync_folders(folder: &Path) -> io::Result<()> {
+    for path in leftovers::entries(folder)? {
+        if path.is_dir() {
+            sync_folders(&path)?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}
+
+/// Looks for what the database would not miss, and begin afresh or with an older state.
+fn check_files(pages: &Path) -> io::Result<Result<(), Damage>> {
+    for name in ["version", "lock"] {
+        if !pages.join(name).exists() {
+            let reason = format!("its file `{name}` is missing");
+            return Ok(Err(Damage::Database(reason)));
+        }
+    }
+    let files = leftovers::entries(pages)?;
+    let mut journals: Vec<u64> = files
+        .iter()
+        .filter_map(|file| journal_number(file))
+        .collect();
+    journals.sort_unstable();
+    // They are numbered one after the other, and the oldest goes first.
+    let is_whole = journals.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    Ok(if journals.is_empty() || !is_whole {
+        Err(Damage::JournalGone)
+    } else {
+        Ok(())
+    })
+}
+
+// === the format ===
+
+/// Checks what the marker says, and writes it where there is no store yet.
+fn check_format(marker: &Path, is_store: bool) -> io::Result<Result<(), Damage>> {
+    match fs::read_to_string(marker) {
         // An empty one is left by a process that was killed just here.
-        Ok(_) => write_format(&marker).map_err(failed)?,
+        Ok(text) if text.is_empty() && !is_store => write_format(marker).map(Ok),
+        Ok(text) => Ok(read_format(&text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_format(&marker).map_err(failed)?;
+            if is_store {
+                return Ok(Err(Damage::Format("is missing")));
+            }
+            write_format(marker).map(Ok)
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(OpenError::unreadable(
-                folder,
-                "the file `format` is not text",
-            ));
+            Ok(Err(Damage::Format("is not text")))
         }
-        Err(error) => return Err(failed(error)),
+        Err(error) => Err(error),
     }
-    // The database writes `version` last: without it, it was killed while being made and is empty.
-    if pages.exists() && !pages.join("version").exists() {
-        std::fs::remove_dir_all(&pages).map_err(failed)?;
-    }
-    Ok(Prepared {
-        pages,
-        lock,
-        spares,
-        put_back,
-    })
 }
 
 fn write_format(marker: &Path) -> io::Result<()> {
@@ -149,73 +227,14 @@ fn write_format(marker: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-fn check_format(folder: &Path, text: &str) -> Result<(), OpenError> {
+fn read_format(text: &str) -> Result<(), Damage> {
     let version = text
         .trim_end()
         .strip_prefix(MARKER)
         .and_then(|version| version.trim().parse::<u32>().ok());
     match version {
         Some(FORMAT) => Ok(()),
-        Some(format) if format > FORMAT => Err(OpenError::Newer {
-            folder: folder.to_owned(),
-            format,
-        }),
-        _ => {
-            let reason = "the file `format` does not say which format it has";
-            Err(OpenError::unreadable(folder, reason))
-        }
-    }
-}
-
-// === replacing the database ===
-
-/// Where a database is made before it takes its place.
-pub(super) fn anew(pages: &Path) -> PathBuf {
-    pages.with_extension("new")
-}
-
-/// Where one goes that is replaced.
-fn replaced(pages: &Path) -> PathBuf {
-    pages.with_extension("old")
-}
-
-/// Puts the database that was made [`anew`] in its place. Nobody may have either open. Who is
-/// killed in the midst of it finds the one before.
-///
-/// # Errors
-/// When the file system refuses.
-pub(super) fn swap(pages: &Path, spares: &Spares) -> io::Result<()> {
-    let folder = File::open(pages.parent().unwrap_or(pages))?;
-    // They are of the one that goes.
-    spares.forget()?;
-    if pages.exists() {
-        std::fs::rename(pages, replaced(pages))?;
-    }
-    std::fs::rename(anew(pages), pages)?;
-    folder.sync_all()?;
-    // What stays is removed at the next start.
-    let _ = remove(&replaced(pages));
-    Ok(())
-}
-
-/// Goes back to before a swap that was cut short, and removes what one has left.
-///
-/// # Errors
-/// When the file system refuses: then nobody may open, or make, the database.
-pub(super) fn undo_swap(pages: &Path) -> io::Result<()> {
-    let replaced = replaced(pages);
-    if replaced.exists() && !pages.exists() {
-        std::fs::rename(&replaced, pages)?;
-        File::open(pages.parent().unwrap_or(pages))?.sync_all()?;
-    }
-    remove(&replaced)?;
-    remove(&anew(pages))
-}
-
-/// Removes a folder, if it is there.
-pub(super) fn remove(folder: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Some(format) if format > FORMAT => Err(Damage::Newer(format)),
+        _ => Err(Damage::Format("does not say which format the store has")),
     }
 }

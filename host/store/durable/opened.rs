@@ -5,8 +5,6 @@ use std::path::Path;
 
 use fjall::{KeyspaceCreateOptions, KvSeparationOptions};
 
-use super::spare::Spares;
-
 /// Blocks and bodies read lately. Measured: the process holds about twice as much for it.
 const MAX_CACHE: usize = 64 << 20;
 /// The part of the memory budget that it may take where that is less.
@@ -42,23 +40,10 @@ pub(super) fn cache_beside(memory: usize) -> u64 {
     u64::try_from(cache).unwrap_or(0)
 }
 
-/// Opens a database of which some may have to be put back from copies.
-pub(super) fn open_mended(
-    pages: &Path,
-    cache: u64,
-    spares: &Spares,
-    put_back: &mut Vec<String>,
-) -> Result<Opened, fjall::Error> {
-    open(pages, cache).or_else(|error| {
-        let bodies = spares.put_bodies_back()?;
-        if bodies.is_empty() {
-            return Err(error);
-        }
-        put_back.extend(bodies);
-        open(pages, cache)
-    })
-}
-
+/// Opens a database, or makes it.
+///
+/// # Errors
+/// Whatever the database says.
 pub(super) fn open(pages: &Path, cache: u64) -> Result<Opened, fjall::Error> {
     let open = || {
         let database = fjall::Database::builder(pages)

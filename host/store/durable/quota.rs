@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwapOption;
 
 use super::database::Database;
+use super::health::DiskError;
 use crate::page::{PageKey, Timestamp};
 use crate::store::brief::Brief;
 
@@ -110,7 +111,7 @@ impl Quota {
     }
 
     /// Evicts pages after `written` bytes were written, if it is time; how many.
-    pub(super) fn enforce(&mut self, database: &Database, written: u64) -> Result<u64, String> {
+    pub(super) fn enforce(&mut self, database: &Database, written: u64) -> Result<u64, DiskError> {
         self.until_census = self.until_census.saturating_sub(written);
         if self.until_census > 0 {
             return Ok(0);
@@ -122,7 +123,7 @@ impl Quota {
             total += size;
             ControlFlow::Continue(())
         });
-        count.map_err(|error| error.to_string())?;
+        count?;
         let mut evicted = 0;
         if total > high {
             let mut least = Least::new(total - low);
@@ -132,7 +133,7 @@ impl Quota {
                 least.offer(rank, brief.stamp.generated, size, key);
                 ControlFlow::Continue(())
             });
-            found.map_err(|error| error.to_string())?;
+            found?;
             evicted = u64::try_from(least.pages.len()).unwrap_or(u64::MAX);
             total = total.saturating_sub(least.found);
             database.remove(least.pages.into_iter().map(|(.., key)| key))?;

@@ -60,8 +60,7 @@ impl Survey<'_> {
                 last = Some(key.to_vec());
             }
             Ok(last)
-        });
-        let last = last.inspect_err(|error| self.database.suspect(error))?;
+        })?;
         let more = last.is_some();
         if let Some(last) = last {
             self.from = Bound::Excluded(last);

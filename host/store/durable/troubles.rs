@@ -1,5 +1,5 @@
-//! `Troubles`: records that cannot be read, told as incidents: each page once, and not more of them
-//! than a person reads.
+//! `Troubles`: what is wrong with the store, told as incidents; records that cannot be read each once,
+//! and not more of them than a person reads.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -7,22 +7,19 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::database::{Lost, ReadError};
+use super::database::ReadError;
 use crate::telemetry::{Clock, Incidents, Subject};
 
 /// Incidents in one span. A broken disk breaks pages by the thousand, for one and the same reason.
 const AT_MOST: usize = 10;
 const SPAN: Duration = Duration::from_secs(60);
 
-/// Pages that are told by name of those that a start has cost.
-const NAMED: usize = 5;
-
 /// Where troubles are told.
 #[derive(Default)]
 pub(super) struct Troubles {
     door: OnceLock<(Arc<Incidents>, Clock)>,
     /// What was found at the start, until there is a door.
-    found: Mutex<Option<String>>,
+    found: Mutex<Vec<String>>,
     told: Mutex<Told>,
 }
 
@@ -37,28 +34,17 @@ struct Told {
 impl Troubles {
     /// Tells incidents from here on; until then, the log.
     pub(super) fn report_to(&self, incidents: Arc<Incidents>, clock: Clock) {
-        if let Some(message) = self.found.lock().take() {
+        for message in self.found.lock().drain(..) {
             incidents.record(clock.now(), Subject::Server, "store", message, None);
         }
         // A second door would hear only the half of it.
         let _ = self.door.set((incidents, clock));
     }
 
-    /// Tells what a disk that changed bytes has cost, if it has.
-    pub(super) fn tell_of_bytes(&self, lost: &Lost) {
-        let costs = lost.costs();
-        if costs.is_empty() {
-            return;
-        }
-        let costs = costs.join("; ");
-        let message = format!("the disk or the file system changed bytes of the store: {costs}");
+    /// Tells what was found at the start.
+    pub(super) fn found(&self, message: String) {
         tracing::error!("{message}");
-        match self.door.get() {
-            Some((incidents, clock)) => {
-                incidents.record(clock.now(), Subject::Server, "store", message, None);
-            }
-            None => *self.found.lock() = Some(message),
-        }
+        self.found.lock().push(message);
     }
 
     /// Tells that a page on disk counts as missing, unless enough was told.
@@ -77,35 +63,6 @@ impl Troubles {
             }
             None => tracing::error!("{message}"),
         }
-    }
-}
-
-impl Lost {
-    /// What it comes to, in words.
-    fn costs(&self) -> Vec<String> {
-        let mut costs = Vec::new();
-        if !self.pages.is_empty() {
-            let mut names: Vec<&str> = self.pages.iter().map(String::as_str).collect();
-            names.truncate(NAMED);
-            let (count, names) = (self.pages.len(), names.join(", "));
-            costs.push(format!(
-                "pages that count as missing and are made anew: {count} ({names})"
-            ));
-        }
-        if self.blocks > 0 {
-            let count = self.blocks;
-            costs.push(format!(
-                "blocks of records that are gone, so that what only they had counts as missing: {count}"
-            ));
-        }
-        if self.invalidations {
-            costs.push("invalidations may be lost, so that all pages count as stale".to_owned());
-        }
-        if !self.put_back.is_empty() {
-            let files = self.put_back.join(", ");
-            costs.push(format!("nothing of {files}, put back from copies"));
-        }
-        costs
     }
 }
 

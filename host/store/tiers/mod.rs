@@ -4,7 +4,6 @@
 //! memory, unless the page was changed meanwhile: a slow reader never brings back what has been
 //! replaced or removed.
 
-mod aside;
 mod readers;
 mod reading;
 mod sharing;
@@ -68,36 +67,12 @@ pub struct Tiers {
 }
 
 impl Tiers {
-    /// Opens what `config` says. A folder with damaged files is set aside and begun afresh: its
+    /// Opens what `config` says. A store that cannot be opened is set aside and begun afresh: its
     /// pages can be made anew, while a site that does not start shows none.
     ///
     /// # Errors
-    /// When the folder is in use, of a newer format, or not writable.
+    /// When the folder is in use, or not writable.
     pub fn open(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
-        match Self::open_as_is(&config, &metrics) {
-            Err(damaged @ OpenError::Unreadable { .. }) => {
-                let Some(folder) = &config.folder else {
-                    return Err(damaged);
-                };
-                let aside = aside::set(folder).map_err(|error| OpenError::io(folder, error))?;
-                let (aside, days) = (aside.display(), aside::DAYS);
-                tracing::error!(
-                    "{damaged}. It was moved to {aside} for {days} days; the store starts empty"
-                );
-                Self::open_as_is(&config, &metrics)
-            }
-            opened => {
-                if let (Ok(_), Some(folder)) = (&opened, config.folder) {
-                    let clear = thread::Builder::new().name("wisr-clear".to_owned());
-                    // Otherwise it is done at the next start.
-                    let _ = clear.spawn(move || aside::clear(&folder));
-                }
-                opened
-            }
-        }
-    }
-
-    fn open_as_is(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
         let (durable, marks) = match &config.folder {
             None => (None, Marks::default()),
             Some(folder) => {
@@ -106,6 +81,11 @@ impl Tiers {
                 (Some(Arc::new(durable)), Marks::load(saved))
             }
         };
+        if let Some(folder) = config.folder {
+            let clear = thread::Builder::new().name("wisr-clear".to_owned());
+            // Otherwise it is done at the next start.
+            let _ = clear.spawn(move || Durable::clear(&folder));
+        }
         let readers = Readers::start().map_err(OpenError::NoThreads)?;
         let tiers = Arc::new(Self {
             memory: Arc::new(Memory::new(config.memory, metrics.clone())),

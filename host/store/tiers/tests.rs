@@ -305,7 +305,6 @@ async fn a_damaged_folder_is_set_aside_and_the_site_starts() {
         tiers.synced().await.unwrap();
         drop(tiers);
         std::fs::write(folder.join("format"), "no format of ours").unwrap();
-        std::fs::remove_dir_all(folder.join("spare")).unwrap();
         let tiers = open(&folder, 1 << 20);
         assert!(tiers.find(&key("/a")).await.is_none());
         assert!(site.path().join("store.damaged/pages").exists());

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::database::FAREWELL;
-use super::health::{Degraded, Need, Progress, StoreHealth};
+use super::health::{Degraded, DiskError, Need, Progress, StoreHealth};
 use super::queue::{Change, Queue, Round};
 use crate::page::PageKey;
 use crate::store::marks::Raised;
@@ -24,16 +24,13 @@ use crate::telemetry::metrics::Metrics;
 /// Where rounds are written.
 pub(super) trait Sink: Send + 'static {
     /// Writes a round so that it survives the process, though perhaps not the machine.
-    fn commit(&mut self, round: &Round) -> Result<(), String>;
+    fn commit(&mut self, round: &Round) -> Result<(), DiskError>;
 
     /// Makes all that was committed survive a power cut.
-    fn sync(&mut self) -> Result<(), String>;
-
-    /// Does what is to be done now and then, whether anything is written or not.
-    fn tend(&mut self) -> Result<(), String>;
+    fn sync(&mut self) -> Result<(), DiskError>;
 
     /// Prepares another attempt after a failure.
-    fn revive(&mut self) -> Result<(), String>;
+    fn revive(&mut self) -> Result<(), DiskError>;
 }
 
 /// The bounds of what waits.
@@ -43,8 +40,6 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
     /// What a power cut may cost of pages made anew.
     pub(super) sync_every: Duration,
-    /// How often the disk is tended.
-    pub(super) tend_every: Duration,
     /// How long no page must have been refused before that is over: a burst is one condition.
     pub(super) calm: Duration,
     /// The first pause after a failure; it doubles.
@@ -61,7 +56,6 @@ impl Limits {
     pub(super) const DEFAULT: Self = Self {
         bytes: 64 << 20,
         sync_every: Duration::from_secs(1),
-        tend_every: Duration::from_secs(1),
         calm: Duration::from_secs(10),
         retry: Duration::from_secs(1),
         retry_most: Duration::from_secs(60),
@@ -99,7 +93,6 @@ struct State {
 enum Task {
     Write(Arc<Round>, u64),
     Sync,
-    Tend,
     CalmDown,
     Stop,
 }
@@ -112,8 +105,6 @@ struct Writer<S> {
     committed: u64,
     /// Since when something is committed and not synced.
     unsynced: Option<Instant>,
-    /// When the disk was last tended.
-    tended: Option<Instant>,
     failures: u32,
 }
 
@@ -148,7 +139,6 @@ impl Behind {
             sink,
             committed: 0,
             unsynced: None,
-            tended: None,
             failures: 0,
         };
         let thread = std::thread::Builder::new()
@@ -335,10 +325,6 @@ impl<S: Sink> Writer<S> {
             let written = match self.next() {
                 Task::Write(round, ticket) => self.write(&round, ticket),
                 Task::Sync => self.sync(),
-                Task::Tend => match self.tend() {
-                    Ok(()) => continue,
-                    failed => failed,
-                },
                 Task::CalmDown => {
                     self.shared.turn(|progress| progress.full = false);
                     continue;
@@ -347,7 +333,7 @@ impl<S: Sink> Writer<S> {
             };
             match written {
                 Ok(()) => self.failures = 0,
-                Err(reason) if !self.recover(&reason) => return,
+                Err(failed) if !self.recover(&failed) => return,
                 Err(_) => {}
             }
         }
@@ -355,10 +341,7 @@ impl<S: Sink> Writer<S> {
 
     fn next(&self) -> Task {
         let Limits {
-            sync_every,
-            tend_every,
-            calm,
-            ..
+            sync_every, calm, ..
         } = self.shared.limits;
         let mut state = self.shared.state.lock();
         loop {
@@ -371,10 +354,6 @@ impl<S: Sink> Writer<S> {
                 state.refused = None;
                 return Task::CalmDown;
             }
-            let tend_at = self.tended.map_or(now, |tended| tended + tend_every);
-            if now >= tend_at {
-                return Task::Tend;
-            }
             if let Some(round) = state.queue.begin() {
                 return Task::Write(round, state.queue.ticket());
             }
@@ -382,15 +361,14 @@ impl<S: Sink> Writer<S> {
             if sync_at.is_some_and(|at| now >= at) {
                 return Task::Sync;
             }
-            let at = sync_at
-                .into_iter()
-                .chain(calm_at)
-                .fold(tend_at, Instant::min);
-            self.shared.work.wait_until(&mut state, at);
+            match sync_at.into_iter().chain(calm_at).min() {
+                Some(at) => drop(self.shared.work.wait_until(&mut state, at)),
+                None => self.shared.work.wait(&mut state),
+            }
         }
     }
 
-    fn write(&mut self, round: &Round, ticket: u64) -> Result<(), String> {
+    fn write(&mut self, round: &Round, ticket: u64) -> Result<(), DiskError> {
         let began = Instant::now();
         guarded(|| self.sink.commit(round))?;
         self.committed = ticket;
@@ -414,7 +392,7 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), String> {
+    fn sync(&mut self) -> Result<(), DiskError> {
         guarded(|| self.sink.sync())?;
         self.unsynced = None;
         let synced = self.committed;
@@ -423,14 +401,9 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    fn tend(&mut self) -> Result<(), String> {
-        self.tended = Some(Instant::now());
-        guarded(|| self.sink.tend())
-    }
-
     /// Waits and prepares another attempt, until one may succeed; false when told to stop.
-    fn recover(&mut self, reason: &str) -> bool {
-        let mut reason: Arc<str> = Arc::from(reason);
+    fn recover(&mut self, failed: &DiskError) -> bool {
+        let mut reason: Arc<str> = Arc::from(failed.to_string());
         self.shared.state.lock().queue.put_back();
         loop {
             self.failures = self.failures.saturating_add(1);
@@ -452,7 +425,7 @@ impl<S: Sink> Writer<S> {
                     self.unsynced.get_or_insert_with(Instant::now);
                     return true;
                 }
-                Err(still) => reason = Arc::from(still),
+                Err(still) => reason = Arc::from(still.to_string()),
             }
         }
     }
@@ -468,9 +441,8 @@ impl<S: Sink> Writer<S> {
 }
 
 /// A panic in the database is a failure of the disk tier, not the end of its thread.
-fn guarded(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err("the database panicked (please report it)".to_owned()))
+fn guarded(work: impl FnOnce() -> Result<(), DiskError>) -> Result<(), DiskError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(DiskError::Panicked))
 }
 
 #[cfg(test)]

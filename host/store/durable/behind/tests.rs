@@ -20,23 +20,20 @@ struct Disk {
     site: Mutex<Option<Site>>,
     syncs: AtomicUsize,
     revivals: AtomicUsize,
-    tends: AtomicUsize,
-    /// What the next one to tend it finds.
-    unwell: Mutex<Option<&'static str>>,
 }
 
 impl Disk {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), DiskError> {
         self.attempts.fetch_add(1, Ordering::SeqCst);
         drop(self.hung.lock());
         self.failing
             .lock()
-            .map_or(Ok(()), |why| Err(why.to_owned()))
+            .map_or(Ok(()), |why| Err(std::io::Error::other(why).into()))
     }
 }
 
 impl Sink for Arc<Disk> {
-    fn commit(&mut self, round: &Round) -> Result<(), String> {
+    fn commit(&mut self, round: &Round) -> Result<(), DiskError> {
         self.check()?;
         if self.panics.swap(0, Ordering::SeqCst) > 0 {
             panic!("told to");
@@ -53,21 +50,13 @@ impl Sink for Arc<Disk> {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), String> {
+    fn sync(&mut self) -> Result<(), DiskError> {
         self.check()?;
         self.syncs.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
-    fn tend(&mut self) -> Result<(), String> {
-        self.tends.fetch_add(1, Ordering::SeqCst);
-        self.unwell
-            .lock()
-            .take()
-            .map_or(Ok(()), |why| Err(why.to_owned()))
-    }
-
-    fn revive(&mut self) -> Result<(), String> {
+    fn revive(&mut self) -> Result<(), DiskError> {
         self.revivals.fetch_add(1, Ordering::SeqCst);
         self.check()
     }
@@ -81,7 +70,6 @@ fn start_syncing(bytes: usize, sync_every: Duration) -> (Behind, Arc<Disk>) {
     let limits = Limits {
         bytes,
         sync_every,
-        tend_every: Duration::from_millis(10),
         calm: Duration::from_millis(200),
         retry: Duration::from_millis(5),
         retry_most: Duration::from_millis(20),
@@ -335,18 +323,4 @@ fn each_turn_is_one_line_in_the_log() {
     });
     let log = String::from_utf8(log.0.lock().clone()).unwrap();
     assert_eq!(log.lines().count(), 3, "{log}");
-}
-
-#[tokio::test]
-async fn a_disk_is_tended_also_where_nothing_is_written_and_mended_where_that_finds_it_unwell() {
-    let (behind, disk) = start(1 << 20);
-    while disk.tends.load(Ordering::SeqCst) < 3 {
-        tokio::task::yield_now().await;
-    }
-    *disk.unwell.lock() = Some("bytes changed");
-    until(&behind, "disk").await;
-    until(&behind, "ok").await;
-    assert_eq!(disk.revivals.load(Ordering::SeqCst), 1);
-    assert!(put(&behind, document("/a", 1, "text")));
-    behind.settled(Need::Synced).await.unwrap();
 }
