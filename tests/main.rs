@@ -61,6 +61,7 @@ mod slow;
 mod stopping;
 mod store_files;
 mod swap;
+mod tags;
 mod tidy;
 mod tracing;
 mod webhooks;

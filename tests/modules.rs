@@ -178,9 +178,13 @@ pub(crate) fn leb(mut value: usize) -> Vec<u8> {
 
 /// A page by hand: `core` is the text of a core module's fields, which names itself a page.
 pub(crate) fn by_hand(core: &str) -> Vec<u8> {
+    of_contract("guest-sdk/wit/page.wit", core)
+}
+
+fn of_contract(contract: &str, core: &str) -> Vec<u8> {
     let mut bytes = wat::parse_str(format!("(module {core})")).unwrap();
     let mut wit = wit_parser::Resolve::default();
-    let contract = concat!(env!("CARGO_MANIFEST_DIR"), "/guest-sdk/wit/page.wit");
+    let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join(contract);
     let package = wit.push_file(contract).unwrap();
     let world = wit.select_world(&[package], Some("static-page")).unwrap();
     let encoding = wit_component::StringEncoding::UTF8;
@@ -191,15 +195,21 @@ pub(crate) fn by_hand(core: &str) -> Vec<u8> {
 /// A page by hand whose `static-props` returns the words of `props`, read as the contract lays them
 /// out, and whose `render` is a good one. Its memory begins with `data`.
 pub(crate) fn returning(data: &str, props: [u32; 8]) -> Vec<u8> {
-    returning_beside("", data, props)
+    by_hand(&returning_beside("", data, props))
 }
 
 /// A good page by hand, with `core` in its core module.
 pub(crate) fn good_beside(core: &str) -> Vec<u8> {
-    returning_beside(core, "{}", [0, 0, 0, 2, 1, 0, 0, 0])
+    by_hand(&returning_beside(core, "{}", [0, 0, 0, 2, 1, 0, 0, 0]))
 }
 
-fn returning_beside(core: &str, data: &str, props: [u32; 8]) -> Vec<u8> {
+/// The same by the contract as wisr 0.1.0 had it.
+pub(crate) fn good_of_the_first_contract(core: &str) -> Vec<u8> {
+    let page = returning_beside(core, "{}", [0, 0, 0, 2, 1, 0, 0, 0]);
+    of_contract("tests/fixtures/page-0.1.0.wit", &page)
+}
+
+fn returning_beside(core: &str, data: &str, props: [u32; 8]) -> String {
     let words = |words: &[u32]| -> String {
         let bytes = words.iter().flat_map(|word| word.to_le_bytes());
         bytes.map(|byte| format!("\\{byte:02x}")).collect()
@@ -209,7 +219,7 @@ fn returning_beside(core: &str, data: &str, props: [u32; 8]) -> Vec<u8> {
     let document = [0, 200, 0, 0, 0, 0, 0, 0];
     let (props, document) = (words(&props), words(&document));
     let context = "i32 ".repeat(9);
-    by_hand(&format!(
+    format!(
         r#"{core}
            (memory (export "memory") 16)
            (data (i32.const 0) "{data}")
@@ -220,7 +230,7 @@ fn returning_beside(core: &str, data: &str, props: [u32; 8]) -> Vec<u8> {
            (func (export "wisr:page/page@0.1.0#render") (param {context} i32 i32) (result i32)
              (i32.const {second}))
            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const {free}))"#
-    ))
+    )
 }
 
 /// A page that means well, with `core` in its core module and nothing that a page exports typed as

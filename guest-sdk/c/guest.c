@@ -98,6 +98,9 @@ extern void __wasm_import_wisr_page_host_log(int32_t, uint8_t *, size_t);
 __attribute__((__import_module__("wisr:page/host@0.1.0"), __import_name__("setting")))
 extern void __wasm_import_wisr_page_host_setting(uint8_t *, size_t, uint8_t *);
 
+__attribute__((__import_module__("wisr:page/host@0.1.0"), __import_name__("tag")))
+extern void __wasm_import_wisr_page_host_tag(uint8_t *, size_t);
+
 // Exported Functions from `wisr:page/paths@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_wisr:page/paths@0.1.0#static-paths")))
@@ -2884,6 +2887,10 @@ bool wisr_page_host_setting(guest_string_t *key, guest_string_t *ret) {
   }
   *ret = option.val;
   return option.is_some;
+}
+
+void wisr_page_host_tag(guest_string_t *name) {
+  __wasm_import_wisr_page_host_tag((uint8_t *) (*name).ptr, (*name).len);
 }
 
 __attribute__((__export_name__("wisr:page/paths@0.1.0#static-paths")))

@@ -624,6 +624,9 @@ extern bool wasi_http_outgoing_handler_handle(wasi_http_outgoing_handler_own_out
 extern void wisr_page_host_log(wisr_page_host_level_t level, guest_string_t *message);
 // A setting of this route, from the server's configuration.
 extern bool wisr_page_host_setting(guest_string_t *key, guest_string_t *ret);
+// Tags what is being made, whatever comes of it: a page, a 404 or a redirect. Beside the tags that
+// props have; the same bounds hold for both together.
+extern void wisr_page_host_tag(guest_string_t *name);
 
 // Exported Functions from `wisr:page/paths@0.1.0`
 bool exports_wisr_page_paths_static_paths(exports_wisr_page_paths_path_list_t *ret, guest_string_t *err);

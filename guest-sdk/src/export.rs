@@ -54,6 +54,10 @@ fn outcome<P: serde::Serialize>(props: StaticProps<P>) -> crate::Result<wit::Out
         Freshness::Never => wit::Freshness::Never,
         Freshness::Seconds(seconds) => wit::Freshness::Seconds(seconds),
     };
+    if !matches!(props.outcome, Outcome::Props(_)) {
+        // The contract has a place for the tags of props alone.
+        props.tags.iter().for_each(|tag| crate::tag(tag));
+    }
     Ok(match props.outcome {
         Outcome::Props(value) => {
             let data = to_json(&value)?;

@@ -88,7 +88,7 @@ pub use wasip2;
 pub use context::{Cause, Context, Param};
 pub use document::{Body, Document};
 pub use error::{Error, Result};
-pub use host::setting;
+pub use host::{setting, tag};
 pub use outcome::{Fallback, Freshness, Outcome, StaticPaths, StaticProps};
 pub use page::Page;
 

@@ -35,7 +35,7 @@ pub enum Outcome<P> {
 /// ```
 /// use wisr_guest::StaticProps;
 /// let props = StaticProps::new("Hello").revalidate(60).tag("posts").tags(["front", "blog"]);
-/// let gone = StaticProps::<String>::not_found().revalidate(300);
+/// let gone = StaticProps::<String>::not_found().revalidate(300).tag("posts");
 /// let moved = StaticProps::<String>::permanent_redirect("/blog").never();
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +86,8 @@ impl<P> StaticProps<P> {
         self
     }
 
-    /// Marks the page with a tag: revalidating the tag revalidates every page that carries it.
-    /// Only pages with props carry tags; a missing page or a redirect is revalidated by its path.
+    /// Marks the page with a tag: revalidating the tag revalidates every page that carries it. A
+    /// missing page and a redirect carry tags too, beside those of the page that they replaced.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self

@@ -8,14 +8,14 @@ use super::bindings::wisr::page::page_types as wit;
 use super::limits::Limits;
 use super::trap::{Stop, size};
 use crate::page::{
-    Cause, Context, Document, FailureKind, Fallback, Lifetime, Outcome, Param, PathList, Props,
-    Rejected, Tag, check_redirect,
+    Cause, Context, Document, FailureKind, Fallback, Given, Lifetime, Outcome, Param, PathList,
+    Props, Rejected, Tag, check_redirect,
 };
 
 /// What `static-props` decided.
 pub(super) enum Decision {
-    /// There is a page with these props.
-    Render(Props),
+    /// There is a page with these props and tags.
+    Render(Props, Vec<String>),
     /// There is none; the outcome is known without rendering.
     Done(Outcome),
 }
@@ -47,7 +47,7 @@ pub(super) fn context(context: &Context) -> wit::Context {
 /// Checks what `static-props` returned.
 pub(super) fn decision(outcome: wit::Outcome, limits: &Limits) -> Result<Decision, Stop> {
     match outcome {
-        wit::Outcome::Props(returned) => props(returned, limits).map(Decision::Render),
+        wit::Outcome::Props(returned) => props(returned, limits),
         wit::Outcome::NotFound(freshness) => {
             Ok(Decision::Done(Outcome::NotFound(lifetime(freshness)?)))
         }
@@ -63,7 +63,7 @@ pub(super) fn decision(outcome: wit::Outcome, limits: &Limits) -> Result<Decisio
     }
 }
 
-fn props(returned: wit::Props, limits: &Limits) -> Result<Props, Stop> {
+fn props(returned: wit::Props, limits: &Limits) -> Result<Decision, Stop> {
     let wit::Props {
         data,
         freshness,
@@ -72,11 +72,16 @@ fn props(returned: wit::Props, limits: &Limits) -> Result<Props, Stop> {
     within("props", "props", data.len(), limits.props)?;
     serde_json::from_str::<IgnoredAny>(&data)
         .map_err(|error| Stop::invalid(format!("its props are not JSON: {error}")))?;
-    Ok(Props {
+    let props = Props {
         json: Bytes::from(data),
         lifetime: lifetime(freshness)?,
-        tags: Tag::all(&tags).map_err(Stop::invalid)?,
-    })
+    };
+    Ok(Decision::Render(props, tags))
+}
+
+/// Checks the tags that props have, and those that the guest gave by the way.
+pub(super) fn tags(returned: &[String], given: Given) -> Result<Vec<Tag>, Stop> {
+    Tag::all(returned, given).map_err(Stop::invalid)
 }
 
 fn lifetime(freshness: wit::Freshness) -> Result<Lifetime, Stop> {
@@ -164,7 +169,6 @@ mod tests {
                 with("{}", wit::Freshness::Seconds(0), Vec::new()),
                 "at least 1",
             ),
-            (with("{}", inherit, vec![String::new()]), "tag"),
             (
                 wit::Outcome::NotFound(wit::Freshness::Seconds(0)),
                 "at least 1",

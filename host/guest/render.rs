@@ -11,7 +11,7 @@ use super::run::Run;
 use super::trap::Stop;
 use crate::page::{
     Context, Digest, Document, Failure, FailureKind, Fallback, Generation, Outcome, PathList,
-    Pending, Render,
+    Pending, Render, Tag,
 };
 
 /// A page's module, which renders one route under that route's grants.
@@ -48,7 +48,7 @@ impl Guest {
         run: &mut Run<'_>,
         context: &Context,
         known: Option<Digest>,
-    ) -> Result<Outcome, Stop> {
+    ) -> Result<(Outcome, Vec<Tag>), Stop> {
         let instance = run.instantiate().await?;
         let page = run.code().page()?.load(&mut run.sandbox.store, &instance)?;
         let context = convert::context(context);
@@ -59,12 +59,17 @@ impl Guest {
             .await;
         run.cost.static_props = start.elapsed();
         let decided = convert::decision(returned?.map_err(Stop::Said)?, &self.grants.limits)?;
-        let props = match decided {
-            Decision::Render(props) => props,
-            Decision::Done(outcome) => return Ok(outcome),
+        let (props, tags) = match decided {
+            Decision::Render(props, tags) => (props, tags),
+            Decision::Done(outcome) => {
+                return Ok((outcome, convert::tags(&[], run.given())?));
+            }
         };
         if known.is_some_and(|known| known == Digest::of(&props.json)) {
-            return Ok(Outcome::Unchanged(props));
+            return Ok((
+                Outcome::Unchanged(props),
+                convert::tags(&tags, run.given())?,
+            ));
         }
 
         run.props = Some(props.json.clone());
@@ -77,7 +82,10 @@ impl Guest {
         run.cost.render = start.elapsed();
         let document = convert::document(returned?.map_err(Stop::Said)?, &self.grants.limits)?;
         drop(data);
-        Ok(Outcome::Page(props, document))
+        Ok((
+            Outcome::Page(props, document),
+            convert::tags(&tags, run.given())?,
+        ))
     }
 
     async fn list(&self, run: &mut Run<'_>) -> Result<PathList, Stop> {
@@ -120,8 +128,12 @@ impl Render for Guest {
             let (meter, wall) = (run.meter(), run.wall());
             let work = self.produce(&mut run, context, known);
             let ended = meter.run(wall, work).await;
-            let (outcome, cost) = run.end(ended).await.map_err(|failure| *failure)?;
-            Ok(Generation { outcome, cost })
+            let ((outcome, tags), cost) = run.end(ended).await.map_err(|failure| *failure)?;
+            Ok(Generation {
+                outcome,
+                tags,
+                cost,
+            })
         })
     }
 

@@ -17,7 +17,7 @@ use super::runtime::Tier;
 use super::sandbox::{Fittings, Sandbox};
 use super::sink::Journal;
 use super::trap::{Stop, brief, brief_lines};
-use crate::page::{Cost, Digest, Failure, FailureKind};
+use crate::page::{Cost, Digest, Failure, FailureKind, Given};
 
 /// What is to run, and with what.
 pub(super) struct Order<'a> {
@@ -103,6 +103,11 @@ impl Run<'_> {
     pub(super) fn enter(&mut self, call: &'static str) -> Instant {
         self.call = call;
         Instant::now()
+    }
+
+    /// The tags that the guest has given.
+    pub(super) fn given(&mut self) -> Given {
+        self.sandbox.store.data_mut().given()
     }
 
     /// The code that it runs.

@@ -21,7 +21,7 @@ use super::meter::Meter;
 use super::outbound::Session;
 use super::revalidate::Caller;
 use super::sink::{Journal, Stream};
-use crate::page::Fetch;
+use crate::page::{Fetch, Given};
 
 /// A limit that a guest ran into. It travels through wasmtime as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +76,7 @@ pub(super) struct State {
     limiter: Limiter,
     journal: Journal,
     settings: Arc<BTreeMap<String, String>>,
+    given: Given,
     /// By what it has pages made anew.
     pub(super) caller: Caller,
     meter: Meter,
@@ -137,6 +138,7 @@ impl State {
             },
             journal: fittings.journal,
             settings: fittings.settings,
+            given: Given::default(),
             caller: Caller::default(),
             meter,
             cpu: fittings.cpu,
@@ -153,6 +155,11 @@ impl State {
         self.session
             .as_ref()
             .map_or_else(Vec::new, Session::fetches)
+    }
+
+    /// The tags that the guest has given so far.
+    pub(super) fn given(&mut self) -> Given {
+        std::mem::take(&mut self.given)
     }
 
     /// What the guest said.
@@ -208,6 +215,10 @@ impl host::Host for State {
 
     fn setting(&mut self, key: String) -> Option<String> {
         self.settings.get(&key).cloned()
+    }
+
+    fn tag(&mut self, name: String) {
+        self.given.add(&name);
     }
 }
 

@@ -73,19 +73,18 @@ async fn generate(
     let known = before.map(|(props, _)| props);
     let generation = renderer.generate(&context(ask, cause), known).await?;
     let mut cost = generation.cost;
-    let (content, lifetime, tags) = match (generation.outcome, before) {
+    let is_unchanged = matches!(generation.outcome, Outcome::Unchanged(_));
+    let (content, lifetime) = match (generation.outcome, before) {
         (Outcome::Page(props, document), _) => {
-            let (lifetime, tags) = (props.lifetime, props.tags.clone());
-            (encode(props, document, &mut cost).await?, lifetime, tags)
+            let lifetime = props.lifetime;
+            (encode(props, document, &mut cost).await?, lifetime)
         }
-        (Outcome::Unchanged(props), Some((_, content))) => {
-            (content.clone(), props.lifetime, props.tags)
-        }
+        (Outcome::Unchanged(props), Some((_, content))) => (content.clone(), props.lifetime),
         (Outcome::Unchanged(_), None) => {
             let message = "the renderer skipped a page that was never rendered";
             return Err(Failure::new(FailureKind::Host, "generation", message));
         }
-        (Outcome::NotFound(lifetime), _) => (Content::NotFound, lifetime, Vec::new()),
+        (Outcome::NotFound(lifetime), _) => (Content::NotFound, lifetime),
         (
             Outcome::Redirect {
                 location,
@@ -93,7 +92,18 @@ async fn generate(
                 lifetime,
             },
             _,
-        ) => (Content::Redirect { location, status }, lifetime, Vec::new()),
+        ) => (Content::Redirect { location, status }, lifetime),
+    };
+    let tags = match (&content, previous) {
+        // Whoever says by a tag that a page went says by the same tag that it is back.
+        (Content::NotFound | Content::Redirect { .. }, Some(before)) => {
+            Tag::beside(generation.tags, &before.stamp.tags)
+        }
+        // What was not rendered again cannot have said once more what it was made from.
+        (Content::Document { .. }, Some(before)) if is_unchanged => {
+            Tag::beside(generation.tags, &before.stamp.tags)
+        }
+        _ => generation.tags,
     };
     let revalidate = resolve(&content, lifetime, ask.page.policy.revalidate);
     let stamp = stamp(clock.now(), revalidate, module, sequence, tags);

@@ -58,11 +58,10 @@ impl Fake {
         let step = self.steps.lock().pop_front();
         tokio::time::sleep(self.takes).await;
         let failure = || Failure::new(FailureKind::Error, "static-props", "told to");
-        let page = |lifetime, text: &'static str, tags: Vec<Tag>| {
+        let page = |lifetime, text: &'static str| {
             let props = Props {
                 json: Bytes::from(format!("{text:?}")),
                 lifetime,
-                tags,
             };
             if known == Some(Digest::of(&props.json)) {
                 return Ok(Outcome::Unchanged(props));
@@ -71,15 +70,20 @@ impl Fake {
             let document = Document::check(200, [].into_iter(), body).map_err(|_| failure())?;
             Ok(Outcome::Page(props, document))
         };
+        let mut tags = Vec::new();
         let outcome = match step.ok_or_else(failure)? {
-            Step::Page(lifetime, text) => page(lifetime, text, Vec::new())?,
-            Step::Tagged(tag) => page(Lifetime::Never, tag, vec![Tag::new(tag).unwrap()])?,
+            Step::Page(lifetime, text) => page(lifetime, text)?,
+            Step::Tagged(tag) => {
+                tags.push(Tag::new(tag).unwrap());
+                page(Lifetime::Never, tag)?
+            }
             Step::NotFound => Outcome::NotFound(Lifetime::Inherit),
             Step::Fail => return Err(failure()),
             Step::Panic => panic!("told to"),
         };
         Ok(Generation {
             outcome,
+            tags,
             cost: Cost::default(),
         })
     }

@@ -34,5 +34,5 @@ pub use render::{
     Render,
 };
 pub use summary::Summary;
-pub use tag::{Tag, TagError};
+pub use tag::{Given, Tag, TagError};
 pub use time::Timestamp;

@@ -114,8 +114,6 @@ pub struct Props {
     pub json: Bytes,
     /// How long the page stays fresh.
     pub lifetime: Lifetime,
-    /// What the page was made from.
-    pub tags: Vec<Tag>,
 }
 
 /// The result of one successful generation.
@@ -143,6 +141,8 @@ pub enum Outcome {
 pub struct Generation {
     /// What came out.
     pub outcome: Outcome,
+    /// What it was made from, whatever came out.
+    pub tags: Vec<Tag>,
     /// What it took.
     pub cost: Cost,
 }

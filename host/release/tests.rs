@@ -383,6 +383,7 @@ async fn fail(site: &Site, times: usize) {
 fn succeed(routed: &Routed) {
     routed.trial.note(&Ok(Generation {
         outcome: Outcome::NotFound(Lifetime::Never),
+        tags: Vec::new(),
         cost: Cost::default(),
     }));
 }

@@ -132,7 +132,11 @@ mod tests {
             let outcome = Outcome::NotFound(Lifetime::Never);
             let cost = Cost::default();
             let made = match *self.0.lock() {
-                None => Ok(Generation { outcome, cost }),
+                None => Ok(Generation {
+                    outcome,
+                    tags: Vec::new(),
+                    cost,
+                }),
                 Some(kind) => Err(Failure::new(kind, "render", "it fails")),
             };
             Box::pin(async move { made })

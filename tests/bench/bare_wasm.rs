@@ -93,6 +93,8 @@ impl host::Host for State {
     fn setting(&mut self, _: String) -> Option<String> {
         None
     }
+
+    fn tag(&mut self, _: String) {}
 }
 
 impl Bare {

@@ -68,7 +68,7 @@ pub struct Rendered<T> {
     pub outcome: Outcome<T>,
     /// The document; `None` unless the outcome is props.
     pub document: Option<Document>,
-    /// The tags of the page.
+    /// The tags of the page, or of what there is instead.
     pub tags: Vec<String>,
     /// How long the result stays fresh.
     pub revalidate: Freshness,
@@ -79,6 +79,8 @@ pub struct Rendered<T> {
 struct World {
     settings: Vec<(String, String)>,
     answers: Vec<Response>,
+    /// What the page was tagged with by the way.
+    tags: Vec<String>,
     /// What an API route had made anew.
     calls: Vec<Call>,
 }
@@ -145,10 +147,14 @@ impl<P: Page> Test<P> {
             }
             other => (other, None),
         };
+        let given =
+            WORLD.with_borrow_mut(|world| world.as_mut().map(|world| world.tags.split_off(0)));
+        let mut tags = found.tags;
+        tags.extend(given.unwrap_or_default());
         Ok(Rendered {
             outcome,
             document,
-            tags: found.tags,
+            tags,
             revalidate: found.freshness,
         })
     }
@@ -242,6 +248,14 @@ pub(crate) fn setting(key: &str) -> Option<String> {
             .find(|(known, _)| known == key)
             .map(|(_, value)| value.clone())
     })
+}
+
+pub(crate) fn tag(name: &str) {
+    WORLD.with_borrow_mut(|world| {
+        if let Some(world) = world {
+            world.tags.push(name.to_owned());
+        }
+    });
 }
 
 pub(crate) fn answer(url: &str, target: &Target<'_>) -> Result<Response> {
@@ -372,7 +386,8 @@ mod tests {
             };
             let post = fetch::get(format!("{base}/{}", ctx.param("id").unwrap_or_default()))?;
             if post.status() == 404 {
-                return Ok(StaticProps::not_found());
+                crate::tag("post-2");
+                return Ok(StaticProps::not_found().tag("gone"));
             }
             Ok(StaticProps::new(post.error_for_status()?.json()?)
                 .tag("posts")
@@ -412,6 +427,7 @@ mod tests {
             .setting("content", "http://x")
             .fetch("http://x/2", 404, "");
         let missing = missing.render().unwrap();
+        assert_eq!(missing.tags, ["gone", "post-2"]);
         assert_eq!(
             (missing.outcome, missing.document),
             (Outcome::NotFound, None)

@@ -9,7 +9,7 @@ use super::super::terminal;
 use super::Checked;
 use super::render::{Listing, Rendering};
 use crate::guest::{Limits, Module};
-use crate::page::{Content, Cost, Failure, Fetch, Generation, Lifetime, Outcome, Props};
+use crate::page::{Content, Cost, Failure, Fetch, Generation, Lifetime, Outcome, Tag};
 
 /// Columns before a value.
 const LABEL: usize = 16;
@@ -153,8 +153,12 @@ fn rendered(text: &mut String, rendering: &Rendering) {
         row(text, "listed", &note);
     }
     let cost = match &rendering.made {
-        Ok(Generation { outcome, cost }) => {
-            told(text, outcome);
+        Ok(Generation {
+            outcome,
+            tags,
+            cost,
+        }) => {
+            told(text, outcome, tags);
             cost
         }
         Err(failure) => {
@@ -167,7 +171,7 @@ fn rendered(text: &mut String, rendering: &Rendering) {
     row(text, "fetches", &lines(&fetches));
 }
 
-fn told(text: &mut String, outcome: &Outcome) {
+fn told(text: &mut String, outcome: &Outcome, tags: &[Tag]) {
     match outcome {
         Outcome::Page(props, document) => {
             row(text, "status", document.status.as_str());
@@ -178,15 +182,15 @@ fn told(text: &mut String, outcome: &Outcome) {
                 })
                 .collect();
             row(text, "headers", &lines(&headers));
-            aging(text, props);
+            aging(text, props.lifetime, tags);
             row(text, "props", &terminal::size(props.json.len() as u64));
             let body = terminal::size(document.body.len() as u64);
             row(text, "body", &format!("{body} (--body prints it)"));
         }
-        Outcome::Unchanged(props) => aging(text, props),
+        Outcome::Unchanged(props) => aging(text, props.lifetime, tags),
         Outcome::NotFound(lifetime) => {
             row(text, "status", "404, there is no such page");
-            row(text, "fresh", &fresh(*lifetime));
+            aging(text, *lifetime, tags);
         }
         Outcome::Redirect {
             location,
@@ -199,14 +203,14 @@ fn told(text: &mut String, outcome: &Outcome) {
                 "status",
                 &format!("{}, to {location}", status.as_str()),
             );
-            row(text, "fresh", &fresh(*lifetime));
+            aging(text, *lifetime, tags);
         }
     }
 }
 
-fn aging(text: &mut String, props: &Props) {
-    row(text, "fresh", &fresh(props.lifetime));
-    let tags: Vec<_> = props.tags.iter().map(|tag| tag.as_str()).collect();
+fn aging(text: &mut String, lifetime: Lifetime, tags: &[Tag]) {
+    row(text, "fresh", &fresh(lifetime));
+    let tags: Vec<_> = tags.iter().map(|tag| tag.as_str()).collect();
     row(text, "tags", &or_none(tags.join(", ")));
 }
 
@@ -325,9 +329,14 @@ fn rendering_json(rendering: &Rendering) -> Value {
     });
     match &rendering.made {
         Err(failure) => report["failure"] = json!(failure),
-        Ok(Generation { outcome, cost }) => {
+        Ok(Generation {
+            outcome,
+            tags,
+            cost,
+        }) => {
             report["cost"] = json!(cost);
             report["outcome"] = outcome_json(outcome);
+            report["outcome"]["tags"] = json!(tags);
         }
     }
     report
@@ -349,7 +358,6 @@ fn outcome_json(outcome: &Outcome) -> Value {
                 "status": document.status.as_u16(),
                 "headers": headers.collect::<Vec<_>>(),
                 "revalidate": seconds(props.lifetime),
-                "tags": props.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(),
                 "props": serde_json::from_slice::<Value>(&props.json).ok(),
                 "body": String::from_utf8_lossy(&document.body),
             })

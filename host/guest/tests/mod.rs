@@ -157,7 +157,7 @@ async fn a_page_and_its_account() {
     };
     assert_eq!(props.json, "\"fine\"");
     assert_eq!(props.lifetime, Lifetime::Seconds(60));
-    let tags: Vec<_> = props.tags.iter().map(|tag| tag.as_str()).collect();
+    let tags: Vec<_> = generation.tags.iter().map(|tag| tag.as_str()).collect();
     assert_eq!(tags, ["a", "b"]);
     assert!(document.body.len() > 8_000 && document.body.starts_with(b"<!doctype html>"));
     let cost = generation.cost;
