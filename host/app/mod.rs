@@ -86,7 +86,7 @@ impl App {
             doors.0,
             workshop.releases.clone(),
             workshop.isr.clone(),
-            workshop.generations.handle(),
+            (workshop.generations.handle(), workshop.apis.clone()),
             dev,
             workshop.incidents.clone(),
         ));

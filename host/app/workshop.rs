@@ -8,7 +8,7 @@ use super::threads::GenerationThreads;
 use crate::config::Config;
 use crate::guest::Engine;
 use crate::guest::outbound::{Client, ClientConfig};
-use crate::isr::{Isr, Parts};
+use crate::isr::{Isr, Parts, Queue};
 use crate::release::{self, Change, Gone, Herald, Releases};
 use crate::store::{Degraded, Lock, Note, Notes, Tiers};
 use crate::telemetry::Incidents;
@@ -18,6 +18,8 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct Workshop {
     pub(super) releases: Arc<Releases>,
     pub(super) isr: Isr,
+    /// Where requests to API routes wait for a place.
+    pub(super) apis: Arc<Queue>,
     pub(super) store: Arc<Tiers>,
     pub(super) incidents: Arc<Incidents>,
     pub(super) metrics: Arc<Metrics>,
@@ -58,6 +60,8 @@ impl Workshop {
             own_addresses,
             ..config.outbound
         })?;
+        // The door says how many wait.
+        let apis = Queue::new(config.isr.concurrency, usize::MAX, None);
         let isr = Isr::new(
             config.isr,
             Parts {
@@ -76,12 +80,13 @@ impl Workshop {
                 clock,
                 incidents: incidents.clone(),
                 metrics: metrics.clone(),
-                herald: herald(isr.clone()),
+                herald: herald(isr.clone(), apis.clone()),
             },
         ));
         Ok(Self {
             releases,
             isr,
+            apis,
             store,
             incidents,
             metrics,
@@ -130,10 +135,10 @@ async fn recall(store: &Arc<Tiers>, metrics: &Metrics) -> Incidents {
     })
 }
 
-/// Tells the cache of each release before it is served.
-fn herald(isr: Isr) -> Herald {
+/// Tells the cache, and who gives places, of each release before it is served.
+fn herald(isr: Isr, apis: Arc<Queue>) -> Herald {
     Arc::new(move |change: Change| {
-        let isr = isr.clone();
+        let (isr, apis) = (isr.clone(), apis.clone());
         Box::pin(async move {
             // First: a route that comes back shows nothing of what it had.
             let pages = match change.gone {
@@ -142,6 +147,8 @@ fn herald(isr: Isr) -> Herald {
                 None => 0,
             };
             isr.serve_routes(change.served);
+            isr.share_out(&change.concurrency);
+            apis.share_out(&change.concurrency);
             if pages > 0 {
                 tracing::info!(pages, "pages of routes that are gone were forgotten");
             }

@@ -12,10 +12,10 @@ use super::file::{LiveTables, RenderWhen, Route};
 use super::secret::long_enough;
 use super::{Overrides, TOKEN_VARIABLE, webhook};
 use crate::guest::{Limits, outbound};
-use crate::http;
 use crate::page::{Policy, Revalidate};
 use crate::release::{RouteConfig, RouteRules};
 use crate::route::Pattern;
+use crate::{http, isr};
 
 /// What can be told to a server that runs.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub struct Live {
 /// What the rules of routes depend on and cannot change.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame {
-    /// Generations at once: the default of each route.
+    /// Generations at once: each route has its share of them.
     pub(super) concurrency: usize,
     /// The memory limit that the sandboxes are made for, in bytes.
     pub(super) max_memory: u64,
@@ -126,7 +126,9 @@ fn resolve(table: &Route, concurrency: usize) -> anyhow::Result<RouteConfig> {
             .max_stale
             .map_or(Duration::from_secs(31_536_000), |span| span.0),
         render_on_change: table.render == Some(RenderWhen::WhenPropsChange),
-        concurrency: table.concurrency.map_or(concurrency, NonZeroUsize::get),
+        concurrency: table
+            .concurrency
+            .map_or(isr::share(concurrency), NonZeroUsize::get),
     };
     Ok(RouteConfig {
         policy,

@@ -407,8 +407,8 @@ const KEYS: &[Key] = &[
     ),
     row(
         "defaults.concurrency",
-        Words("as in `[generations]`"),
-        "generations of this route at once",
+        Words("all but an eighth of `[generations]`, and but one"),
+        "generations of this route at once, or requests to this API route",
     ),
     row(
         "defaults.query",

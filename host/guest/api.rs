@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
@@ -30,8 +30,6 @@ use crate::page::{Failure, FailureKind, is_no_guests};
 pub struct ApiGuest {
     module: Arc<Module>,
     grants: Grants,
-    /// Its share of the places.
-    turns: Semaphore,
 }
 
 /// Why a request has no answer.
@@ -52,11 +50,7 @@ type Told = Result<Response<HyperOutgoingBody>, ErrorCode>;
 impl ApiGuest {
     /// A module as a route's handler. The exports are what the module's role says: that it is one.
     pub fn new(module: Arc<Module>, _: ApiExports, grants: Grants) -> Self {
-        Self {
-            turns: Semaphore::new(grants.engine.api_share()),
-            module,
-            grants,
-        }
+        Self { module, grants }
     }
 
     /// Answers one request in a fresh sandbox, in which it may call `revalidate` if that is granted.
@@ -74,14 +68,10 @@ impl ApiGuest {
     ) -> Result<Response<Bytes>, Unanswered> {
         let limits = &self.grants.limits;
         let bound = limits.page.saturating_add(CALL_BYTES);
-        let begin = async {
-            // Never closed, so always held.
-            let turn = self.turns.acquire().await;
-            let grants = &self.grants;
-            let run = grants.begin(&self.module, route.clone(), bound, Purpose::Api);
-            (turn, run.await)
-        };
-        let Ok((_turn, mut run)) = tokio::time::timeout(PATIENCE, begin).await else {
+        let begin = self
+            .grants
+            .begin(&self.module, route.clone(), bound, Purpose::Api);
+        let Ok(mut run) = tokio::time::timeout(PATIENCE, begin).await else {
             return Err(Unanswered::Busy);
         };
         run.sandbox.store.data_mut().caller = match self.grants.may_revalidate {

@@ -83,7 +83,6 @@ struct Inner {
     pages: Arc<Semaphore>,
     apis: Arc<Semaphore>,
     trials: Arc<Semaphore>,
-    instances: u32,
     max_memory: u64,
     generations: AtomicU64,
 }
@@ -141,7 +140,6 @@ impl Engine {
             pages: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             apis: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             trials: Arc::new(Semaphore::new(TRIALS as usize)),
-            instances: config.instances.max(1),
             max_memory: config.max_memory,
             generations: AtomicU64::new(0),
         })))
@@ -218,12 +216,6 @@ impl Engine {
     /// A turn to make faster code, as soon as there is one.
     pub(super) async fn upgrade_turn(&self) -> OwnedSemaphorePermit {
         permit(&self.0.upgrades).await
-    }
-
-    /// How many requests to one API route run at once: the others' find a place however long it
-    /// takes over its own.
-    pub(super) fn api_share(&self) -> usize {
-        (self.0.instances as usize * 3 / 4).max(1)
     }
 
     /// The largest memory limit of any route, in bytes.

@@ -1,6 +1,7 @@
 //! `Apis`: requests that a module of the site answers itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -18,6 +19,7 @@ use super::places::Places;
 use super::revalidate::{Call, Revalidation};
 use super::upload;
 use crate::guest::Revalidate;
+use crate::isr::Queue;
 use crate::page::{Failure, FailureKind};
 use crate::release::{ApiRouted, Release};
 use crate::route::Path;
@@ -29,11 +31,15 @@ const MAX_BODY: usize = 1 << 20;
 /// Requests that are read, wait for an instance or run at once, so that their bodies have a bound.
 const AT_ONCE: usize = 256;
 
+/// How long a request waits for a place: as long as a reader waits for a generation to begin.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Where API routes run.
 pub(super) struct Apis {
     /// The threads of generations: a busy module yields the core to a hit.
     threads: Handle,
     places: Arc<Places>,
+    turns: Arc<Queue>,
     /// What modules may call that are granted it.
     revalidate: Revalidate,
     metrics: Arc<Metrics>,
@@ -48,8 +54,12 @@ pub(super) fn route_of(release: &Release, path: &Path, own: bool) -> Option<Arc<
 }
 
 impl Apis {
-    /// Modules run on `threads`, and have pages made anew by `revalidation`.
-    pub(super) fn new(threads: Handle, revalidation: Revalidation, metrics: Arc<Metrics>) -> Self {
+    /// Modules run on `threads`, each in its turn, and have pages made anew by `revalidation`.
+    pub(super) fn new(
+        (threads, turns): (Handle, Arc<Queue>),
+        revalidation: Revalidation,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let revalidate: Revalidate = Arc::new(move |demand| {
             let revalidation = revalidation.clone();
             Box::pin(async move { Ok(revalidation.perform(Call::of(demand)?).await) })
@@ -59,6 +69,7 @@ impl Apis {
             threads,
             metrics,
             places: Places::new(AT_ONCE),
+            turns,
         }
     }
 
@@ -93,7 +104,8 @@ impl Apis {
         request: Request<Incoming>,
         client: Client,
     ) -> Result<Response<Body>, Problem> {
-        let place = self.places.take(routed.pattern.route(), client);
+        let route = routed.pattern.route();
+        let place = self.places.take(route.clone(), client);
         let place = place.ok_or(Problem::Overloaded(BUSY))?;
         let (mut head, body) = request.into_parts();
         let body = upload::read(body, MAX_BODY).await;
@@ -101,9 +113,14 @@ impl Apis {
         clean(&mut head.headers, &body);
         let request = Request::from_parts(head, body);
         let revalidate = Arc::clone(&self.revalidate);
+        let turns = Arc::clone(&self.turns);
         let task = self.threads.spawn(async move {
             let _place = place;
-            routed.answer(request, revalidate).await
+            let turn = turns.turn(&route);
+            let Ok(Ok(_turn)) = tokio::time::timeout(PATIENCE, turn).await else {
+                return Err(Problem::Overloaded(BUSY));
+            };
+            Ok(routed.answer(request, revalidate).await?)
         });
         match task.await {
             Ok(answered) => Ok(sent(answered?)),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::generation::Turn;
@@ -12,44 +11,15 @@ use super::{Ask, Inner, Refused};
 use crate::page::{Cause, Entry, Failure, FailureKind};
 use crate::telemetry::trace::Caller;
 
-/// Drafts that wait for their turn: an editor's office, but not a script that keeps reloading.
-const WAITING: usize = 32;
-
-/// How many drafts are made, and wait to be made, at once.
-pub(super) struct Drafts {
-    places: Arc<Semaphore>,
-    line: Arc<Semaphore>,
-}
-
-impl Drafts {
-    /// A quarter of the places: editors who reload and reload leave readers the others.
-    pub(super) fn new(concurrency: usize) -> Self {
-        let places = (concurrency / 4).max(1);
-        Self {
-            places: Arc::new(Semaphore::new(places)),
-            line: Arc::new(Semaphore::new(places + WAITING)),
-        }
-    }
-}
-
 impl Inner {
     /// Makes a page from what is there now, whatever the cache has and without telling it: no
     /// flight is shared, nothing is stored, no back-off is held or begun.
     pub(super) async fn draft(self: &Arc<Self>, ask: Ask) -> Result<Arc<Entry>, Refused> {
-        let Drafts { places, line } = &self.drafts;
-        let waiting = line.clone().try_acquire_owned();
-        let waiting = waiting.map_err(|_| self.overloaded())?;
-        let begin = async {
-            // Never closed.
-            let place = places.clone().acquire_owned().await;
-            let ticket = Arc::new(Ticket::new(Priority::OnDemand));
-            let of_route = ask.page.policy.concurrency;
-            let slot = self.queue.enter(&ticket, &ask.page.route, of_route).await;
-            slot.map(|slot| (place, slot))
-        };
+        let ticket = Arc::new(Ticket::new(Priority::Draft));
+        let begin = self.queue.enter(&ticket, &ask.page.route);
         let (queued, caller) = (Instant::now(), Caller::here());
         let begun = tokio::time::timeout(self.config.wait, begin).await;
-        let Ok(Ok((place, slot))) = begun else {
+        let Ok(Ok(slot)) = begun else {
             return Err(self.overloaded());
         };
         let turn = Turn {
@@ -59,11 +29,7 @@ impl Inner {
             audience: Audience::Editor,
         };
         // An editor who reloads leaves a draft that goes on, in its place.
-        let (sketch, held) = (self.clone().sketch(ask, turn), (waiting, place));
-        let drawing = self.parts.runtime.spawn(async move {
-            let _held = held;
-            sketch.await
-        });
+        let drawing = self.parts.runtime.spawn(self.clone().sketch(ask, turn));
         let made = drawing.await.unwrap_or_else(|lost| {
             let message = format!("wisr lost it (please report it): {lost}");
             let failure = Failure::new(FailureKind::Host, "generation", message);

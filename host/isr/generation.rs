@@ -111,10 +111,9 @@ impl Inner {
             Claimed::Alone => None,
             Claimed::Made(entry) => return self.land_made(permit, &ask, forgotten, entry),
         };
-        let places = ask.page.policy.concurrency;
         let slot = loop {
             let route = &ask.page.route;
-            match self.queue.enter(permit.ticket(), route, places).await {
+            match self.queue.enter(permit.ticket(), route).await {
                 Ok(slot) => break slot,
                 Err(NoSlot::Full) => {
                     metrics.generations_refused.inc();

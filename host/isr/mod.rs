@@ -35,7 +35,7 @@ mod share;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 pub use ahead::{Count, Retry, Tally};
+pub use queue::{NoSlot, Queue, Slot, share};
 pub use served::{Ask, Hit, Patience, Refused, Renewal, Served};
 
 use crate::page::{
@@ -54,9 +55,8 @@ use crate::store::{
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
-use draft::Drafts;
 use flight::Flights;
-use queue::{Priority, Queue};
+use queue::Priority;
 use routes::Routes;
 
 /// How much is made at once.
@@ -111,14 +111,17 @@ struct Inner {
     routes: Routes,
     /// Pages being made ahead, of all routes together: they must not fill the queue.
     ahead: Semaphore,
-    drafts: Drafts,
     config: Config,
 }
 
 impl Isr {
     /// A cache over `parts`. [`Isr::recall`] tells it what failed earlier.
     pub fn new(config: Config, parts: Parts) -> Self {
-        let queue = Queue::new(config.concurrency, config.queue, parts.metrics.clone());
+        let queue = Queue::new(
+            config.concurrency,
+            config.queue,
+            Some(parts.metrics.clone()),
+        );
         let backoffs = Backoffs::new(parts.store.clone());
         Self(Arc::new(Inner {
             parts,
@@ -127,7 +130,6 @@ impl Isr {
             backoffs,
             routes: Routes::default(),
             ahead: Semaphore::new(config.ahead()),
-            drafts: Drafts::new(config.concurrency),
             config,
         }))
     }
@@ -284,6 +286,12 @@ impl Isr {
     pub fn serve_routes(&self, routes: BTreeSet<Arc<str>>) {
         self.0.parts.store.serve_routes(routes.clone());
         self.0.routes.serve(routes);
+    }
+
+    /// Says how many generations of each of these routes run at once from here on. A route that is
+    /// not named has its [`share`].
+    pub fn share_out(&self, routes: &BTreeMap<Arc<str>, usize>) {
+        self.0.queue.share_out(routes);
     }
 
     /// Forgets the pages of these routes; how many there were.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::generation::Before;
-use super::queue::{Priority, Slot, Ticket};
+use super::queue::{Priority, Slot};
 use super::{Ask, Inner, Patience, Refused, Renewal, Served, make};
 use crate::page::{Cause, Document, Entry, Failure, FailureKind, Freshness, Why};
 
@@ -73,9 +73,7 @@ impl Inner {
 
     /// A place to draw a shell, for which a reader waits no longer than for that of a page.
     async fn place_for_shell(&self, ask: &Ask) -> Result<Slot, Refused> {
-        let ticket = Arc::new(Ticket::new(Priority::Reader));
-        let places = ask.page.policy.concurrency;
-        let entered = self.queue.enter(&ticket, &ask.page.route, places);
+        let entered = self.queue.turn(&ask.page.route);
         match tokio::time::timeout(self.config.wait, entered).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) | Err(_) => Err(self.overloaded()),

@@ -80,6 +80,8 @@ pub type Herald = Arc<dyn Fn(Change) -> Pin<Box<dyn Future<Output = ()> + Send>>
 pub struct Change {
     /// The routes that have pages.
     pub served: BTreeSet<Arc<str>>,
+    /// How much of each route runs at once, API routes included.
+    pub concurrency: BTreeMap<Arc<str>, usize>,
     /// The routes whose pages must not come back.
     pub gone: Option<Gone>,
 }
@@ -330,7 +332,14 @@ impl Releases {
     pub(super) async fn announce(&self, release: &Release, gone: Option<Gone>) {
         let routes = release.table.iter().map(|(pattern, _)| pattern.route());
         let served = routes.collect();
-        (self.herald)(Change { served, gone }).await;
+        let all = release.all();
+        let concurrency = all.map(|route| (route.name(), route.config().policy.concurrency));
+        (self.herald)(Change {
+            served,
+            concurrency: concurrency.collect(),
+            gone,
+        })
+        .await;
     }
 
     pub(super) fn record(&self, kind: &'static str, subject: Subject, message: String) {

@@ -132,6 +132,21 @@ impl Routed {
 }
 
 impl Route {
+    /// Its pattern's text.
+    pub(super) fn name(&self) -> Arc<str> {
+        match self {
+            Route::Page(routed) => routed.pattern.route(),
+            Route::Api(routed) => routed.pattern.route(),
+        }
+    }
+
+    pub(super) fn config(&self) -> &RouteConfig {
+        match self {
+            Route::Page(routed) => &routed.config,
+            Route::Api(routed) => &routed.config,
+        }
+    }
+
     pub(super) fn digest(&self) -> Digest {
         match self {
             Route::Page(routed) => routed.module.digest(),

@@ -283,42 +283,6 @@ async fn a_compiler_that_cannot_be_started_is_no_fault_of_the_module() {
     assert!(error.may_pass_later() && error.to_string().contains("no process could be started"));
 }
 
-#[tokio::test]
-async fn an_api_route_that_hangs_leaves_places_for_others() {
-    let engine = engine();
-    let both = "(param \"request\" (own $request)) (param \"response-out\" (own $out))";
-    let guest = async |core: &str| {
-        let bytes = wat::parse_str(handler("0.2.0", both, core)).unwrap();
-        let module = engine.load(bytes).await.unwrap();
-        let Role::Api(exports) = *module.role() else {
-            panic!("not an API route")
-        };
-        let long = Limits {
-            cpu: Duration::from_secs(60),
-            ..limits()
-        };
-        Arc::new(ApiGuest::new(module, exports, grants(&engine, long)))
-    };
-    let ask = |guest: &Arc<ApiGuest>| {
-        let guest = Arc::clone(guest);
-        let request = ::http::Request::builder().header("host", "x");
-        let request = request.body(bytes::Bytes::new()).unwrap();
-        async move { guest.answer(Arc::from("/api/x"), request, nobody()).await }
-    };
-    let (hangs, ends) = (
-        guest("(param i32 i32) (loop (br 0))").await,
-        guest("(param i32 i32)").await,
-    );
-    let mut hanging = tokio::task::JoinSet::new();
-    for _ in 0..2 * config().instances {
-        hanging.spawn(ask(&hangs));
-    }
-    tokio::task::yield_now().await;
-    let answer = ask(&ends).await;
-    assert!(matches!(answer, Err(Unanswered::Failed(_))), "{answer:?}");
-    assert_eq!(hanging.len(), 2 * config().instances as usize);
-}
-
 /// Every module counts as large.
 fn hasty() -> Engine {
     Engine::new(EngineConfig {

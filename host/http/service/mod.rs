@@ -33,7 +33,7 @@ use super::throttle::Throttle;
 use super::views::Views;
 use super::webhook::Mailroom;
 use super::{Answer, Config, Plain, Service, Settings, Short};
-use crate::isr::Isr;
+use crate::isr::{Isr, Queue};
 use crate::page::{Entry, PageKey};
 use crate::release::{ApiRouted, Release, Releases};
 use crate::route::Path;
@@ -63,13 +63,13 @@ pub struct Site {
 
 impl Site {
     /// A site that serves the pages of `releases` through `isr`, and the files of the public
-    /// folder. API routes run on `threads`. `dev` is what `wisr dev` adds, which shows
+    /// folder. API routes run on `threads`, each in its turn. `dev` is what `wisr dev` adds, which shows
     /// the `incidents` of pages.
     pub fn new(
         config: Config,
         releases: Arc<Releases>,
         isr: Isr,
-        threads: Handle,
+        (threads, turns): (Handle, Arc<Queue>),
         dev: Option<Dev>,
         incidents: Arc<Incidents>,
     ) -> Self {
@@ -82,7 +82,11 @@ impl Site {
             releases: releases.clone(),
         };
         Self {
-            apis: Apis::new(threads.clone(), revalidation.clone(), isr.metrics().clone()),
+            apis: Apis::new(
+                (threads.clone(), turns),
+                revalidation.clone(),
+                isr.metrics().clone(),
+            ),
             mailroom: Mailroom::new(revalidation.clone(), threads),
             revalidation,
             throttle: Throttle::new("site", isr.metrics()),
