@@ -41,6 +41,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// Of one address in the internet: a stranger must not keep the operators out.
 const MAX_CONNECTIONS_OF_ONE: usize = 16;
 
+/// Bytes that requests and answers may hold while they are under way: some of the largest.
+const MAX_IN_FLIGHT: usize = 32 << 20;
+
 /// Everything here is answered at once: nothing is worth waiting longer for.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -83,10 +86,14 @@ impl Config {
             proxies: Arc::default(),
             drain: DRAIN,
             patience: Patience::default(),
+            in_flight: MAX_IN_FLIGHT,
             // The metrics count readers.
             watch: None,
             open: Default::default(),
             refused: Default::default(),
+            in_flight_bytes: Default::default(),
+            slow: Default::default(),
+            displaced: Default::default(),
         }
     }
 }

@@ -54,6 +54,7 @@ pub(super) struct Server {
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) forwarded_header: Option<Header>,
     pub(super) proxy_protocol: Option<bool>,
+    pub(super) in_flight: Option<Size>,
     pub(super) drain: Option<Span>,
     pub(super) artifacts: Option<PathBuf>,
     pub(super) poll: Option<Span>,

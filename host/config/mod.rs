@@ -403,6 +403,7 @@ fn doors(
         max_connections,
         per_address,
         proxies: Arc::new(proxies::resolve(server)?),
+        in_flight: usize::try_from(server.in_flight.map_or(128 << 20, |size| size.0))?,
         drain,
         settings,
         public: Some(public),

@@ -166,6 +166,11 @@ const KEYS: &[Key] = &[
         "whether connections begin with the PROXY protocol, version 1 or 2; then only trusted proxies may connect, and a connection without it is closed",
     ),
     row(
+        "server.in-flight",
+        Value("\"128MiB\""),
+        "bytes that requests and responses hold while they are under way, each page once; beyond it those that take longest are broken off",
+    ),
+    row(
         "server.drain",
         Value("\"10s\""),
         "how long requests in flight may take after the stop signal",

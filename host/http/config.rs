@@ -28,6 +28,8 @@ pub struct Config {
     pub per_address: PerAddress,
     /// Who may speak for others.
     pub proxies: Arc<Proxies>,
+    /// Bytes that requests and responses may hold while they are under way.
+    pub in_flight: usize,
     /// How long requests in flight may go on after the stop signal.
     pub drain: Duration,
     /// What can be changed while it is open.
@@ -64,9 +66,13 @@ impl Config {
             proxies: Arc::clone(&self.proxies),
             drain: self.drain,
             patience: Patience::default(),
+            in_flight: self.in_flight,
             watch: Some(watch),
             open: metrics.connections.clone(),
             refused: metrics.connections_refused.clone(),
+            in_flight_bytes: metrics.in_flight_bytes.clone(),
+            slow: metrics.readers_too_slow.clone(),
+            displaced: metrics.readers_displaced.clone(),
         }
     }
 }

@@ -6,29 +6,32 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
-use http_body::{Body as _, Frame, SizeHint};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpStream;
 
-use super::body::{Body, BodyError};
-use super::errors::Problem;
+use super::body::Body;
+use super::delivery::{AHEAD, Delivery, Sent, Way};
+use super::errors::{BUSY, Problem};
 use super::head::Plain;
+use super::in_flight::{Cut, InFlight};
 use super::lane::{Express, Lane};
 use super::listen::{Stop, told};
 use super::respond::Reader;
 use super::sound::sound;
-use super::timed::{Busy, Patience, Pulse, Timed};
+use super::strand::Strands;
+use super::timed::{Patience, Pulse, Timed};
 use super::visit::Watch;
 use crate::page::Entry;
 
@@ -51,10 +54,6 @@ const MAX_MISTAKES: usize = 64;
 /// Bytes of bodies that a client may send ahead of their being read, on one stream and on all of a
 /// connection: few requests have one, and what nobody reads must not add up.
 const UPLOAD_WINDOW: u32 = 64 * 1024;
-
-/// Bytes of one response that are handed to HTTP/2 ahead of their being sent; a cached page is one
-/// shared piece whatever its size.
-const MAX_SEND_BUFFER: usize = 64 * 1024;
 
 /// How often an HTTP/2 client is asked whether it is there, and how long it may take to say so: a
 /// phone that went away says nothing, and its streams would stay open.
@@ -94,6 +93,32 @@ pub trait Service: Send + Sync + 'static {
     }
 }
 
+/// How connections are served.
+#[derive(Clone)]
+pub(super) struct Manner {
+    /// How long a client may dawdle.
+    pub(super) patience: Patience,
+    /// What is done with requests besides answering them.
+    pub(super) watch: Option<Arc<Watch>>,
+    /// The account that what is under way is in.
+    pub(super) in_flight: Arc<InFlight>,
+    /// Counts readers who were broken off because they lagged.
+    pub(super) slow: Counter,
+}
+
+#[cfg(test)]
+impl Manner {
+    /// As connections usually are, and nobody watches.
+    pub(super) fn some() -> Self {
+        Self {
+            patience: Patience::default(),
+            watch: None,
+            in_flight: InFlight::new(64 << 20, Default::default(), Counter::default()),
+            slow: Counter::default(),
+        }
+    }
+}
+
 /// Serves one connection until either side ends it. After the stop signal, requests in flight are
 /// finished and no more are taken.
 pub(super) async fn serve<S: Service>(
@@ -101,16 +126,28 @@ pub(super) async fn serve<S: Service>(
     peer: SocketAddr,
     service: Arc<S>,
     mut stop: Stop,
-    (patience, watch): (Patience, Option<Arc<Watch>>),
+    manner: Manner,
 ) {
+    let Manner {
+        patience,
+        watch,
+        in_flight,
+        slow,
+    } = manner;
     // A response is one write; holding back its last segment would only delay it.
     let _ = stream.set_nodelay(true);
     let pulse = Arc::new(Pulse::new());
-    let io = Timed::new(stream, Arc::clone(&pulse), patience);
+    let io = Timed::new(stream, Arc::clone(&pulse), patience, slow.clone());
     let lane = Arc::clone(&pulse);
-    let io = Lane::new(io, Arc::clone(&pulse), Arc::clone(&service), watch.clone());
+    let to_lane = (Arc::clone(&service), watch.clone(), Arc::clone(&in_flight));
+    let io = Lane::new(io, Arc::clone(&pulse), to_lane);
+    let strands = Strands::new(slow);
+    let builder = builder(strands.clone());
     let answer = service_fn(move |request: Request<Incoming>| {
-        let mut busy = pulse.enter(request.version(), !request.body().is_end_stream());
+        let busy = pulse.enter(request.version(), !request.body().is_end_stream());
+        let way = way(request.version(), &pulse, &in_flight, patience);
+        way.delivery.iter().for_each(|next| strands.expect(next));
+        let size = head_size(request.uri(), request.headers());
         let visit = watch.as_ref().map(|watch| watch.begin(&request, peer));
         let (is_head, version) = (request.method() == Method::HEAD, request.version());
         let answer = || admit(&service, request, peer);
@@ -121,10 +158,13 @@ pub(super) async fn serve<S: Service>(
         async move {
             let mut response = match answer {
                 Answer::Now(response) => response,
-                Answer::Later(response) => {
-                    let response = AssertUnwindSafe(response).catch_unwind().await;
-                    response.unwrap_or_else(|_| Problem::Panicked.page(false))
-                }
+                Answer::Later(response) => match way.in_flight.request(size) {
+                    Some(_held) => {
+                        let response = AssertUnwindSafe(response).catch_unwind().await;
+                        response.unwrap_or_else(|_| Problem::Panicked.page(false))
+                    }
+                    None => Problem::Overloaded(BUSY).page(false),
+                },
             };
             if is_head {
                 take_body(&mut response);
@@ -135,11 +175,9 @@ pub(super) async fn serve<S: Service>(
             if let Some(visit) = visit {
                 visit.end(&response);
             }
-            busy.offer(true);
-            Ok::<_, Infallible>(response.map(|body| Sent { body, busy }))
+            Ok::<_, Infallible>(response.map(|body| Sent::new(body, busy, way)))
         }
     });
-    let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), answer));
     // Asked only when it has something to say: asking the signal itself takes a lock that all
     // connections of all threads share.
@@ -162,6 +200,37 @@ pub(super) async fn serve<S: Service>(
     if let Err(error) = ended {
         tracing::debug!(%peer, error, "connection ended early");
     }
+}
+
+/// How the answer to a request of this version leaves.
+fn way(version: Version, pulse: &Arc<Pulse>, in_flight: &Arc<InFlight>, patience: Patience) -> Way {
+    let in_flight = Arc::clone(in_flight);
+    if version != Version::HTTP_2 {
+        // A client that lags shows in the socket.
+        let cut = Arc::clone(pulse.cut());
+        return Way {
+            in_flight,
+            cut,
+            delivery: None,
+        };
+    }
+    let cut = Cut::of_stream(pulse.cut());
+    Way {
+        in_flight,
+        cut: Arc::clone(&cut),
+        delivery: Some(Delivery::new(patience, cut)),
+    }
+}
+
+/// Bytes of a head, roughly as HTTP/1.1 writes it.
+fn head_size(uri: &Uri, headers: &HeaderMap) -> usize {
+    let target = uri
+        .path_and_query()
+        .map_or(1, |target| target.as_str().len());
+    let lines = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    target + lines.sum::<usize>()
 }
 
 /// Goes on until the lane has nothing in hand: hyper has not seen what it has, and would close the
@@ -222,8 +291,8 @@ fn take_body(response: &mut Response<Body>) {
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(strands: Strands) -> auto::Builder<Strands> {
+    let mut builder = auto::Builder::new(strands);
     // `Timed` times heads: hyper's own timer would count the time between requests as well.
     builder
         .http1()
@@ -239,45 +308,8 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .max_local_error_reset_streams(MAX_MISTAKES)
         .initial_stream_window_size(UPLOAD_WINDOW)
         .initial_connection_window_size(UPLOAD_WINDOW)
-        .max_send_buf_size(MAX_SEND_BUFFER)
+        .max_send_buf_size(AHEAD)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder
-}
-
-/// A body that ends its request's [`Busy`]. One that fails or panics breaks off its response, which
-/// the client can tell: under HTTP/1 the connection ends before the message does, as there is no
-/// other way to say it (RFC 9112 section 8); under HTTP/2 the stream is reset, and the others go on.
-struct Sent {
-    body: Body,
-    busy: Busy,
-}
-
-impl http_body::Body for Sent {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = AssertUnwindSafe(|| Pin::new(&mut self.body).poll_frame(cx));
-        let frame = std::panic::catch_unwind(polled)
-            .unwrap_or_else(|_| Poll::Ready(Some(Err("wisr panicked while it sent it".into()))));
-        if let Poll::Ready(Some(Err(error))) = &frame {
-            // It is never polled again.
-            self.body = Body::Empty;
-            tracing::error!(error, "a response broke off");
-        }
-        self.busy.offer(frame.is_ready());
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -23,6 +23,7 @@ use super::body::Body;
 use super::conditional::whole_seconds;
 use super::connection::{Coming, Service, Short};
 use super::head::{Head, Plain};
+use super::in_flight::{Held, InFlight};
 use super::timed::{Fetching, Pulse, Timed};
 use super::visit::Watch;
 use crate::page::{Entry, Timestamp};
@@ -61,6 +62,7 @@ pub(super) struct Lane<S> {
     pulse: Arc<Pulse>,
     service: Arc<S>,
     watch: Option<Arc<Watch>>,
+    in_flight: Arc<InFlight>,
     road: Road,
     /// Of what is lent to hyper, what it had no room for yet.
     ahead: Bytes,
@@ -88,6 +90,7 @@ struct Fetched {
 struct Rest {
     head: Bytes,
     body: Bytes,
+    _held: Held,
 }
 
 /// What the connections of a thread use in turn.
@@ -116,14 +119,14 @@ impl<S: Service> Lane<S> {
     pub(super) fn new(
         io: Timed,
         pulse: Arc<Pulse>,
-        service: Arc<S>,
-        watch: Option<Arc<Watch>>,
+        (service, watch, in_flight): (Arc<S>, Option<Arc<Watch>>, Arc<InFlight>),
     ) -> Self {
         Self {
             io,
             pulse,
             service,
             watch,
+            in_flight,
             road: Road::First,
             ahead: Bytes::new(),
             fetch: None,
@@ -229,9 +232,11 @@ impl<S: Service> Lane<S> {
             return Poll::Ready(Ok(()));
         }
         let of_head = sent.min(head.len());
+        let held = self.in_flight.response(&body, self.pulse.cut());
         self.rest = Some(Rest {
             head: Bytes::copy_from_slice(&head[of_head..]),
             body: body.slice(sent - of_head..),
+            _held: held,
         });
         self.send_rest(cx)
     }

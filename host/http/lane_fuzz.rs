@@ -15,10 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::super::body::Body;
-use super::super::connection::{Answer, Service, Short, serve};
+use super::super::connection::{Answer, Manner, Service, Short, serve};
 use super::super::head::Plain;
 use super::super::respond::tests::entry;
-use super::super::timed::Patience;
 use super::Express;
 use crate::fuzz;
 use crate::page::{Entry, Revalidate, Timestamp};
@@ -130,7 +129,7 @@ async fn answered(has_short_way: bool, pieces: &[Vec<u8>]) -> String {
         has_short_way,
         is_next_cold: AtomicBool::new(false),
     });
-    let manner = (Patience::default(), None);
+    let manner = Manner::some();
     let serving = tokio::spawn(serve(accepted, peer, service, stopping, manner));
     let mut all = Vec::new();
     let talk = async {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::super::connection::{Answer, Short, serve};
+use super::super::connection::{Answer, Manner, Short, serve};
 use super::super::head::Plain;
 use super::super::respond::tests::entry as some_entry;
 use super::super::timed::Patience;
@@ -107,13 +107,7 @@ async fn client() -> Client {
     let (stop, stopping) = watch::channel(false);
     let ways = Ways::default();
     let (asked, leave) = (ways.asked.clone(), ways.leave.clone());
-    let connection = serve(
-        accepted,
-        peer,
-        Arc::new(ways),
-        stopping,
-        (Patience::default(), None),
-    );
+    let connection = serve(accepted, peer, Arc::new(ways), stopping, Manner::some());
     let connection = tokio::spawn(connection);
     let mut client = Client {
         stream,

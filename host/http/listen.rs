@@ -21,8 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::address::{Counted, PerAddress};
-use super::connection::{self, Service};
+use super::connection::{self, Manner, Service};
 use super::gate::Gate;
+use super::in_flight::InFlight;
 use super::proxies::Proxies;
 use super::timed::Patience;
 use super::visit::Watch;
@@ -66,12 +67,20 @@ pub struct Config {
     pub drain: Duration,
     /// How long a client may dawdle.
     pub patience: Patience,
+    /// Bytes that requests and responses may hold while they are under way.
+    pub in_flight: usize,
     /// What is done with requests besides answering them.
     pub watch: Option<Watch>,
     /// Counts open connections.
     pub open: Gauge,
     /// Counts connections that were closed at once.
     pub refused: Counter,
+    /// Counts the bytes that requests and responses hold.
+    pub in_flight_bytes: Gauge,
+    /// Counts readers who were broken off because they lagged.
+    pub slow: Counter,
+    /// Counts readers who were broken off because too much was under way.
+    pub displaced: Counter,
 }
 
 /// Why a listener could not start.
@@ -163,6 +172,13 @@ impl Bound {
     pub fn serve<S: Service>(mut self, service: Arc<S>, stop: Stop) -> Serving {
         let slots = Arc::new(Semaphore::new(self.config.max_connections.max(1)));
         let gate = Gate::new(&self.config);
+        let Config {
+            in_flight,
+            in_flight_bytes,
+            displaced,
+            ..
+        } = self.config.clone();
+        let in_flight = InFlight::new(in_flight, in_flight_bytes, displaced);
         let (alive, ended) = mpsc::channel(1);
         let mut cores = cores::each_its_own(self.listeners.len()).into_iter();
         let start = |(listener, runtime)| {
@@ -172,6 +188,7 @@ impl Bound {
                 stop: stop.clone(),
                 slots: Arc::clone(&slots),
                 gate: Arc::clone(&gate),
+                in_flight: Arc::clone(&in_flight),
                 config: self.config.clone(),
                 _alive: alive.clone(),
             };
@@ -245,6 +262,7 @@ struct Thread<S> {
     stop: Stop,
     slots: Arc<Semaphore>,
     gate: Arc<Gate>,
+    in_flight: Arc<InFlight>,
     config: Config,
     _alive: mpsc::Sender<Infallible>,
 }
@@ -302,8 +320,12 @@ impl<S: Service> Thread<S> {
         };
         let open = Open::new(&self.config.open, place, counted);
         let (service, gate) = (Arc::clone(&self.service), Arc::clone(&self.gate));
-        let watch = self.config.watch.clone().map(Arc::new);
-        let manner = (self.config.patience, watch);
+        let manner = Manner {
+            patience: self.config.patience,
+            watch: self.config.watch.clone().map(Arc::new),
+            in_flight: Arc::clone(&self.in_flight),
+            slow: self.config.slow.clone(),
+        };
         connections.spawn(async move {
             let (_open, mut stream) = (open, stream);
             let heard = tokio::select! {

@@ -32,6 +32,7 @@ impl Service for Echo {
         match &*path {
             "/slow" => {}
             "/large" => return Answer::Now(Response::new(Body::from(Bytes::from(vec![0; LARGE])))),
+            "/tail" => return Answer::Now(Response::new(Body::from(Bytes::from(vec![0; 1_000])))),
             "/cores" => {
                 return Answer::Later(Box::pin(async {
                     let waiting = tokio::task::spawn_blocking(|| cores::all().count());
@@ -67,6 +68,9 @@ struct Server {
     arrived: watch::Receiver<bool>,
     open: Gauge,
     refused: Counter,
+    in_flight_bytes: Gauge,
+    slow: Counter,
+    displaced: Counter,
     serving: Serving,
 }
 
@@ -79,15 +83,18 @@ fn config() -> Config {
         proxies: Arc::default(),
         drain: Duration::from_secs(10),
         patience: Patience::default(),
+        in_flight: 64 << 20,
         watch: None,
         open: Gauge::default(),
         refused: Counter::default(),
+        in_flight_bytes: Gauge::default(),
+        slow: Counter::default(),
+        displaced: Counter::default(),
     }
 }
 
 fn start(config: Config) -> Server {
-    let (open, refused) = (config.open.clone(), config.refused.clone());
-    let bound = Bound::bind(config).unwrap();
+    let bound = Bound::bind(config.clone()).unwrap();
     let (stop, stopping) = watch::channel(false);
     let (go, going) = watch::channel(false);
     let (arrived, arrivals) = watch::channel(false);
@@ -99,8 +106,11 @@ fn start(config: Config) -> Server {
         stop,
         go,
         arrived: arrivals,
-        open,
-        refused,
+        open: config.open,
+        refused: config.refused,
+        in_flight_bytes: config.in_flight_bytes,
+        slow: config.slow,
+        displaced: config.displaced,
         serving,
     }
 }
@@ -353,6 +363,172 @@ async fn a_window_that_is_never_opened_holds_nothing_for_ever() {
     let _ = running.await.unwrap();
     drop(stalled);
     while server.open.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A frame of HTTP/2 (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()];
+    [&head.concat(), payload].concat()
+}
+
+/// `GET path` on a stream.
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    let path = [&[4, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
+    frame(1, 5, stream, &[&b"\x82\x86\x01\x01x"[..], &path].concat())
+}
+
+/// What the server resets (with which code), and which streams it ends, until there are `count`.
+async fn endings(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+    count: usize,
+) -> Vec<(u32, u32)> {
+    let mut ended = Vec::new();
+    while ended.len() < count {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).await.unwrap();
+        let of = u32::from_be_bytes(head[5..].try_into().unwrap());
+        match head[3] {
+            3 => ended.push((of, u32::from_be_bytes(payload[..4].try_into().unwrap()))),
+            0 | 1 if head[4] & 1 == 1 => ended.push((of, 0)),
+            _ => {}
+        }
+    }
+    ended
+}
+
+/// RFC 9113 section 7.
+const CANCEL: u32 = 8;
+
+#[tokio::test]
+async fn a_stream_whose_reader_lags_is_reset_and_no_other() {
+    let server = start(Config {
+        patience: hasty(),
+        in_flight: 100 * LARGE,
+        ..config()
+    });
+    let lagging: Vec<u32> = (0..100).map(|number| 2 * number + 1).collect();
+    for (window, paths) in [(0, ["/large", "/tail"]), (1, ["/large", "/tail"])] {
+        let mut client = TcpStream::connect(server.addr).await.unwrap();
+        let window_size = [0, 4, 0, 0, 0, window];
+        let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        hello.extend(frame(4, 0, 0, &window_size));
+        for (number, stream) in lagging.iter().enumerate() {
+            hello.extend(get(*stream, paths[number % 2]));
+        }
+        client.write_all(&hello).await.unwrap();
+        // Who asks for something else, and opens windows by a byte, buys no time with it.
+        let (mut reading, mut writing) = client.into_split();
+        let playing = tokio::spawn(async move {
+            for number in 0.. {
+                let other = 201 + 2 * number;
+                let mut bytes = get(other, "/other");
+                bytes.extend(frame(8, 0, other, &100_u32.to_be_bytes()));
+                for stream in (1..200).step_by(2) {
+                    bytes.extend(frame(8, 0, stream, &1_u32.to_be_bytes()));
+                }
+                if writing.write_all(&bytes).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let began = Instant::now();
+        let mut reset = Vec::new();
+        while reset.len() < lagging.len() {
+            let [(stream, code)] = endings(&mut reading, 1).await[..] else {
+                panic!("not one");
+            };
+            match stream {
+                ..200 => {
+                    assert_eq!(code, CANCEL, "{stream}");
+                    reset.push(stream);
+                }
+                other => assert_eq!(code, 0, "{other}"),
+            }
+        }
+        assert!(began.elapsed() >= hasty().stall);
+        reset.sort_unstable();
+        assert_eq!(reset, lagging, "{window}");
+        // The connection is as good as ever.
+        endings(&mut reading, 1).await;
+        playing.abort();
+    }
+    assert_eq!(server.slow.get(), 200);
+    while server.in_flight_bytes.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_whose_reader_is_slow_gets_all_of_it() {
+    let server = start(Config {
+        patience: hasty(),
+        ..config()
+    });
+    let mut client = TcpStream::connect(server.addr).await.unwrap();
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    hello.extend(frame(4, 0, 0, &[0, 4, 0, 0, 0, 1]));
+    hello.extend(get(1, "/large"));
+    client.write_all(&hello).await.unwrap();
+    let (mut reading, mut writing) = client.into_split();
+    let reading = tokio::spawn(async move { endings(&mut reading, 1).await });
+    let began = Instant::now();
+    // In each of several spans of patience a little, and more than is asked of it.
+    while began.elapsed() < 4 * hasty().stall {
+        let step = u32::try_from(hasty().least / 2).unwrap().to_be_bytes();
+        let opened = [frame(8, 0, 0, &step), frame(8, 0, 1, &step)].concat();
+        writing.write_all(&opened).await.unwrap();
+        tokio::time::sleep(hasty().stall / 20).await;
+    }
+    assert!(!reading.is_finished());
+    let rest = u32::try_from(LARGE).unwrap().to_be_bytes();
+    let opened = [frame(8, 0, 0, &rest), frame(8, 0, 1, &rest)].concat();
+    writing.write_all(&opened).await.unwrap();
+    assert_eq!(reading.await.unwrap(), [(1, 0)]);
+}
+
+#[tokio::test]
+async fn what_is_under_way_has_a_bound_over_both_protocols() {
+    let limit = 4 * LARGE;
+    let server = start(Config {
+        in_flight: limit,
+        ..config()
+    });
+    // Every answer of `/large` is a page of its own; nobody reads, and one stalls in each way.
+    let mut readers = Vec::new();
+    for _ in 0..6 {
+        let mut reader = TcpStream::connect(server.addr).await.unwrap();
+        let request = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+        reader.write_all(request).await.unwrap();
+        reader.read_exact(&mut [0]).await.unwrap();
+        readers.push(reader);
+    }
+    let mut client = TcpStream::connect(server.addr).await.unwrap();
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    hello.extend(frame(4, 0, 0, &[0, 4, 0, 0, 0, 1]));
+    for number in 0..10 {
+        hello.extend(get(2 * number + 1, "/large"));
+    }
+    client.write_all(&hello).await.unwrap();
+    // The oldest go: all six of the first kind, and all but the last three of the second.
+    let reset = endings(&mut client, 7).await;
+    let expected: Vec<_> = (0..7).map(|number| (2 * number + 1, CANCEL)).collect();
+    assert_eq!(reset, expected);
+    for reader in &mut readers {
+        let mut rest = Vec::new();
+        let _ = reader.read_to_end(&mut rest).await;
+        assert!(rest.len() < LARGE, "{} bytes came", rest.len());
+    }
+    assert_eq!(server.displaced.get(), 13);
+    assert!(server.in_flight_bytes.get() <= i64::try_from(limit).unwrap());
+    drop((client, readers));
+    while server.in_flight_bytes.get() > 0 {
         tokio::task::yield_now().await;
     }
 }

@@ -10,10 +10,13 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http::Version;
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep};
+
+use super::in_flight::Cut;
 
 /// The end of a connection with bytes of the client on their way: were it closed at once, the
 /// kernel would answer them with a reset, and the client might lose our last answer to it (RFC
@@ -67,11 +70,8 @@ pub(super) struct Pulse {
     stopping: AtomicBool,
     /// Whether the last request had a body, which may not have been read to its end.
     has_body: AtomicBool,
-    /// Responses that are ready and have no window to be sent in. Only HTTP/2 has such windows;
-    /// under HTTP/1 a client that lags shows in the socket.
-    untaken: AtomicUsize,
-    /// When one of them was the first, or the client last took enough.
-    taken: Moment,
+    /// Breaks off the connection.
+    cut: Arc<Cut>,
 }
 
 /// A moment of a connection, in nanoseconds from its beginning.
@@ -111,8 +111,7 @@ impl Pulse {
             fetching: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
-            untaken: AtomicUsize::new(0),
-            taken: Moment::default(),
+            cut: Arc::default(),
         }
     }
 
@@ -123,11 +122,7 @@ impl Pulse {
         self.has_body.store(has_body, Relaxed);
         self.in_head.store(false, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        Busy {
-            pulse: Arc::clone(self),
-            http2,
-            untaken: false,
-        }
+        Busy(Arc::clone(self))
     }
 
     /// The short way waits for a request's page, until what is returned is dropped; none once the
@@ -182,19 +177,21 @@ impl Pulse {
         self.since.open();
     }
 
+    /// What breaks off the connection.
+    pub(super) fn cut(&self) -> &Arc<Cut> {
+        &self.cut
+    }
+
     /// The client took [`Patience::least`] bytes: it lags, perhaps, but it is there.
     fn took_enough(&self) {
-        if self.untaken.load(Relaxed) > 0 {
-            self.taken.set(self.began);
-        }
         if !self.is_busy() && !self.in_head.load(Relaxed) {
             self.since.set(self.began);
         }
     }
 
-    /// When the client has taken too long.
+    /// When the client has taken too long to ask for something.
     fn deadline(&self, patience: &Patience) -> Option<Instant> {
-        let asking = (!self.is_busy()).then(|| {
+        (!self.is_busy()).then(|| {
             let in_head = self.in_head.load(Relaxed);
             self.since.get(self.began)
                 + if in_head {
@@ -202,10 +199,7 @@ impl Pulse {
                 } else {
                     patience.idle
                 }
-        });
-        let untaken = self.untaken.load(Relaxed) > 0;
-        let taking = untaken.then(|| self.taken.get(self.began) + patience.stall);
-        asking.into_iter().chain(taking).min()
+        })
     }
 
     /// Whether the client may be sending what nobody will read.
@@ -216,32 +210,11 @@ impl Pulse {
 }
 
 /// A request that is being answered; dropped with the last byte of its response, or before.
-pub(super) struct Busy {
-    pulse: Arc<Pulse>,
-    http2: bool,
-    untaken: bool,
-}
-
-impl Busy {
-    /// Whether a part of the response is ready, for the client to take.
-    pub(super) fn offer(&mut self, ready: bool) {
-        if !self.http2 || self.untaken == ready {
-            return;
-        }
-        self.untaken = ready;
-        let pulse = &self.pulse;
-        if !ready {
-            pulse.untaken.fetch_sub(1, Relaxed);
-        } else if pulse.untaken.fetch_add(1, Relaxed) == 0 {
-            pulse.taken.set(pulse.began);
-        }
-    }
-}
+pub(super) struct Busy(Arc<Pulse>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.offer(false);
-        self.pulse.leave();
+        self.0.leave();
     }
 }
 
@@ -250,14 +223,14 @@ pub(super) struct Fetching(Busy);
 
 impl Drop for Fetching {
     fn drop(&mut self) {
-        self.0.pulse.fetching.store(false, Relaxed);
+        self.0.0.fetching.store(false, Relaxed);
     }
 }
 
 /// A timer that is set anew only when it would ring too late, and asked only when it has rung or
 /// somebody else asks: most requests never touch it.
 #[derive(Default)]
-struct Alarm(Option<Set>);
+pub(super) struct Alarm(Option<Set>);
 
 struct Set {
     sleep: Pin<Box<Sleep>>,
@@ -267,7 +240,7 @@ struct Set {
 
 impl Alarm {
     /// Ready once `deadline` has passed.
-    fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(set) = &self.0
             && set.sleep.deadline() <= deadline
             && !set.sleep.is_elapsed()
@@ -319,10 +292,17 @@ pub(super) struct Timed {
     /// Bytes written since they were last [`Patience::least`].
     taken: usize,
     end: End,
+    /// Connections broken off because their clients lag.
+    slow: Counter,
 }
 
 impl Timed {
-    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>, patience: Patience) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        pulse: Arc<Pulse>,
+        patience: Patience,
+        slow: Counter,
+    ) -> Self {
         Self {
             stream,
             pulse,
@@ -332,6 +312,7 @@ impl Timed {
             window: None,
             taken: 0,
             end: End::Open,
+            slow,
         }
     }
 
@@ -345,7 +326,11 @@ impl Timed {
                 until: Instant::now() + self.patience.stall,
                 bytes: self.patience.least,
             });
-            return self.writing.poll(window.until, cx).map(|()| Err(late()));
+            if self.writing.poll(window.until, cx).is_ready() {
+                self.slow.inc();
+                return Poll::Ready(Err(late()));
+            }
+            return self.pulse.cut.poll(cx).map(|()| Err(late()));
         };
         let bytes = *written.as_ref().unwrap_or(&0);
         self.taken += bytes;
@@ -528,11 +513,9 @@ mod tests {
         assert_eq!(deadline(), Some(began + 3 * SECOND + patience.head));
         tokio::time::advance(SECOND).await;
         assert_eq!(deadline(), Some(began + 3 * SECOND + patience.head));
-        let mut waiting = pulse.enter(Version::HTTP_2, false);
-        waiting.offer(true);
-        assert_eq!(deadline(), Some(began + 4 * SECOND + patience.stall));
-        tokio::time::advance(SECOND).await;
-        pulse.took_enough();
-        assert_eq!(deadline(), Some(began + 5 * SECOND + patience.stall));
+        // What a stream is late with is the stream's own matter.
+        let waiting = pulse.enter(Version::HTTP_2, false);
+        assert_eq!(deadline(), None);
+        drop(waiting);
     }
 }

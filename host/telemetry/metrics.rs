@@ -140,6 +140,12 @@ metrics! {
         "Open public connections";
     connections_refused: Counter = Counter::default(),
         "Public connections closed because their address had too many";
+    in_flight_bytes: Gauge = Gauge::default(),
+        "Bytes that requests and responses hold while they are under way, each page once";
+    readers_too_slow: Counter = Counter::default(),
+        "Connections and streams broken off because their readers took too little";
+    readers_displaced: Counter = Counter::default(),
+        "Responses broken off, the oldest first, because too much was under way";
     callers_denied: Family<Denial, Counter> = Family::default(),
         "Callers without the right token, by door and reason";
     access_lines_dropped: Counter = Counter::default(),
