@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::modules;
 use crate::site::{Running, Site, TOKEN};
@@ -18,6 +19,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 /// Flags of frames.
@@ -28,6 +30,7 @@ const END_HEADERS: u8 = 4;
 /// Error codes (section 7).
 const PROTOCOL_ERROR: u32 = 1;
 const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// How long an answer may take.
@@ -92,10 +95,19 @@ impl Told {
 
 impl Attacker {
     async fn new(to: SocketAddr) -> Self {
+        Self::with(to, &[]).await
+    }
+
+    /// One who lets the server send so many bytes of each response (section 6.9.2).
+    async fn with_window(to: SocketAddr, bytes: u8) -> Self {
+        Self::with(to, &[0, 4, 0, 0, 0, bytes]).await
+    }
+
+    async fn with(to: SocketAddr, settings: &[u8]) -> Self {
         let mut stream = TcpStream::connect(to).await.unwrap();
         let hello = [
             &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
-            &frame(SETTINGS, 0, 0, &[]),
+            &frame(SETTINGS, 0, 0, settings),
         ];
         stream.write_all(&hello.concat()).await.unwrap();
         Self(stream)
@@ -135,6 +147,22 @@ impl Attacker {
             let is_ack = told.flags & ACK != 0 && matches!(told.kind, SETTINGS | PING);
             if (told.kind, told.stream) == (kind, stream) && !is_ack {
                 return told;
+            }
+        }
+    }
+
+    /// Reads to the end of the answer on this stream; how many others were reset before.
+    async fn until_ended(&mut self, stream: u32) -> u32 {
+        let mut reset = 0;
+        loop {
+            let told = self.next().await.expect("closed");
+            match told.kind {
+                RST_STREAM => {
+                    assert!(told.stream < stream && told.code() == CANCEL, "{told:?}");
+                    reset += 1;
+                }
+                DATA if told.stream == stream && told.flags & END_STREAM != 0 => return reset,
+                _ => {}
             }
         }
     }
@@ -358,6 +386,83 @@ async fn what_must_be_answered_is_not_queued() {
     }
     let grown = site.resident().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
+}
+
+/// Pages that the cache has let go of, being sent to readers who open no window: what they hold has a
+/// bound, and who reads is served.
+#[tokio::test]
+async fn pages_that_nobody_takes_have_a_bound_when_the_cache_has_let_go_of_them() {
+    const PAGE: usize = 1 << 20;
+    const PAGES: u32 = 40;
+    const LIMIT: usize = 8 << 20;
+    let mut site = Site::new()
+        .pages(&["[id]"])
+        .config("[server]\nin-flight = \"8MiB\"\n[store]\nmemory = \"4MiB\"");
+    for id in 0..PAGES {
+        let large = json!({"props": {"render": {"huge": PAGE}}});
+        site = site.script(&format!("/{id}"), large);
+    }
+    let site = site.start().await;
+    let paths: Vec<String> = (0..PAGES).map(|id| format!("/{id}")).collect();
+    for path in &paths {
+        assert!(site.get(path).await.body.len() >= PAGE);
+    }
+    let before = site.resident();
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        let mut reader = Attacker::with_window(site.site(), 1).await;
+        let requests = streams(PAGES).zip(&paths).map(|(stream, path)| {
+            let block = [b"\x82\x86\x01\x01a", &header(":path", path)[..]].concat();
+            frame(HEADERS, END_STREAM | END_HEADERS, stream, &block)
+        });
+        reader.send(&requests.collect::<Vec<_>>().concat()).await;
+        // Whatever order they come in, the last response has begun.
+        let mut begun = 0;
+        while begun < PAGES {
+            begun += u32::from(reader.next().await.expect("closed").kind == HEADERS);
+        }
+        readers.push(reader);
+    }
+    let held = site.metric("wisr_in_flight_bytes").await;
+    assert!((PAGE as f64..=LIMIT as f64).contains(&held), "{held} bytes");
+    let displaced = site.metric("wisr_readers_displaced_total").await;
+    assert!(displaced >= f64::from(PAGES), "{displaced} broken off");
+    let grown = site.resident().saturating_sub(before);
+    assert!(grown < 3 * LIMIT as u64, "{grown} bytes more");
+    assert_eq!(site.get("/0").await.status, 200);
+    drop(readers);
+    site.until_metric("wisr_in_flight_bytes", 0.0).await;
+}
+
+/// The long form of what `host/http/listen_tests.rs` shows with less patience: who opens no window
+/// loses the stream after 30 s, whatever else it asks meanwhile. `WISR_READERS=long` asks for it.
+#[tokio::test]
+async fn who_opens_no_window_is_cut_off_after_half_a_minute() {
+    if std::env::var("WISR_READERS").as_deref() != Ok("long") {
+        return;
+    }
+    let site = site().await;
+    for window in [0, 1] {
+        let mut reader = Attacker::with_window(site.site(), window).await;
+        let began = Instant::now();
+        let requests: Vec<u8> = streams(100).flat_map(get).collect();
+        reader.send(&requests).await;
+        let mut reset = 0;
+        let mut other = 201;
+        while reset < 100 {
+            // Something small every few seconds, as who wants to stay does, with its own window.
+            let opened = frame(WINDOW_UPDATE, 0, other, &65_000_u32.to_be_bytes());
+            reader.send(&[get(other), opened].concat()).await;
+            let answered = reader.until_ended(other).await;
+            reset += answered;
+            other += 2;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(began.elapsed() < Duration::from_secs(90), "{reset} reset");
+        }
+        assert!(began.elapsed() >= Duration::from_secs(28));
+    }
+    assert_eq!(site.metric("wisr_readers_too_slow_total").await, 200.0);
+    site.until_metric("wisr_in_flight_bytes", 0.0).await;
 }
 
 /// Section 8.3.1: a host beside `:authority` says the same.
