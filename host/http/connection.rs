@@ -128,56 +128,28 @@ pub(super) async fn serve<S: Service>(
     mut stop: Stop,
     manner: Manner,
 ) {
-    let Manner {
-        patience,
-        watch,
-        in_flight,
-        slow,
-    } = manner;
     // A response is one write; holding back its last segment would only delay it.
     let _ = stream.set_nodelay(true);
     let pulse = Arc::new(Pulse::new());
-    let io = Timed::new(stream, Arc::clone(&pulse), patience, slow.clone());
-    let lane = Arc::clone(&pulse);
-    let to_lane = (Arc::clone(&service), watch.clone(), Arc::clone(&in_flight));
+    let slow = manner.slow.clone();
+    let io = Timed::new(stream, Arc::clone(&pulse), manner.patience, slow.clone());
+    let to_lane = (
+        Arc::clone(&service),
+        manner.watch.clone(),
+        Arc::clone(&manner.in_flight),
+    );
     let io = Lane::new(io, Arc::clone(&pulse), to_lane);
     let strands = Strands::new(slow);
     let builder = builder(strands.clone());
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let busy = pulse.enter(request.version(), !request.body().is_end_stream());
-        let way = way(request.version(), &pulse, &in_flight, patience);
-        way.delivery.iter().for_each(|next| strands.expect(next));
-        let size = head_size(request.uri(), request.headers());
-        let visit = watch.as_ref().map(|watch| watch.begin(&request, peer));
-        let (is_head, version) = (request.method() == Method::HEAD, request.version());
-        let answer = || admit(&service, request, peer);
-        let answer = match &visit {
-            Some(visit) => visit.answer(answer),
-            None => answer(),
-        };
-        async move {
-            let mut response = match answer {
-                Answer::Now(response) => response,
-                Answer::Later(response) => match way.in_flight.request(size) {
-                    Some(_held) => {
-                        let response = AssertUnwindSafe(response).catch_unwind().await;
-                        response.unwrap_or_else(|_| Problem::Panicked.page(false))
-                    }
-                    None => Problem::Overloaded(BUSY).page(false),
-                },
-            };
-            if is_head {
-                take_body(&mut response);
-            }
-            if is_unread(response.status()) {
-                close(version, &mut response);
-            }
-            if let Some(visit) = visit {
-                visit.end(&response);
-            }
-            Ok::<_, Infallible>(response.map(|body| Sent::new(body, busy, way)))
-        }
-    });
+    let lane = Arc::clone(&pulse);
+    let talk = Talk {
+        service,
+        peer,
+        manner,
+        pulse,
+        strands,
+    };
+    let answer = service_fn(move |request| talk.answer(request));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), answer));
     // Asked only when it has something to say: asking the signal itself takes a lock that all
     // connections of all threads share.
@@ -202,23 +174,76 @@ pub(super) async fn serve<S: Service>(
     }
 }
 
-/// How the answer to a request of this version leaves.
-fn way(version: Version, pulse: &Arc<Pulse>, in_flight: &Arc<InFlight>, patience: Patience) -> Way {
-    let in_flight = Arc::clone(in_flight);
-    if version != Version::HTTP_2 {
-        // A client that lags shows in the socket.
-        let cut = Arc::clone(pulse.cut());
-        return Way {
+/// The requests and answers of one connection.
+struct Talk<S> {
+    service: Arc<S>,
+    peer: SocketAddr,
+    manner: Manner,
+    pulse: Arc<Pulse>,
+    strands: Strands,
+}
+
+impl<S: Service> Talk<S> {
+    /// The answer to a request, as it is sent.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Sent>, Infallible>> + Send + use<S> {
+        let (is_head, version) = (request.method() == Method::HEAD, request.version());
+        let busy = self.pulse.enter(version, !request.body().is_end_stream());
+        let way = self.way(version);
+        let size = head_size(request.uri(), request.headers());
+        let watch = self.manner.watch.as_ref();
+        let visit = watch.map(|watch| watch.begin(&request, self.peer));
+        let answer = || admit(&self.service, request, self.peer);
+        let answer = match &visit {
+            Some(visit) => visit.answer(answer),
+            None => answer(),
+        };
+        async move {
+            let mut response = match answer {
+                Answer::Now(response) => response,
+                Answer::Later(response) => match way.in_flight.request(size) {
+                    Some(_held) => {
+                        let response = AssertUnwindSafe(response).catch_unwind().await;
+                        response.unwrap_or_else(|_| Problem::Panicked.page(false))
+                    }
+                    None => Problem::Overloaded(BUSY).page(false),
+                },
+            };
+            if is_head {
+                take_body(&mut response);
+            }
+            if is_unread(response.status()) {
+                close(version, &mut response);
+            }
+            if let Some(visit) = visit {
+                visit.end(&response);
+            }
+            Ok(response.map(|body| Sent::new(body, busy, way)))
+        }
+    }
+
+    /// How the answer to a request of this version leaves.
+    fn way(&self, version: Version) -> Way {
+        let in_flight = Arc::clone(&self.manner.in_flight);
+        if version != Version::HTTP_2 {
+            // A client that lags shows in the socket.
+            let cut = Arc::clone(self.pulse.cut());
+            return Way {
+                in_flight,
+                cut,
+                delivery: None,
+            };
+        }
+        let cut = Cut::of_stream(self.pulse.cut());
+        let delivery = Delivery::new(self.manner.patience, Arc::clone(&cut));
+        self.strands.expect(&delivery);
+        Way {
             in_flight,
             cut,
-            delivery: None,
-        };
-    }
-    let cut = Cut::of_stream(pulse.cut());
-    Way {
-        in_flight,
-        cut: Arc::clone(&cut),
-        delivery: Some(Delivery::new(patience, cut)),
+            delivery: Some(delivery),
+        }
     }
 }
 
