@@ -4,8 +4,12 @@
 //! purges, pages that turn into redirects and back, swaps and removals of modules. The [`Ledger`]
 //! has what the server acknowledged; after each restart all pages are held against it.
 //!
-//! `WISR_CRASH_ROUNDS=100 cargo test --test main crash` kills that often; `WISR_CRASH_SEED` makes
-//! the choices of an earlier run, whose seed stands in its output.
+//! Another site is killed while its database flushes tables, compacts them and writes bodies, and all
+//! of its pages are counted before and after.
+//!
+//! `WISR_CRASH_ROUNDS=100 cargo test --test main crash` kills that often, `WISR_CRASH_PAGES=100000`
+//! makes the second site a gigabyte; `WISR_CRASH_SEED` makes the choices of an earlier run, whose seed
+//! stands in its output.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -17,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Response};
 use crate::modules;
+use crate::origin::ANY;
 use crate::site::{Running, Site, TOKEN};
 
 /// How often the suite kills.
@@ -443,6 +448,139 @@ async fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
         site.restart().await;
         ledger.audit(&site).await;
     }
+}
+
+/// A store that is written without pause while it is killed.
+struct Worn {
+    pages: usize,
+    /// The number of the origin's answer that each page was acknowledged to be made from.
+    made: Mutex<Vec<u64>>,
+}
+
+impl Worn {
+    fn path(page: usize) -> String {
+        format!("/w/{page}")
+    }
+
+    /// Pages made anew, some at once, until the server dies.
+    async fn write(&self, site: &Running, random: &mut Rng) {
+        let (mut client, headers) = (site.reader(), format!("Bearer {TOKEN}"));
+        loop {
+            let first = random.usize(..self.pages);
+            let pages: Vec<usize> = (first..self.pages.min(first + BATCH)).collect();
+            let paths: Vec<String> = pages.iter().map(|page| Self::path(*page)).collect();
+            let before: Vec<u64> = paths
+                .iter()
+                .map(|path| site.origin.count(path) as u64)
+                .collect();
+            let body = json!({ "paths": paths }).to_string();
+            let headers = [("authorization", &*headers)];
+            let sent = client
+                .send("POST", "/api/revalidate", &headers, &body)
+                .await;
+            let Ok(answer) = sent else {
+                return;
+            };
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let mut made = self.made.lock();
+            for (page, before) in pages.into_iter().zip(before) {
+                made[page] = made[page].max(before + 1);
+            }
+        }
+    }
+
+    /// All pages are there, none older than it was acknowledged to be.
+    async fn count(&self, site: &Running) {
+        let made = self.made.lock().clone();
+        let mut client = site.reader();
+        for (page, made) in made.into_iter().enumerate() {
+            let path = Self::path(page);
+            let answer = client.send("GET", &path, &[], "").await.unwrap();
+            let text = answer.text();
+            let is_there = ["HIT", "STALE"].contains(&answer.verdict());
+            assert!(is_there, "{path} is lost: {:?}", answer.headers);
+            let n = text
+                .strip_prefix("<p>")
+                .and_then(|text| text.split_once('<'));
+            let n: u64 = n.unwrap().0.parse().unwrap();
+            assert!(n >= made, "{path} is older than acknowledged: {n}, {made}");
+        }
+        let state = std::fs::read_dir(site.folder().join(".wisr")).unwrap();
+        for entry in state {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(!name.starts_with("store."), "{name}");
+        }
+        assert_eq!(site.metric("wisr_store_set_aside_total").await, 0.0);
+        assert_eq!(site.admin("/readyz").await.json()["store"], "ok");
+        for word in ["counts as missing", "was moved to", "panicked"] {
+            assert!(!site.log().contains(word), "{word}");
+        }
+    }
+}
+
+/// Calls at once, and pages of each.
+const WRITERS: usize = 4;
+const BATCH: usize = 25;
+
+/// Pages of the suite; `WISR_CRASH_PAGES=100000` makes a gigabyte of them.
+const WORN: u64 = 400;
+
+/// A database that flushes, compacts and writes bodies while it is killed loses no page: a small
+/// memory table has it do so all the time.
+#[tokio::test]
+async fn killed_while_the_database_works_it_keeps_every_page() {
+    let seed = setting("WISR_CRASH_SEED", fastrand::u64(..));
+    eprintln!("WISR_CRASH_SEED={seed}");
+    let mut random = Rng::with_seed(seed);
+    let pages = usize::try_from(setting("WISR_CRASH_PAGES", WORN)).unwrap();
+    let worn = Worn {
+        pages,
+        made: Mutex::new(vec![0; pages]),
+    };
+    let listed: Vec<Value> = (0..pages)
+        .map(|page| json!({ "id": page.to_string() }))
+        .collect();
+    let mut site = Site::new()
+        .pages(&["w/[id]"])
+        .config("[store]\nmemory = \"1MiB\"\nmemtable = \"256KiB\"\n[generations]\nconcurrency = 4")
+        .listed("/w/[id]", "worn", json!({ "paths": listed }));
+    // What does not get smaller, so that it is a body of its own on disk.
+    let noise: String = std::iter::repeat_with(|| random.alphanumeric())
+        .take(12_000)
+        .collect();
+    let body = format!("<p>$N<!--{noise}-->");
+    site = site.script(ANY, json!({ "render": { "body": body } }));
+    let mut site = site.start().await;
+    for page in 0..pages {
+        worn.made.lock()[page] = 1;
+        assert_eq!(
+            site.origin.count(&Worn::path(page)),
+            1,
+            "listed, so made at the start"
+        );
+    }
+    for _ in 0..setting("WISR_CRASH_ROUNDS", ROUNDS) {
+        worn.count(&site).await;
+        let moment = Duration::from_millis(random.u64(50..800));
+        let strike = async {
+            tokio::time::sleep(moment).await;
+            site.strike();
+        };
+        let mut writers: Vec<Rng> = (0..WRITERS).map(|_| random.fork()).collect();
+        let work = join_all(writers.iter_mut().map(|random| worn.write(&site, random)));
+        tokio::join!(work, strike);
+        site.restart().await;
+        worn.count(&site).await;
+    }
+    let keyspace = site.folder().join(".wisr/store/pages/keyspaces/1");
+    let newest = |folder: &str| {
+        let files = std::fs::read_dir(keyspace.join(folder)).unwrap();
+        let numbers =
+            files.filter_map(|file| file.unwrap().file_name().to_str()?.parse::<u64>().ok());
+        numbers.max()
+    };
+    // Numbers go up with each table and each file of bodies: it was at work.
+    assert!(newest("tables") > Some(10) && newest("blobs") > Some(5));
 }
 
 /// What a removed module made never comes back with it, not even what it was still making.

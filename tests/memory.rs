@@ -179,7 +179,7 @@ fn the_budget_counts_what_entries_hold() {
         let config = Config {
             memory: 1 << 30,
             folder: None,
-            disk: None,
+            disk: wisr::store::Space::default(),
         };
         let tiers = Tiers::open(config, metrics.clone()).unwrap();
         fill(&tiers, 0..ENTRIES / 6, make);

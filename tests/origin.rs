@@ -38,6 +38,9 @@ pub(crate) struct Call {
     pub(crate) at: Instant,
 }
 
+/// The path of all pages.
+pub(crate) const ANY: &str = "*";
+
 #[derive(Default)]
 struct State {
     scripts: HashMap<String, Value>,
@@ -80,6 +83,7 @@ impl Origin {
     /// `redirect`, `error`, `panic`, or the puppet's misdeeds), `revalidate`, `tags`, `props`,
     /// `location`, `redirect_status`, `fetch`, `huge`, `only` (the version that obeys `outcome`), and
     /// `render` with `outcome`, `status`, `headers`, `body`, `binary`, `pad`, `huge`.
+    /// What is said of [`ANY`] holds for all pages of which nothing else is.
     /// `$N` anywhere in it becomes the number of the call.
     /// `/@paths/ROUTE` and `/@shell/PATH` script the other two questions.
     pub(crate) fn script(&self, path: &str, answer: Value) {
@@ -162,7 +166,8 @@ async fn answer(
         let count = state.counts.entry(path.clone()).or_default();
         *count += 1;
         let n = *count;
-        let mut script = state.scripts.get(&path).cloned().unwrap_or(json!({}));
+        let script = state.scripts.get(&path).or_else(|| state.scripts.get(ANY));
+        let mut script = script.cloned().unwrap_or(json!({}));
         if script.get("props").is_none() {
             script["props"] = json!({ "n": n });
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::draft::Draft;
 use super::secret::{secret, secrets};
 use super::shared::Urls;
-use super::units::{Lifetime, Size, Span, listen};
+use super::units::{Disk, Lifetime, Size, Span, listen};
 use super::webhook::Webhook;
 use crate::http::Header;
 
@@ -73,7 +73,8 @@ pub(super) struct Revalidate {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Store {
     pub(super) memory: Option<Size>,
-    pub(super) disk: Option<Size>,
+    pub(super) disk: Option<Disk>,
+    pub(super) memtable: Option<Size>,
     pub(super) durable: Option<bool>,
     pub(super) url: Option<Urls>,
     pub(super) user: Option<String>,

@@ -287,8 +287,24 @@ fn store(file: &FixedTables, state: &Path, overrides: &Overrides) -> anyhow::Res
     Ok(store::Config {
         memory: usize::try_from(file.store.memory.map_or(256 << 20, |memory| memory.0))?,
         folder: is_kept.then(|| state.join("store")),
-        disk: file.store.disk.map(|disk| disk.0),
+        disk: space(file)?,
     })
+}
+
+/// A table below this costs more than it holds; above it, it is memory that no formula counts.
+const MEMTABLES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
+
+fn space(file: &FixedTables) -> anyhow::Result<store::Space> {
+    let given = store::Space::default();
+    let space = store::Space {
+        most: file.store.disk.map_or(given.most, |disk| disk.0),
+        memtable: file.store.memtable.map_or(given.memtable, |size| size.0),
+    };
+    ensure!(
+        MEMTABLES.contains(&space.memtable),
+        "`store.memtable` is from \"64KiB\" to \"16MiB\""
+    );
+    Ok(space)
 }
 
 fn poll(file: &FixedTables) -> anyhow::Result<Duration> {

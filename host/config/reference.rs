@@ -204,8 +204,13 @@ const KEYS: &[Key] = &[
     ),
     row(
         "store.disk",
-        Words("no limit"),
-        "bytes of pages on disk; pages that no route shows go first, then those that say there is none, then those not in memory, the oldest first",
+        Value("\"50%\""),
+        "what pages may take on disk: a size, a part of what is free there and the store has already (64 MiB at least), or `\"unlimited\"`; pages that no route shows go first, then those that say there is none, then those not in memory, the oldest first",
+    ),
+    row(
+        "store.memtable",
+        Value("\"16MiB\""),
+        "bytes of written pages that wait in memory, three times at most, before they are put in order on disk; from 64 KiB to 16 MiB",
     ),
     row(
         "store.url",

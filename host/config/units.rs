@@ -1,4 +1,4 @@
-//! `Span`, `Size` and `Lifetime`: quantities as people write them in `wisr.toml`.
+//! `Span`, `Size`, `Disk` and `Lifetime`: quantities as people write them in `wisr.toml`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::page::Revalidate;
+use crate::store::Most;
 
 /// A duration with its unit: `"500ms"`, `"10s"`, `"365d"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,61 @@ pub(super) struct Span(pub(super) Duration);
 /// A number of bytes: `4096`, `"8MiB"`, `"1 GB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Size(pub(super) u64);
+
+/// A size, a part such as `"50%"`, or `"unlimited"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Disk(pub(super) Most);
+
+impl Serialize for Disk {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Most::Bytes(bytes) => Size(bytes).serialize(serializer),
+            Most::Part(percent) => serializer.collect_str(&format_args!("{percent}%")),
+            Most::Unlimited => serializer.serialize_str("unlimited"),
+        }
+    }
+}
+
+struct DiskVisitor;
+
+impl Visitor<'_> for DiskVisitor {
+    type Value = Disk;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "a size such as \"10GiB\", a part of the disk such as \"50%\", or \"unlimited\"",
+        )
+    }
+
+    fn visit_i64<E: Error>(self, bytes: i64) -> Result<Disk, E> {
+        SizeVisitor
+            .visit_i64(bytes)
+            .map(|Size(bytes)| Disk(Most::Bytes(bytes)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Disk, E> {
+        if text == "unlimited" {
+            return Ok(Disk(Most::Unlimited));
+        }
+        let Some(percent) = text.strip_suffix('%') else {
+            return SizeVisitor
+                .visit_str(text)
+                .map(|Size(bytes)| Disk(Most::Bytes(bytes)));
+        };
+        match percent.trim().parse() {
+            Ok(percent @ 1..=100) => Ok(Disk(Most::Part(percent))),
+            _ => Err(E::custom(format!(
+                "{text:?} is no part of a disk: write \"1%\" to \"100%\""
+            ))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Disk {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DiskVisitor)
+    }
+}
 
 /// `"never"`, or a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,7 +56,7 @@ impl Site {
         let config = store::Config {
             memory,
             folder: None,
-            disk: None,
+            disk: crate::store::Space::default(),
         };
         let store = Tiers::open(config, metrics.clone()).unwrap();
         let parts = isr::Parts {

@@ -224,7 +224,7 @@ mod tests {
         let config = crate::store::Config {
             memory: 1 << 20,
             folder: folder.map(ToOwned::to_owned),
-            disk: None,
+            disk: crate::store::Space::default(),
         };
         Tiers::open(config, Arc::default()).unwrap()
     }

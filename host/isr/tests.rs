@@ -140,7 +140,7 @@ fn isr_with(config: Config) -> Isr {
     let in_memory = store::Config {
         memory: 1 << 20,
         folder: None,
-        disk: None,
+        disk: crate::store::Space::default(),
     };
     isr_over(in_memory, config)
 }
@@ -627,7 +627,7 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
         let store = store::Config {
             memory: 1 << 20,
             folder: Some(folder.path().to_owned()),
-            disk: None,
+            disk: crate::store::Space::default(),
         };
         isr_over(store, Config::few())
     };
@@ -657,7 +657,7 @@ async fn a_page_that_the_disk_hides_is_not_fresh_after_a_call_about_generated_pa
         let store = store::Config {
             memory: 1 << 20,
             folder: Some(folder.path().to_owned()),
-            disk: None,
+            disk: crate::store::Space::default(),
         };
         isr_over(store, Config::few())
     };
@@ -686,7 +686,7 @@ async fn a_disk_that_hangs_holds_a_call_up_once_and_not_for_every_page() {
     let store = store::Config {
         memory: 1 << 20,
         folder: Some(folder.path().to_owned()),
-        disk: None,
+        disk: crate::store::Space::default(),
     };
     let isr = isr_over(store, Config::few());
     let (hung, start) = (isr.0.parts.store.hang(), tokio::time::Instant::now());

@@ -264,7 +264,8 @@ async fn durable_conforms() {
         for is_written in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let metrics = Arc::new(Metrics::new());
-            let (durable, _) = Durable::open(folder.path(), 1 << 20, None, metrics).unwrap();
+            let (durable, _) =
+                Durable::open(folder.path(), 1 << 20, Default::default(), metrics).unwrap();
             conforms(&durable, || {
                 if is_written {
                     handle.block_on(durable.committed()).unwrap();
@@ -285,7 +286,7 @@ async fn tiers_conform() {
         let config = Config {
             memory,
             folder: has_disk.then(|| folder.path().to_owned()),
-            disk: None,
+            disk: crate::store::Space::default(),
         };
         let tiers = Tiers::open(config, Arc::new(Metrics::new())).unwrap();
         let together = Together(tiers, Handle::current());

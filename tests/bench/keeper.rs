@@ -35,7 +35,7 @@ struct Keeper {
 }
 
 /// Does `what` with the store in `folder`: `fill` it with `pages` pages made by `module`, `wear` it by
-/// writing them again until killed, or `mix` reads, rewrites and a crawler over them.
+/// writing them again until killed, `mix` reads, rewrites and a crawler over them, or `count` them.
 ///
 /// # Errors
 /// When the store cannot be opened, or loses a page.
@@ -53,6 +53,7 @@ pub(crate) fn run(what: &str, folder: &str, pages: &str, memory: &str, module: &
             "fill" => keeper.fill().await?,
             "wear" => keeper.wear().await,
             "mix" => keeper.mix().await?,
+            "count" => keeper.count().await,
             other => bail!("no load is called {other:?}"),
         };
         told["open"] = json!(opened);
@@ -79,7 +80,10 @@ impl Keeper {
         let config = store::Config {
             memory,
             folder: Some(Path::new(folder).to_owned()),
-            disk: None,
+            disk: store::Space {
+                most: store::Most::Unlimited,
+                ..store::Space::default()
+            },
         };
         let start = Instant::now();
         let tiers = Tiers::open(config, metrics.clone())?;
@@ -114,6 +118,15 @@ impl Keeper {
             "after-fill": after_fill,
             "read": reads as f64 / read,
         }))
+    }
+
+    /// Reads every page; how many there are.
+    async fn count(&self) -> Value {
+        let mut found = 0;
+        for number in 0..self.pages {
+            found += usize::from(self.tiers.find(&key(number)).await.is_some());
+        }
+        json!({ "found": found })
     }
 
     async fn wear(self: &Arc<Self>) -> Value {

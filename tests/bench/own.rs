@@ -65,7 +65,7 @@ impl Own {
         let in_memory = store::Config {
             memory: 64 << 20,
             folder: None,
-            disk: None,
+            disk: wisr::store::Space::default(),
         };
         let isr = Isr::new(
             isr::Config {

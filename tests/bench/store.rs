@@ -93,7 +93,7 @@ pub(crate) fn run(module: &[u8], cores: &Cores, report: &mut Report) -> Result<(
 }
 
 fn config(memory: usize) -> String {
-    format!("[server]\ndrain = \"1s\"\n[store]\nmemory = \"{memory}B\"\n")
+    format!("[server]\ndrain = \"1s\"\n[store]\nmemory = \"{memory}B\"\ndisk = \"unlimited\"\n")
 }
 
 /// The documented bound of a process that keeps `memory` bytes of pages in memory.
@@ -167,11 +167,29 @@ impl Bench<'_> {
         Ok(seconds)
     }
 
+    /// Looks for every page, after a start: one that is asked for says nothing about the others.
+    fn count(&self) -> Result<()> {
+        let found = self.told("count", self.pages)?;
+        ensure!(
+            found["found"] == self.pages,
+            "of {} pages there are {found} after a start",
+            self.pages
+        );
+        let state = self.site.store();
+        let aside = state.with_extension("damaged");
+        ensure!(!aside.exists(), "{} was set aside", state.display());
+        Ok(())
+    }
+
     fn starts(&self, report: &mut Report) -> Result<()> {
         progress("starts");
         // Compiles the module.
         self.start()?;
-        let starts = (0..STARTS).map(|_| self.start()).collect::<Result<_>>()?;
+        let mut starts = Vec::new();
+        for _ in 0..STARTS {
+            starts.push(self.start()?);
+            self.count()?;
+        }
         let what = "start to the first hit, after a stop";
         report.row(what, starts, "s", Some(START_AT_MOST));
         Ok(())
@@ -185,6 +203,7 @@ impl Bench<'_> {
             std::thread::sleep(WEAR);
             keeper.kill()?;
             starts.push(self.start()?);
+            self.count()?;
         }
         let what = "start to the first hit, after kill -9 while writing";
         report.row(what, starts, "s", Some(RECOVERY_AT_MOST));

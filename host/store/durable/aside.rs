@@ -1,4 +1,4 @@
-//! [`set`] aside: what becomes of a store that cannot be opened.
+//! [`set`] aside: what becomes of a store that cannot be opened, and how far its pages have come back.
 
 use std::fs;
 use std::io;
@@ -14,8 +14,32 @@ const DAYS: u64 = 7;
 /// How many are kept: a disk that damages each store must not be filled with them.
 const AT_MOST: usize = 3;
 
-/// The file in it that was made when it was set aside.
+/// The file in it that was made when it was set aside, and says why. 0.1.0 left it empty.
 const SINCE: &str = "set-aside";
+
+/// The file in it that says how its pages come back, once all that was there counts as stale.
+const BEGUN: &str = "begun";
+
+/// The file in it that says that nothing of it is waited for any more.
+const CLOSED: &str = "closed";
+
+/// How far pages that come back are trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// What was removed is known: they are shown once more, and renewed.
+    Stale,
+    /// A removal may be lost: each is made anew before it is shown, and shown only if that fails.
+    Doubted,
+}
+
+impl Trust {
+    fn as_str(self) -> &'static str {
+        match self {
+            Trust::Stale => "stale",
+            Trust::Doubted => "doubted",
+        }
+    }
+}
 
 /// Moves the folder out of the way; where to.
 ///
@@ -29,9 +53,52 @@ pub(super) fn set(folder: &Path, damage: &Damage) -> io::Result<PathBuf> {
     let place = (1..).map(|number| place(folder, number));
     let place = place.into_iter().find(|place| !place.exists());
     let place = place.unwrap_or_else(|| folder.with_extension("damaged"));
+    for state in [BEGUN, CLOSED] {
+        remove_any(&folder.join(state))?;
+    }
     fs::write(folder.join(SINCE), format!("{damage}\n"))?;
     fs::rename(folder, &place)?;
     Ok(place)
+}
+
+/// What was set aside of late, and whose pages have not come back yet; the newest first.
+///
+/// # Errors
+/// When the file system refuses.
+pub(super) fn pending(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = all(folder)?;
+    found.retain(|aside| age(aside) <= WEEK && !aside.join(CLOSED).exists());
+    found.reverse();
+    Ok(found)
+}
+
+/// Whether this wisr or a later one set it aside: then more than leftovers was wrong.
+pub(super) fn is_ours(aside: &Path) -> bool {
+    fs::metadata(aside.join(SINCE)).is_ok_and(|since| since.len() > 0)
+}
+
+/// How pages of it come back, if that was begun.
+pub(super) fn trust(aside: &Path) -> Option<Trust> {
+    let begun = fs::read_to_string(aside.join(BEGUN)).ok()?;
+    let all = [Trust::Stale, Trust::Doubted];
+    let trust = all.into_iter().find(|trust| trust.as_str() == begun);
+    Some(trust.unwrap_or(Trust::Doubted))
+}
+
+/// Notes how pages of it come back.
+///
+/// # Errors
+/// When the file system refuses.
+pub(super) fn begin(aside: &Path, trust: Trust) -> io::Result<()> {
+    fs::write(aside.join(BEGUN), trust.as_str())
+}
+
+/// Notes that nothing of it is waited for any more.
+///
+/// # Errors
+/// When the file system refuses.
+pub(super) fn close(aside: &Path, why: &str) -> io::Result<()> {
+    fs::write(aside.join(CLOSED), why)
 }
 
 /// Removes what was set aside long ago. By the clock of the files: one that was set back counts as

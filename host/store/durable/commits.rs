@@ -1,5 +1,6 @@
 //! `Commits`: one round on its way into the database.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fjall::{OwnedWriteBatch, PersistMode};
@@ -35,15 +36,18 @@ pub(super) struct Commits<'a> {
     unwritten: usize,
     /// Bytes in all.
     bytes: u64,
+    /// Bytes after which a table is begun.
+    memtable: u64,
 }
 
 impl<'a> Commits<'a> {
-    pub(super) fn into(opened: &'a Opened) -> Self {
+    pub(super) fn into(opened: &'a Opened, memtable: u64) -> Self {
         Self {
             batch: opened.database.batch(),
             opened,
             unwritten: 0,
             bytes: 0,
+            memtable,
         }
     }
 
@@ -120,13 +124,27 @@ impl<'a> Commits<'a> {
         self.wait_for_workers()?;
         let next = self.opened.database.batch();
         let full = std::mem::replace(&mut self.batch, next);
-        self.bytes += u64::try_from(std::mem::take(&mut self.unwritten)).unwrap_or(0);
-        full.durability(Some(PersistMode::Buffer)).commit()
+        let written = u64::try_from(std::mem::take(&mut self.unwritten)).unwrap_or(0);
+        self.bytes += written;
+        full.durability(Some(PersistMode::Buffer)).commit()?;
+        // What fjall was told when the database was made holds for good: this can be changed.
+        let Opened {
+            unflushed,
+            keyspace,
+            ..
+        } = self.opened;
+        if unflushed.fetch_add(written, Ordering::Relaxed) + written >= self.memtable {
+            unflushed.store(0, Ordering::Relaxed);
+            keyspace.rotate_memtable()?;
+        }
+        Ok(())
     }
 
     /// Lets the database's workers catch up; fails if they have died.
     fn wait_for_workers(&self) -> Result<(), fjall::Error> {
-        let Opened { database, keyspace } = self.opened;
+        let Opened {
+            database, keyspace, ..
+        } = self.opened;
         let (began, mut glances) = (Instant::now(), 0);
         loop {
             let sealed = keyspace.sealed_memtable_count() >= SEALED;

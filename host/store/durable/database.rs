@@ -14,14 +14,15 @@ use bytes::Bytes;
 use fjall::{PersistMode, Readable, Slice, Snapshot};
 use parking_lot::RwLock;
 
-use super::aside;
+use super::aside::{self, Trust};
 use super::commits::Commits;
 use super::health::DiskError;
 use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
-use super::open::{OpenError, Prepared, begin, prepare};
-use super::opened::{self, Opened, SEPARATE, cache_beside};
+use super::open::{Damage, OpenError, Prepared, begin, prepare};
+use super::opened::{self, MEMTABLE, Opened, SEPARATE, cache_beside};
 use super::queue::{Change, Round};
+use super::salvage::Old;
 use crate::page::{Entry, PageKey, Stamped, Summary};
 use crate::store::Window;
 use crate::store::codec::{self, DecodeError, Meta};
@@ -41,11 +42,13 @@ pub(super) struct Database {
     folder: PathBuf,
     pages: PathBuf,
     cache: u64,
+    /// Bytes after which a table is begun.
+    memtable: u64,
     _lock: Lock,
 }
 
 /// What there is to tell of a start.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Found {
     /// Why the store of earlier runs is not used, and where it is.
     pub(super) set_aside: Option<Arc<str>>,
@@ -53,6 +56,49 @@ pub(super) struct Found {
     pub(super) invalidations: bool,
     /// What lay among the database's files, and was moved away.
     pub(super) strays: Vec<String>,
+    /// Stores that were set aside, whose pages come back.
+    pub(super) olds: Vec<Old>,
+}
+
+fn told(folder: &Path, aside: &Path, damage: &Damage) -> String {
+    format!(
+        "the store in {} is not used: {damage}. It was moved to {}; what can be read of it is taken back, and other pages are made anew",
+        folder.display(),
+        aside.display()
+    )
+}
+
+/// Opens what was set aside and whose pages have not come back yet, beside a store with this floor.
+fn take_back(folder: &Path, floor: u64, distrust: &Path) -> io::Result<Vec<Old>> {
+    let mut olds = Vec::new();
+    for place in aside::pending(folder)? {
+        let mut old = match Old::open(&place) {
+            Ok(Some(old)) => old,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!("{} is not taken back: {error}", place.display());
+                continue;
+            }
+        };
+        old.trust = match aside::trust(&place) {
+            Some(trust) => trust,
+            None => {
+                // Behind the floor purges are forgotten.
+                let is_known = old.is_whole && floor == 0;
+                let trust = if is_known {
+                    Trust::Stale
+                } else {
+                    Trust::Doubted
+                };
+                // First: what comes back must count as older than an invalidation.
+                File::create(distrust)?.sync_all()?;
+                aside::begin(&place, trust)?;
+                trust
+            }
+        };
+        olds.push(old);
+    }
+    Ok(olds)
 }
 
 /// Why something could not be read.
@@ -81,7 +127,11 @@ impl Database {
     ///
     /// # Errors
     /// When the folder is in use, or not writable.
-    pub(super) fn open(folder: &Path, memory: usize) -> Result<(Self, Saved, Found), OpenError> {
+    pub(super) fn open(
+        folder: &Path,
+        memory: usize,
+        memtable: u64,
+    ) -> Result<(Self, Saved, Found), OpenError> {
         let cache = cache_beside(memory);
         let failed = |source| OpenError::io(folder, source);
         let mut prepared = prepare(folder)?;
@@ -94,12 +144,7 @@ impl Database {
             Ok(opened) => opened,
             Err(damage) => {
                 let aside = aside::set(folder, &damage).map_err(failed)?;
-                let told = format!(
-                    "the store in {} is not used: {damage}. It was moved to {}, and its pages are made anew",
-                    folder.display(),
-                    aside.display()
-                );
-                found.set_aside = Some(told.into());
+                found.set_aside = Some(told(folder, &aside, &damage).into());
                 prepared = prepare(folder)?;
                 File::create(&distrust).map_err(failed)?;
                 begin(folder, &prepared.pages, cache)?
@@ -112,10 +157,12 @@ impl Database {
             folder: folder.to_owned(),
             pages,
             cache,
+            memtable,
             _lock: lock,
         };
         let unusable = |error: DiskError| failed(io::Error::other(error));
         let (mut saved, is_whole) = database.saved().map_err(|error| unusable(error.into()))?;
+        found.olds = take_back(folder, saved.site.floor, &distrust).map_err(failed)?;
         found.invalidations = !is_whole || distrust.exists();
         if found.invalidations {
             saved.site = database.distrust_all(saved.site).map_err(unusable)?;
@@ -127,6 +174,18 @@ impl Database {
             }
         }
         Ok((database, saved, found))
+    }
+
+    /// The database of a store that was set aside.
+    pub(super) fn aside(place: &Path, opened: Opened, lock: Lock) -> Self {
+        Self {
+            opened: RwLock::new(Some(opened)),
+            folder: place.to_owned(),
+            pages: place.join("pages"),
+            cache: 0,
+            memtable: MEMTABLE,
+            _lock: lock,
+        }
     }
 
     /// Closes and opens the database again: after a failed write it takes no other.
@@ -355,7 +414,7 @@ impl Database {
     pub(super) fn commit(&self, round: &Round) -> Result<u64, DiskError> {
         let opened = self.opened.read();
         let opened = opened.as_ref().ok_or(DiskError::Closed)?;
-        Ok(Commits::into(opened).round(round)?)
+        Ok(Commits::into(opened, self.memtable).round(round)?)
     }
 
     /// Makes what was committed survive a power cut.

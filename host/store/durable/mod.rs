@@ -7,6 +7,7 @@
 //! database writes below its folder; one that cannot be opened is set `aside`.
 
 mod aside;
+mod back;
 mod behind;
 mod commits;
 mod database;
@@ -19,7 +20,9 @@ mod open;
 mod opened;
 mod queue;
 mod quota;
+mod salvage;
 mod shelf;
+mod space;
 mod survey;
 mod troubles;
 
@@ -39,6 +42,8 @@ use serde::de::DeserializeOwned;
 pub use health::{Degraded, StoreHealth};
 pub use lock::Lock;
 pub use open::OpenError;
+pub(super) use salvage::Old;
+pub use space::{Most, Space};
 
 use super::marks::{Raised, Saved};
 use super::notes::{self, Note, Notes};
@@ -86,30 +91,34 @@ pub(super) struct Durable {
     troubles: Arc<Troubles>,
     /// Why the store of earlier runs is not used, if so.
     set_aside: Option<Arc<str>>,
+    /// Stores whose pages come back, until somebody takes them.
+    olds: Mutex<Vec<Old>>,
     worth: Arc<Worth>,
     metrics: Arc<Metrics>,
 }
 
 impl Durable {
-    /// Opens the tier in `folder`, beside `memory` bytes of pages in memory, for at most `disk`
-    /// bytes; and the invalidations of earlier runs.
+    /// Opens the tier in `folder`, beside `memory` bytes of pages in memory; and the invalidations of
+    /// earlier runs.
     ///
     /// # Errors
     /// When the folder is in use, or not writable.
     pub(super) fn open(
         folder: &Path,
         memory: usize,
-        disk: Option<u64>,
+        disk: Space,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Saved), OpenError> {
-        let (database, saved, found) = Database::open(folder, memory)?;
+        let (database, saved, found) = Database::open(folder, memory, disk.memtable)?;
+        let most = disk.most.bytes(folder);
+        let most = most.map_err(|source| OpenError::io(folder, source))?;
         let database = Arc::new(database);
         let worth = Arc::new(Worth::default());
         let troubles = Arc::new(Troubles::default());
         tell(&found, &troubles, &metrics);
         let keeper = Keeper {
             database: database.clone(),
-            quota: disk.map(|disk| Quota::new(disk, worth.clone())),
+            quota: most.map(|most| Quota::new(most, worth.clone())),
             metrics: metrics.clone(),
         };
         let behind = Behind::start(keeper, LIMITS, metrics.clone())
@@ -123,15 +132,11 @@ impl Durable {
             unknown: Mutex::default(),
             troubles,
             set_aside: found.set_aside,
+            olds: Mutex::new(found.olds),
             worth,
             metrics,
         };
         Ok((durable, saved))
-    }
-
-    /// Removes what was set aside long ago.
-    pub(super) fn clear(folder: &Path) {
-        aside::clear(folder);
     }
 
     /// Notes an invalidation; [`Durable::synced`] tells when it is on disk.

@@ -178,7 +178,7 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 }
 
 /// Looks for what the database would not miss, and begin afresh or with an older state.
-fn check_files(pages: &Path) -> io::Result<Result<(), Damage>> {
+pub(super) fn check_files(pages: &Path) -> io::Result<Result<(), Damage>> {
     for name in ["version", "lock"] {
         if !pages.join(name).exists() {
             let reason = format!("its file `{name}` is missing");
@@ -219,6 +219,12 @@ fn check_format(marker: &Path, is_store: bool) -> io::Result<Result<(), Damage>>
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a later wisr wrote what is beside this marker.
+pub(super) fn is_newer(marker: &Path) -> bool {
+    let format = fs::read_to_string(marker);
+    format.is_ok_and(|text| matches!(read_format(&text), Err(Damage::Newer(_))))
 }
 
 fn write_format(marker: &Path) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
 use fjall::{KeyspaceCreateOptions, KvSeparationOptions};
 
@@ -14,7 +15,7 @@ const CACHE_PART: usize = 10;
 const MIN_CACHE: usize = 16 << 20;
 /// Written pages wait in memory up to this, then in a second such table while the first goes to
 /// disk.
-pub(super) const MEMTABLE: u64 = 16 << 20;
+pub(super) const MEMTABLE: u64 = super::space::MEMTABLE;
 /// The least that fjall allows. Opening takes time in proportion to it.
 const JOURNALS: u64 = 64 << 20;
 /// Metas stay below this and in the tree; bodies are kept apart, so that compaction does not
@@ -30,6 +31,8 @@ const FILES: usize = 512;
 
 /// A database that is open.
 pub(super) struct Opened {
+    /// Bytes of pages that were written since a table was last begun.
+    pub(super) unflushed: AtomicU64,
     pub(super) database: fjall::Database,
     pub(super) keyspace: fjall::Keyspace,
 }
@@ -65,7 +68,11 @@ pub(super) fn open(pages: &Path, cache: u64) -> Result<Opened, fjall::Error> {
                 .with_kv_separation(Some(bodies))
         };
         let keyspace = database.keyspace("pages", options)?;
-        Ok(Opened { database, keyspace })
+        Ok(Opened {
+            unflushed: AtomicU64::new(0),
+            database,
+            keyspace,
+        })
     };
     // On bytes that nobody wrote, the database may assert.
     catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(fjall::Error::Unrecoverable))

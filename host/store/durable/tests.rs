@@ -12,7 +12,14 @@ pub(super) fn open(folder: &Path) -> (Durable, Saved) {
 }
 
 pub(super) fn try_open(folder: &Path) -> Result<(Durable, Saved), OpenError> {
-    Durable::open(folder, 1 << 20, None, Arc::new(Metrics::new()))
+    Durable::open(folder, 1 << 20, Space::default(), Arc::new(Metrics::new()))
+}
+
+fn within(bytes: u64) -> Space {
+    Space {
+        most: Most::Bytes(bytes),
+        ..Space::default()
+    }
 }
 
 pub(super) fn key(path: &str) -> PageKey {
@@ -543,7 +550,7 @@ async fn the_oldest_pages_make_room_within_the_quota() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::new());
     let disk = 200_000;
-    let (durable, _) = Durable::open(folder.path(), 1 << 20, Some(disk), metrics).unwrap();
+    let (durable, _) = Durable::open(folder.path(), 1 << 20, within(disk), metrics).unwrap();
     for number in 0..1_000 {
         durable.put(Arc::new(page(number))).unwrap();
         durable.committed().await.unwrap();
@@ -584,7 +591,8 @@ async fn notes_come_back_and_a_broken_one_costs_itself_only() {
     durable.committed().await.unwrap();
     drop(durable);
     let metrics = Arc::new(Metrics::new());
-    let (durable, _) = Durable::open(folder.path(), 1 << 20, None, metrics.clone()).unwrap();
+    let (durable, _) =
+        Durable::open(folder.path(), 1 << 20, Space::default(), metrics.clone()).unwrap();
     let incidents = durable.notes::<String>(Notes::Incidents);
     assert_eq!(incidents, ["incident 1", "a later one", "incident 300"]);
     assert_eq!(durable.notes::<String>(Notes::Backoffs), ["/c"]);
@@ -602,7 +610,7 @@ async fn notes_come_back_and_a_broken_one_costs_itself_only() {
 async fn pages_that_no_route_shows_make_room_before_older_ones() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::new());
-    let (durable, _) = Durable::open(folder.path(), 1 << 20, Some(200_000), metrics).unwrap();
+    let (durable, _) = Durable::open(folder.path(), 1 << 20, within(200_000), metrics).unwrap();
     durable
         .worth()
         .serve_routes([Arc::from("/posts/[id]")].into());

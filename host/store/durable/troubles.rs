@@ -47,6 +47,19 @@ impl Troubles {
         self.found.lock().push(message);
     }
 
+    /// Tells something that is no trouble.
+    pub(super) fn word(&self, message: String) {
+        match self.door.get() {
+            Some((incidents, clock)) => {
+                incidents.record(clock.now(), Subject::Server, "store", message, None);
+            }
+            None => {
+                tracing::info!("{message}");
+                self.found.lock().push(message);
+            }
+        }
+    }
+
     /// Tells that a page on disk counts as missing, unless enough was told.
     pub(super) fn tell(&self, page: &str, error: &ReadError) {
         let Some(untold) = self.told.lock().admit(page, Instant::now()) else {

@@ -4,6 +4,7 @@
 //! memory, unless the page was changed meanwhile: a slow reader never brings back what has been
 //! replaced or removed.
 
+mod carry;
 mod readers;
 mod reading;
 mod sharing;
@@ -21,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::durable::{Degraded, Durable, OpenError, StoreHealth};
+use super::durable::{Degraded, Durable, OpenError, Space, StoreHealth};
 use super::ledger::Ledger;
 use super::marks::{Mark, Marks};
 use super::notes::{Note, Notes};
@@ -40,10 +41,8 @@ pub struct Config {
     pub memory: usize,
     /// The folder of what survives a restart; none keeps pages in memory only.
     pub folder: Option<PathBuf>,
-    /// Bytes that pages may take in the folder, garbage included; none is no limit. First go pages
-    /// that no route shows, then those that say there is none, then those that memory does not
-    /// hold, of equals the oldest. The journal takes up to 128 MiB more.
-    pub disk: Option<u64>,
+    /// How much of it, and how.
+    pub disk: Space,
 }
 
 /// How long anybody waits for the disk before going on without it: a disk that hangs must not
@@ -64,7 +63,12 @@ pub struct Tiers {
     /// Pages being read from disk. Who changes a page takes it off, so that what was read is not
     /// brought into memory.
     reading: Mutex<HashMap<PageKey, Arc<Reading>>>,
+    /// Which routes went while pages of an earlier store come back; none when none do.
+    gone: Mutex<Option<Vec<Arc<IsGone>>>>,
 }
+
+/// Whether a route is gone.
+type IsGone = dyn Fn(&str) -> bool + Send + Sync;
 
 impl Tiers {
     /// Opens what `config` says. A store that cannot be opened is set aside and begun afresh: its
@@ -94,10 +98,12 @@ impl Tiers {
             readers,
             shared: OnceLock::new(),
             reading: Mutex::default(),
+            gone: Mutex::default(),
         });
         if let Some(durable) = &tiers.durable {
             let memory = tiers.memory.clone();
             durable.worth().ask(move |key| memory.holds(key));
+            carry::start(&tiers, durable.olds());
         }
         Ok(tiers)
     }
@@ -290,19 +296,23 @@ impl Tiers {
     /// what happens when somebody deletes a file. A disk that fails keeps what it has.
     pub async fn remove_routes(
         self: &Arc<Self>,
-        is_gone: impl Fn(&str) -> bool + Send + 'static,
+        is_gone: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> usize {
         let tiers = self.clone();
+        let is_gone: Arc<IsGone> = Arc::new(is_gone);
+        if let Some(gone) = &mut *self.gone.lock() {
+            gone.push(is_gone.clone());
+        }
         let in_memory = move |is_gone: &dyn Fn(&str) -> bool| {
             let mut readings = tiers.reading.lock();
             readings.clear();
             tiers.memory.remove_routes(is_gone)
         };
         // First, for a disk may take long; and again, for a read may have brought some back.
-        let at_once = in_memory(&is_gone);
+        let at_once = in_memory(&*is_gone);
         let removed = self.blocking(move |durable| {
-            let on_disk = durable.map_or(0, |durable| durable.remove_routes(&is_gone));
-            (at_once + in_memory(&is_gone)).max(on_disk)
+            let on_disk = durable.map_or(0, |durable| durable.remove_routes(&*is_gone));
+            (at_once + in_memory(&*is_gone)).max(on_disk)
         });
         let removed = removed.await.unwrap_or(at_once);
         let _ = self.synced().await;

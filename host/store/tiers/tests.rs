@@ -11,7 +11,7 @@ fn open(folder: &Path, memory: usize) -> Arc<Tiers> {
     let config = Config {
         memory,
         folder: Some(folder.to_owned()),
-        disk: None,
+        disk: crate::store::Space::default(),
     };
     Tiers::open(config, Arc::new(Metrics::new())).unwrap()
 }
@@ -280,7 +280,7 @@ async fn without_a_folder_everything_is_in_memory() {
     let config = Config {
         memory: 1 << 20,
         folder: None,
-        disk: None,
+        disk: crate::store::Space::default(),
     };
     let tiers = Tiers::open(config, Arc::new(Metrics::new())).unwrap();
     tiers.put(made(&tiers, "/a", 1));
@@ -296,21 +296,51 @@ async fn without_a_folder_everything_is_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_folder_is_set_aside_and_the_site_starts() {
+async fn a_damaged_store_is_set_aside_and_what_can_be_read_comes_back_as_stale() {
     let site = tempfile::tempdir().unwrap();
     let folder = site.path().join("store");
-    for _ in 0..2 {
+    for round in 0..2 {
         let tiers = open(&folder, 1 << 20);
         tiers.put(made(&tiers, "/a", 1));
+        tiers.put(made(&tiers, "/b", 1));
         tiers.synced().await.unwrap();
         drop(tiers);
         std::fs::write(folder.join("format"), "no format of ours").unwrap();
         let tiers = open(&folder, 1 << 20);
-        assert!(tiers.find(&key("/a")).await.is_none());
-        assert!(site.path().join("store.damaged/pages").exists());
-        // The thread that looked holds the folder until it is through.
-        while Arc::strong_count(&tiers) > 1 {
-            tokio::task::yield_now().await;
+        assert_eq!(tiers.health().as_str(), "set-aside");
+        let mut found = None;
+        while found.is_none() {
+            found = tiers.find(&key("/a")).await;
         }
+        let why = tiers.why(&key("/a"), &found.unwrap().stamp);
+        assert_eq!(why, Some(Why::Path), "{round}");
+        // The threads that are at work hold the folder until they are through.
+        until_back(&tiers).await;
+        assert!(!site.path().join("store.damaged").exists());
     }
+}
+
+async fn until_back(tiers: &Arc<Tiers>) {
+    while tiers.gone.lock().is_some() || Arc::strong_count(tiers) > 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whatever is first, the page or the word that its route is gone, the page is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_a_route_that_goes_do_not_come_back() {
+    let site = tempfile::tempdir().unwrap();
+    let folder = site.path().join("store");
+    let tiers = open(&folder, 1 << 20);
+    for number in 0..500 {
+        tiers.put(made(&tiers, &format!("/{number}"), 1));
+    }
+    tiers.synced().await.unwrap();
+    drop(tiers);
+    std::fs::write(folder.join("format"), "no format of ours").unwrap();
+    let tiers = open(&folder, 1 << 20);
+    tiers.mark([Mark::Purge(key("/7"))]);
+    tiers.remove_routes(|route| route == "/posts/[id]").await;
+    until_back(&tiers).await;
+    assert!(tiers.list(Window::new("", 9)).await.is_empty());
 }
