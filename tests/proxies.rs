@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -290,4 +290,82 @@ async fn nginx_says_who_connects() {
     let answer = say("127.0.0.7", nginx.address, &[asked.as_bytes()]).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(asker(&site, "/posts/1").await, "127.0.0.7");
+}
+
+/// Who has made as many pages as a client may that nobody asked for before is told when to come
+/// back, over whichever address of theirs; other clients, and pages that are there, being made or
+/// listed, are not affected.
+#[tokio::test]
+async fn a_client_has_so_many_pages_made_and_no_more() {
+    let site = Site::new()
+        .pages(&["index", "posts/[id]", "listed/[id]"])
+        .config(
+            "[server]\ntrusted-proxies = [\"127.0.0.1\"]\n[generations]\nfirst-per-client = 3\n\
+             [routes.\"/\"]\nquery = [\"q\"]",
+        )
+        .listed(
+            "/listed/[id]",
+            "listed",
+            json!({ "paths": [{ "id": "1" }, { "id": "2" }], "fallback": "blocking" }),
+        )
+        .start()
+        .await;
+    let get = async |client: &str, path: &str| {
+        let headers = [("x-forwarded-for", client)];
+        site.get_with(path, &headers).await
+    };
+    let (one, same, other) = ("2001:db8::1", "2001:db8::ffff", "192.0.2.1");
+    for path in ["/posts/1", "/?q=1", "/listed/unlisted"] {
+        assert_eq!(get(one, path).await.status, 200, "{path}");
+    }
+    for (client, path) in [
+        (one, "/posts/2"),
+        (same, "/posts/2"),
+        (one, "/?q=2"),
+        (one, "/_wisr/data/posts/2.json"),
+    ] {
+        let answer = get(client, path).await;
+        assert_eq!(answer.status, 429, "{path}: {}", answer.text());
+        let wait: u64 = answer.header("retry-after").parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+        assert_eq!(answer.header("cache-control"), "private, no-store");
+    }
+    assert!(site.origin.calls("/posts/2").is_empty());
+    for (client, path) in [
+        // What is there, and what the site itself names.
+        (one, "/posts/1"),
+        (one, "/?q=1"),
+        (one, "/"),
+        (one, "/?unknown=1"),
+        (one, "/listed/1"),
+        (other, "/posts/2"),
+        (one, "/posts/2"),
+    ] {
+        assert_eq!(get(client, path).await.status, 200, "{client} {path}");
+    }
+    // Who waits with others for what is being made already pays nothing.
+    site.origin.hold("/posts/3");
+    let mut first = site.reader();
+    let headers = [("x-forwarded-for", other)];
+    let first = tokio::spawn(async move { first.send("GET", "/posts/3", &headers, "").await });
+    site.until_calls("/posts/3", 1).await;
+    let mut second = site.reader();
+    let headers = [("x-forwarded-for", one)];
+    let second = tokio::spawn(async move { second.send("GET", "/posts/3", &headers, "").await });
+    site.origin.release("/posts/3");
+    for reader in [first, second] {
+        assert_eq!(reader.await.unwrap().unwrap().status, 200);
+    }
+    let throttled = "wisr_served_total{verdict=\"throttled\"}";
+    assert_eq!(site.metric_or_zero(throttled).await, 4.0);
+}
+
+/// Without a word about proxies it is not known who is a client, and nobody is held to a number.
+#[tokio::test]
+async fn where_clients_are_not_known_pages_are_made_for_all() {
+    let site = Site::new().pages(&["posts/[id]"]).start().await;
+    for number in 0..70 {
+        let path = format!("/posts/{number}");
+        assert_eq!(site.get(&path).await.status, 200, "{path}");
+    }
 }

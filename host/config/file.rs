@@ -94,6 +94,7 @@ pub(super) struct Generations {
     pub(super) concurrency: Option<NonZeroUsize>,
     pub(super) queue: Option<usize>,
     pub(super) wait: Option<Span>,
+    pub(super) first_per_client: Option<NonZeroU32>,
 }
 
 /// `[compile]`

@@ -418,6 +418,7 @@ fn doors(
         threads: server.threads.map_or(cores, NonZeroUsize::get),
         max_connections,
         per_address,
+        first_pages: proxies::first_pages(file)?,
         proxies: Arc::new(proxies::resolve(server)?),
         in_flight: usize::try_from(server.in_flight.map_or(128 << 20, |size| size.0))?,
         drain,

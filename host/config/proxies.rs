@@ -1,11 +1,12 @@
 //! `resolve`: from what the file says of proxies to whom the public door believes.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use anyhow::{Context, ensure};
 use ipnet::IpNet;
 
-use super::file::Server;
+use super::file::{FixedTables, Server};
 use crate::http;
 
 /// Who may speak for others.
@@ -37,6 +38,23 @@ pub(super) fn resolve(server: &Server) -> anyhow::Result<http::Proxies> {
     let trusted = trusted.collect::<anyhow::Result<Vec<_>>>()?;
     let header = server.forwarded_header;
     Ok(http::Proxies::new(trusted, header, has_preface))
+}
+
+/// Pages that nobody has asked for before, made for one client in a minute, where nobody says: a
+/// reader's curiosity and a crawler's pace are below it, and a page of 100 KB makes 360 MB an hour.
+const FIRST_PER_CLIENT: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
+/// How many pages are made for one client who is the first to ask for them, where it is known who
+/// is one: a CDN has public addresses, and is everybody.
+pub(super) fn first_pages(file: &FixedTables) -> anyhow::Result<Option<NonZeroU32>> {
+    let said = file.generations.first_per_client;
+    let is_known = file.server.trusted_proxies.is_some();
+    ensure!(
+        is_known || said.is_none(),
+        "[generations] first-per-client is of each client, and it is not known who is one: set \
+         [server] trusted-proxies, to [] where there is no proxy"
+    );
+    Ok(is_known.then(|| said.unwrap_or(FIRST_PER_CLIENT)))
 }
 
 #[cfg(test)]
@@ -82,5 +100,22 @@ mod tests {
         ] {
             assert!(told(text).contains(expected), "{text}: {}", told(text));
         }
+    }
+
+    #[test]
+    fn first_pages_are_counted_where_clients_are_known() {
+        let told = |server: &str, generations: &str| {
+            let file = FixedTables {
+                server: toml::from_str(server).unwrap(),
+                generations: toml::from_str(generations).unwrap(),
+                ..FixedTables::default()
+            };
+            first_pages(&file).map_err(|error| error.to_string())
+        };
+        let (none, seven) = ("trusted-proxies = []", "first-per-client = 7");
+        assert_eq!(told("", ""), Ok(None));
+        assert_eq!(told(none, ""), Ok(NonZeroU32::new(60)));
+        assert_eq!(told(none, seven), Ok(NonZeroU32::new(7)));
+        assert!(told("", seven).unwrap_err().contains("trusted-proxies"));
     }
 }

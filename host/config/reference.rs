@@ -152,7 +152,7 @@ const KEYS: &[Key] = &[
     ),
     row(
         "server.trusted-proxies",
-        Words("not known"),
+        Words("not known: no limit of first generations by client"),
         "addresses and networks of the proxies in front, as `[\"127.0.0.1\", \"10.0.0.0/8\"]`, whose word is taken for [who the client is](#behind-nginx-or-a-cdn); `[]` where there are none",
     ),
     row(
@@ -268,6 +268,11 @@ const KEYS: &[Key] = &[
         "generations.wait",
         Value("\"10s\""),
         "how long a reader waits for a generation to begin",
+    ),
+    row(
+        "generations.first-per-client",
+        Words("`60`, where `server.trusted-proxies` is set; else no limit"),
+        "pages that nobody has asked for before and the site does not list, made for one client in a minute; beyond it 429",
     ),
     row(
         "compile.memory",

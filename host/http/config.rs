@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub struct Config {
     pub proxies: Arc<Proxies>,
     /// Bytes that requests and responses may hold while they are under way.
     pub in_flight: usize,
+    /// Pages that nobody has asked for before and the site does not name, made for one client in a
+    /// minute; none where it is not known who is one.
+    pub first_pages: Option<NonZeroU32>,
     /// How long requests in flight may go on after the stop signal.
     pub drain: Duration,
     /// What can be changed while it is open.

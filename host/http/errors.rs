@@ -49,6 +49,8 @@ pub(super) enum Problem {
     Draft(Arc<Failure>),
     /// Too much is being made.
     Overloaded(Duration),
+    /// The client had too much made.
+    TooMany(Duration),
     /// A static file is there and cannot be read.
     Unreadable,
     /// The server itself is at fault.
@@ -60,6 +62,7 @@ impl From<Refused> for Problem {
         match refused {
             Refused::Failed(failure) => Self::Failed(failure),
             Refused::Overloaded { retry_after } => Self::Overloaded(retry_after),
+            Refused::Throttled { retry_after } => Self::TooMany(retry_after),
             Refused::NeverGenerated => Self::NotFound,
         }
     }
@@ -90,6 +93,7 @@ impl Problem {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -106,6 +110,7 @@ impl Problem {
             Self::Failed(_) => "This page failed",
             Self::Draft(_) => "This draft failed",
             Self::Overloaded(_) => "The server is busy",
+            Self::TooMany(_) => "Too many requests",
             Self::Unreadable => "This file failed",
             Self::Panicked => "The server failed",
         }
@@ -137,7 +142,7 @@ impl Problem {
                 let first = failure.lines().next().unwrap_or_default();
                 format!("{first}. Readers go on getting the page that is published.")
             }
-            Self::Overloaded(after) => {
+            Self::Overloaded(after) | Self::TooMany(after) => {
                 let seconds = seconds(*after);
                 format!("Please try again in {seconds} second{}.", plural(seconds))
             }
@@ -191,7 +196,7 @@ impl Problem {
             Self::Method => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
-            Self::Overloaded(after) => {
+            Self::Overloaded(after) | Self::TooMany(after) => {
                 headers.insert(header::RETRY_AFTER, seconds(*after).into());
             }
             _ => {}
@@ -302,6 +307,10 @@ mod tests {
             (
                 Problem::from(Refused::Overloaded { retry_after: after }),
                 503,
+            ),
+            (
+                Problem::from(Refused::Throttled { retry_after: after }),
+                429,
             ),
         ] {
             for response in [problem.page(false), problem.json()] {

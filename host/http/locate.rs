@@ -6,7 +6,7 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 
 use crate::isr::{Ask, Patience};
-use crate::release::{Admission, Release, Routed};
+use crate::release::{Admission, Place, Release, Routed};
 use crate::route::Path;
 
 /// A page that a path leads to. Borrowed: a hit needs no more of it.
@@ -22,6 +22,13 @@ impl Located<'_> {
     /// Whether it is a page that nobody may ask for.
     pub(super) fn is_error_page(&self) -> bool {
         is_error_page(self.routed)
+    }
+
+    /// Whether it is one of those that the site itself names: so many and no more.
+    pub(super) fn is_named(&self) -> bool {
+        let place = || self.routed.listing.of(self.path);
+        let is_alone = !self.routed.pattern.is_dynamic();
+        self.query.is_empty() && (is_alone || place() == Some(Place::Listed))
     }
 
     /// What to ask the cache for.

@@ -11,13 +11,15 @@
 //! Who calls with a token or a seal, for `revalidate`, `draft` or `webhook`, may be wrong as often as
 //! `throttle` allows, and is answered by `reply`; what they ask for is done by one [`Revalidation`].
 //!
-//! For whom a request is, `proxies` says, by what `forwarded` and the `preface` of a connection have.
+//! For whom a request is, `proxies` says, by what `forwarded` and the `preface` of a connection have;
+//! how many new pages may be made for them, their `allowance`.
 //!
 //! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
 //! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).
 
 mod account;
 mod address;
+mod allowance;
 mod api;
 mod body;
 mod check;

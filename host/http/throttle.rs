@@ -1,14 +1,13 @@
 //! `Throttle`: how often one address may be wrong about a token.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
-use super::address::{Client, Household};
+use super::address::Client;
+use super::allowance::Debts;
 use crate::telemetry::metrics::{Denial, Metrics};
 
 /// Wrong tokens in a row that pass for mistakes: a hook that was set up badly tries a few times.
@@ -17,23 +16,18 @@ const BURST: u32 = 10;
 /// One more may follow after this, ten in a minute.
 const PAUSE: Duration = Duration::from_secs(6);
 
-/// Addresses that are remembered: 200 KiB. An attacker with more of them pushes out those that
-/// were wrong the least.
-const MAX_HOUSEHOLDS: usize = 4096;
-
 /// Remembers who was wrong.
 ///
 /// An address that was wrong too often is not even compared any more, so that nobody guesses
 /// faster. Behind an address that everybody may be behind (a loopback or private one, where nobody
 /// says which proxies there are), a right token passes all the same: whoever guesses there would
 /// otherwise shut its owner out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Throttle {
     /// Which door this is, for the metrics.
     door: &'static str,
     denials: Family<Denial, Counter>,
-    /// When all that an address was wrong will be forgotten.
-    until: Mutex<HashMap<Household, Instant>>,
+    wrong: Debts,
 }
 
 /// Why a caller is not let in.
@@ -51,6 +45,16 @@ impl Denied {
         match self {
             Denied::Wrong => "wrong-token",
             Denied::TooOften(_) => "throttled",
+        }
+    }
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self {
+            door: "",
+            denials: Family::default(),
+            wrong: Debts::new(BURST, PAUSE),
         }
     }
 }
@@ -90,7 +94,7 @@ impl Throttle {
         is_right: impl FnOnce() -> bool,
     ) -> Result<(), Denied> {
         let household = client.household;
-        let wait = self.wait(household, now);
+        let wait = self.wrong.wait(household, now);
         if let Some(wait) = wait
             && !client.is_shared
         {
@@ -102,36 +106,16 @@ impl Throttle {
         match wait {
             Some(wait) => Err(Denied::TooOften(wait)),
             None => {
-                self.count(household, now);
+                self.wrong.add(household, now);
                 Err(Denied::Wrong)
             }
         }
-    }
-
-    fn wait(&self, household: Household, now: Instant) -> Option<Duration> {
-        let until = *self.until.lock().get(&household)?;
-        let over = until.saturating_duration_since(now + (BURST - 1) * PAUSE);
-        (!over.is_zero()).then_some(over)
-    }
-
-    fn count(&self, household: Household, now: Instant) {
-        let mut all = self.until.lock();
-        if all.len() >= MAX_HOUSEHOLDS && !all.contains_key(&household) {
-            all.retain(|_, until| *until > now);
-            let least = all.iter().min_by_key(|(_, until)| **until);
-            if let Some(least) = least.map(|(household, _)| *household)
-                && all.len() >= MAX_HOUSEHOLDS
-            {
-                all.remove(&least);
-            }
-        }
-        let until = all.entry(household).or_insert(now);
-        *until = (*until).max(now) + PAUSE;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::allowance::MAX_HOUSEHOLDS;
     use super::*;
 
     const STRANGER: &str = "192.0.2.1";
@@ -189,7 +173,7 @@ mod tests {
             let address = std::net::Ipv4Addr::from(0x0800_0000 + number);
             let _ = ask(&throttle, &address.to_string(), now, false);
         }
-        assert_eq!(throttle.until.lock().len(), MAX_HOUSEHOLDS);
+        assert_eq!(throttle.wrong.count(), MAX_HOUSEHOLDS);
         assert!(ask(&throttle, STRANGER, now, true).is_err());
     }
 }

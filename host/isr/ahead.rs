@@ -178,7 +178,11 @@ impl Inner {
             match self.landed(wait, Duration::MAX).await {
                 Ok(_) => return Ahead::Made,
                 Err(Refused::Failed(failure)) => return Ahead::Failed(failure),
-                Err(Refused::Overloaded { .. } | Refused::NeverGenerated) => {
+                Err(
+                    Refused::Overloaded { .. }
+                    | Refused::Throttled { .. }
+                    | Refused::NeverGenerated,
+                ) => {
                     tokio::time::sleep(PUSHED_OUT).await;
                 }
             }

@@ -115,6 +115,11 @@ impl Flights {
         Claim::Follow(flight.wait(priority))
     }
 
+    /// Whether the page is being made.
+    pub(super) fn is_under_way(&self, key: &PageKey) -> bool {
+        self.shard(key).lock().contains_key(key)
+    }
+
     /// Runs `change` while no flight of the page can begin or land.
     pub(super) fn exclusively<T>(&self, key: &PageKey, change: impl FnOnce() -> T) -> T {
         let _held = self.shard(key).lock();

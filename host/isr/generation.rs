@@ -109,7 +109,11 @@ impl Inner {
         let lease = match self.claim_of_all(&permit, &ask, before).await {
             Claimed::Lead(lease) => Some(lease),
             Claimed::Alone => None,
-            Claimed::Made(entry) => return self.land_made(permit, &ask, forgotten, entry),
+            Claimed::Made(entry) => {
+                // Another host has made it: it was there.
+                ask.toll.iter().for_each(|toll| toll.give_back());
+                return self.land_made(permit, &ask, forgotten, entry);
+            }
         };
         let slot = loop {
             let route = &ask.page.route;
@@ -117,6 +121,7 @@ impl Inner {
                 Ok(slot) => break slot,
                 Err(NoSlot::Full) => {
                     metrics.generations_refused.inc();
+                    ask.toll.iter().for_each(|toll| toll.give_back());
                     return permit.land(|| Landing::Overloaded);
                 }
                 Err(NoSlot::Left) if permit.leave() => return,

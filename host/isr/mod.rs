@@ -44,7 +44,7 @@ use tokio::sync::Semaphore;
 
 pub use ahead::{Count, Retry, Tally};
 pub use queue::{NoSlot, Queue, Slot, share};
-pub use served::{Ask, Hit, Patience, Refused, Renewal, Served};
+pub use served::{Ask, Hit, Patience, Refused, Renewal, Served, Toll};
 
 use crate::page::{
     Cause, Entry, Failure, Freshness, Page, PageKey, Stamp, Summary, Tag, Timestamp, Why, judge,

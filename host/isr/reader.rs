@@ -14,6 +14,7 @@ impl Inner {
         patience: Patience,
     ) -> Result<Served, Refused> {
         let Some(entry) = self.find(&ask).await else {
+            self.pay(&ask)?;
             return match patience {
                 Patience::Wait => self.first(ask).await,
                 Patience::Shell => self.shell(ask).await,
@@ -23,6 +24,18 @@ impl Inner {
             Freshness::Fresh(ttl) => Ok(Served::Hit { entry, ttl }),
             Freshness::Stale(why) => Ok(self.stale(ask, entry, why)),
             Freshness::Expired(why) => Ok(self.expired(ask, entry, why).await),
+        }
+    }
+
+    /// Whoever has a page made that nobody has asked for before pays for it; who waits with others
+    /// does not.
+    fn pay(&self, ask: &Ask) -> Result<(), Refused> {
+        match &ask.toll {
+            Some(toll) if !self.flights.is_under_way(&ask.key) => {
+                let paid = toll.pay();
+                paid.map_err(|retry_after| Refused::Throttled { retry_after })
+            }
+            _ => Ok(()),
         }
     }
 

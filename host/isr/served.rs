@@ -5,6 +5,18 @@ use std::time::Duration;
 
 use crate::page::{Document, Entry, Failure, Page, PageKey, Param, Why};
 
+/// What a client pays for a page that nobody has asked for before.
+pub trait Toll: Send + Sync {
+    /// Pays for one.
+    ///
+    /// # Errors
+    /// How long until it can.
+    fn pay(&self) -> Result<(), Duration>;
+
+    /// Takes it back: nothing was made for it.
+    fn give_back(&self);
+}
+
 /// A request for one page.
 #[derive(Clone)]
 pub struct Ask {
@@ -18,6 +30,8 @@ pub struct Ask {
     pub params: Vec<Param>,
     /// The query parameters that the route allows.
     pub query: Vec<(String, String)>,
+    /// What it takes to be the first to ask for it.
+    pub toll: Option<Arc<dyn Toll>>,
 }
 
 impl Ask {
@@ -34,7 +48,13 @@ impl Ask {
             path: path.to_owned(),
             params,
             query,
+            toll: None,
         }
+    }
+
+    /// The same for a client who pays for being the first.
+    pub fn charged(self, toll: Option<Arc<dyn Toll>>) -> Self {
+        Self { toll, ..self }
     }
 }
 
@@ -129,6 +149,12 @@ pub enum Refused {
         /// When to come back.
         retry_after: Duration,
     },
+    /// The client had too many pages made that nobody had asked for before.
+    #[error("too many pages were made for this client: try again in {} s", retry_after.as_secs())]
+    Throttled {
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// Only a generated page was to be renewed, and this one never was.
     #[error("the page was never generated")]
     NeverGenerated,
@@ -140,6 +166,7 @@ impl Refused {
         match self {
             Refused::Failed(_) => "error",
             Refused::Overloaded { .. } => "overloaded",
+            Refused::Throttled { .. } => "throttled",
             Refused::NeverGenerated => "never-generated",
         }
     }

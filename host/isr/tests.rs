@@ -188,6 +188,7 @@ fn ask_under(policy: Policy, renderer: &Arc<Fake>, path: &str) -> Ask {
         path: path.into(),
         params,
         query: Vec::new(),
+        toll: None,
     }
 }
 

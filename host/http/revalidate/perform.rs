@@ -98,7 +98,7 @@ impl Revalidation {
             Mode::Regenerate => match self.isr.revalidate(ask, only_generated).await {
                 Ok(_) => Effect::Regenerated,
                 Err(Refused::NeverGenerated) => Effect::NotGenerated,
-                Err(refused @ Refused::Overloaded { .. }) => {
+                Err(refused @ (Refused::Overloaded { .. } | Refused::Throttled { .. })) => {
                     return (Effect::Overloaded, Some(refused.to_string()));
                 }
                 Err(refused @ Refused::Failed(_)) => {

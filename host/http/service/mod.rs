@@ -17,6 +17,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
+use super::allowance::Allowance;
 use super::api::Apis;
 use super::body::Body;
 use super::check;
@@ -57,6 +58,8 @@ pub struct Site {
     settings: ArcSwap<Settings>,
     throttle: Throttle,
     proxies: Arc<Proxies>,
+    /// None where nobody says which addresses are clients.
+    allowance: Option<Allowance>,
     dev: bool,
     overlay: Option<Overlay>,
 }
@@ -95,6 +98,7 @@ impl Site {
             isr,
             views: Views::default(),
             settings: ArcSwap::from_pointee(config.settings),
+            allowance: config.first_pages.map(Allowance::new),
             proxies: config.proxies,
             dev: config.dev,
             overlay: dev.map(|dev| Overlay::new(dev, incidents)),
@@ -118,11 +122,11 @@ impl Site {
         };
         let release = self.releases.load();
         match self.place(&release, &path) {
-            Place::Own => self.own(&path, request),
+            Place::Own => self.own(&path, (request, peer)),
             Place::File(name) => self.file(name, request),
             Place::Api(routed) => self.api(routed, request, peer),
             Place::Endpoint(endpoint) => self.endpoint(endpoint, path, request, peer),
-            Place::Page => self.page(&release, Some(&path), Face::Page, request),
+            Place::Page => self.page(&release, Some(&path), Face::Page, (request, peer)),
         }
     }
 

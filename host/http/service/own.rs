@@ -1,5 +1,6 @@
 //! `/_wisr/`: data of pages, and in development the overlay.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -22,7 +23,12 @@ const FAILURE: &str = "/_wisr/dev/failure";
 
 impl Site {
     /// Whatever is asked for there.
-    pub(super) fn own(self: &Arc<Self>, path: &Path, request: Request<Incoming>) -> Answer {
+    pub(super) fn own(
+        self: &Arc<Self>,
+        path: &Path,
+        asked: (Request<Incoming>, SocketAddr),
+    ) -> Answer {
+        let request = &asked.0;
         let overlay = self.overlay.as_ref();
         if let Some(response) = overlay.and_then(|overlay| overlay.serve(path.as_str())) {
             return Answer::Now(response);
@@ -45,7 +51,7 @@ impl Site {
             })
             .and_then(|page| Path::parse(&page).ok());
         let release = self.releases.load();
-        self.page(&release, page.as_ref(), Face::Data, request)
+        self.page(&release, page.as_ref(), Face::Data, asked)
     }
 
     /// How the page that `?page=` names failed, for the browser that shows it.

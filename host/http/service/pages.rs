@@ -1,6 +1,7 @@
 //! Pages and their props: the cached ones, and to an editor in draft mode those of now; and what
 //! is shown in place of one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::super::respond::{Face, Reader};
 use super::super::showing::Showing;
 use super::super::views::Asked;
 use super::Site;
-use crate::isr::{Ask, Patience, Refused, Served};
+use crate::isr::{Ask, Patience, Refused, Served, Toll};
 use crate::page::{Content, Cost, Entry};
 use crate::release::{Release, Routed};
 use crate::route::Path;
@@ -31,7 +32,7 @@ impl Site {
         release: &Release,
         path: Option<&Path>,
         face: Face,
-        request: Request<Incoming>,
+        (request, peer): (Request<Incoming>, SocketAddr),
     ) -> Answer {
         if let Some(path) = path
             && check::is_read(request.method())
@@ -44,7 +45,7 @@ impl Site {
         }
         let query = request.uri().query();
         let located = path.and_then(|path| locate(release, path, query));
-        self.find(located, face, request)
+        self.find(located, face, (request, peer))
     }
 
     fn sees_drafts(&self, request: &Request<Incoming>) -> bool {
@@ -81,7 +82,7 @@ impl Site {
         self: &Arc<Self>,
         located: Option<Located<'_>>,
         face: Face,
-        request: Request<Incoming>,
+        (request, peer): (Request<Incoming>, SocketAddr),
     ) -> Answer {
         let located = located.filter(|located| !located.is_error_page());
         let Some(located) = located else {
@@ -103,10 +104,23 @@ impl Site {
         if let Some(hit) = self.views.answer(&self.asked(&located, face, reader)) {
             return Answer::Now(hit);
         }
-        let (patience, ask) = (located.patience, located.ask());
+        let toll = self.toll(&located, &request, peer);
+        let (patience, ask) = (located.patience, located.ask().charged(toll));
         self.later(request, async move |site, parts| {
             site.wait(ask, patience, face, &parts).await
         })
+    }
+
+    /// What a client pays with who is the first to ask for a page that the site does not name.
+    fn toll<B>(
+        &self,
+        located: &Located<'_>,
+        request: &Request<B>,
+        peer: SocketAddr,
+    ) -> Option<Arc<dyn Toll>> {
+        let allowance = self.allowance.as_ref()?;
+        let client = || self.proxies.client(peer.ip(), request.headers());
+        (!located.is_named()).then(|| allowance.of(client()))
     }
 
     pub(super) fn asked<'a>(
