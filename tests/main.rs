@@ -50,6 +50,7 @@ mod prerender;
 mod proxies;
 mod publication;
 mod quick_swap;
+mod rebinding;
 mod regeneration;
 mod releases;
 mod reloading;

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, ORIGIN};
 use http::{StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use super::session::Sessions;
+use crate::http::hosts::{self, Hosts, called, name_of};
 use crate::http::{Client, Denied, Secret, Throttle};
 
 /// Where a browser says that a request comes from (Fetch Metadata Request Headers, section 2.3).
@@ -21,6 +22,8 @@ pub(super) struct Guard {
     sessions: Sessions,
     throttle: Throttle,
     listen: SocketAddr,
+    /// By which names an author calls it.
+    hosts: Option<Hosts>,
 }
 
 /// What a request that changes something is written as.
@@ -40,7 +43,13 @@ impl Guard {
             sessions: Sessions::default(),
             throttle,
             listen,
+            hosts: None,
         }
+    }
+
+    /// The same under `wisr dev`, whatever the token says.
+    pub(super) fn called(self, hosts: Option<Hosts>) -> Self {
+        Self { hosts, ..self }
     }
 
     /// Whether people must log in.
@@ -59,6 +68,12 @@ impl Guard {
         address: IpAddr,
         is_open: bool,
     ) -> Result<(), Refusal> {
+        if let Some(hosts) = &self.hosts {
+            hosts.admit(uri, headers).map_err(|name| {
+                let reason = hosts::stranger(&name, hosts::KEY);
+                Refusal::new(StatusCode::MISDIRECTED_REQUEST, reason)
+            })?;
+        }
         let now = Instant::now();
         match &self.token {
             Some(_) if is_open || self.sessions.has(headers, now) => Ok(()),
@@ -67,7 +82,7 @@ impl Guard {
             Some(token) => self.judge(address, now, || token.opens(headers)),
             // A page on the web can have its own name resolve to 127.0.0.1 and then read what a
             // browser here may read (DNS rebinding); but it cannot change the `host` it calls.
-            None if self.is_ours(uri, headers) => Ok(()),
+            None if self.hosts.is_some() || self.is_ours(uri, headers) => Ok(()),
             None => Err(Refusal::new(
                 StatusCode::MISDIRECTED_REQUEST,
                 "without a token the admin port answers to localhost only",
@@ -176,27 +191,10 @@ impl Guard {
     }
 }
 
-/// The host that the request is for, with its port.
-fn called<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
-    match (uri.authority(), headers.get(HOST)) {
-        (_, Some(host)) => host.to_str().ok(),
-        (Some(authority), None) => Some(authority.as_str()),
-        (None, None) => None,
-    }
-}
-
-/// The host without its port and brackets.
-fn name_of(host: &str) -> Option<&str> {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split_once(']').map(|(name, _)| name);
-    }
-    host.split(':').next()
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use http::header::{COOKIE, RETRY_AFTER};
+    use http::header::{COOKIE, HOST, RETRY_AFTER};
 
     use super::*;
 

@@ -23,6 +23,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
+use crate::http::hosts::Hosts;
 use crate::http::{
     Answer, Body, Patience, PerAddress, Revalidation, Secret, Service, Throttle, listen, upload,
 };
@@ -54,6 +55,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What operators must know; needed beyond this machine.
     pub token: Option<Secret>,
+    /// By which names an author calls it; none where it is for operators.
+    pub hosts: Option<Hosts>,
 }
 
 /// The admin door would be open to everybody.
@@ -132,7 +135,8 @@ impl Admin {
                 config.token,
                 config.listen,
                 Throttle::new("admin", &parts.metrics),
-            ),
+            )
+            .called(config.hosts),
             parts,
             revalidation,
             live: Live::default(),
@@ -228,6 +232,7 @@ mod tests {
         let config = |listen: &str, token: Option<&str>| Config {
             listen: listen.parse().unwrap(),
             token: token.map(Secret::new),
+            hosts: None,
         };
         assert!(config("127.0.0.1:3001", None).check().is_ok());
         assert!(config("[::1]:0", None).check().is_ok());

@@ -194,6 +194,7 @@ pub(super) struct Telemetry {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Dev {
     pub(super) content: Option<PathBuf>,
+    pub(super) hosts: Option<Vec<String>>,
 }
 
 /// The tables that hold from the start to the end of a server.

@@ -412,6 +412,9 @@ fn doors(
         // Nobody alone shuts the others out; a proxy or a CDN has room.
         None => http::PerAddress::Public((max_connections / 10).max(100)),
     };
+    let names = file.dev.hosts.iter().flatten().map(String::as_str);
+    let hosts = http::hosts::Hosts::new(names).context("[dev] hosts")?;
+    let hosts = overrides.dev.then_some(hosts);
     let public = site.join("public");
     let http = http::Config {
         listen: overrides.listen.or(server.listen).unwrap_or(loopback(3000)),
@@ -426,10 +429,12 @@ fn doors(
         public: Some(public),
         access: access(file, overrides.root.as_deref().unwrap_or(site)),
         dev: overrides.dev,
+        hosts: hosts.clone(),
     };
     let admin = admin::Config {
         listen: overrides.admin.or(server.admin).unwrap_or(loopback(3001)),
         token: server.admin_token.clone().map(http::Secret::new),
+        hosts,
     };
     if let Some(token) = &server.admin_token {
         let name = format!("the token ({ADMIN_TOKEN_VARIABLE}, or `server.admin-token`)");

@@ -406,6 +406,11 @@ const KEYS: &[Key] = &[
         "the folder that `wisr dev` serves as the content API, at the address in `settings.content`, else `127.0.0.1:3002`",
     ),
     row(
+        "dev.hosts",
+        Words("none"),
+        "names besides `localhost` by which `wisr dev` may be called, as `[\"my.test\", \"*.my.test\"]`; addresses always may",
+    ),
+    row(
         "defaults.revalidate",
         Value("\"never\""),
         "seconds that a page is fresh, where the page itself does not say",

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use subtle::ConstantTimeEq;
 
+use super::hosts::Hosts;
 use super::{Crawlers, Draft, Patience, PerAddress, Proxies, Watch, Webhooks, listen};
 use crate::page::Digest;
 use crate::telemetry::access::AccessConfig;
@@ -44,6 +45,8 @@ pub struct Config {
     pub access: Option<AccessConfig>,
     /// Show failures in error pages.
     pub dev: bool,
+    /// By which names an author calls it; none where it is for readers.
+    pub hosts: Option<Hosts>,
 }
 
 /// What the public door can be told anew while it is open.

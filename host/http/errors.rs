@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 
 use super::account::account;
 use super::body::Body;
+use super::hosts::{self, stranger};
 use super::upload::BadUpload;
 use crate::isr::Refused;
 use crate::page::{Failure, plural};
@@ -23,6 +24,8 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 pub(super) enum Problem {
     /// The `host` header is wrong in this way.
     Host(&'static str),
+    /// An author's server is called by this name, which is none of its own.
+    Stranger(String),
     /// The request breaks this rule of HTTP.
     Malformed(&'static str),
     /// The body is coded in a way that is not known here.
@@ -81,6 +84,7 @@ impl Problem {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Host(_) | Self::Malformed(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
+            Self::Stranger(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::UrlTooLong => StatusCode::URI_TOO_LONG,
@@ -101,6 +105,7 @@ impl Problem {
         match self {
             Self::Host(_) | Self::Malformed(_) | Self::Path(_) => "Bad request",
             Self::Coding | Self::Expectation => "The request cannot be met",
+            Self::Stranger(_) => "This server has another name",
             Self::UrlTooLong => "The address is too long",
             Self::Upload(_) => "The request was not read",
             Self::Elsewhere(_) => "This page has moved",
@@ -121,6 +126,7 @@ impl Problem {
     pub(super) fn explain(&self) -> String {
         match self {
             Self::Host(wrong) => format!("The `host` header {wrong}."),
+            Self::Stranger(name) => format!("{}.", stranger(name, hosts::KEY)),
             Self::Malformed(rule) => format!("{rule}."),
             Self::Coding => "A body may be `chunked`, and coded in no other way.".to_owned(),
             Self::Expectation => "Only `100-continue` can be expected.".to_owned(),
@@ -289,6 +295,7 @@ mod tests {
         let after = Duration::from_millis(1500);
         for (problem, status) in [
             (Problem::Host("is missing"), 400),
+            (Problem::Stranger("a".to_owned()), 421),
             (Problem::Malformed("is none"), 400),
             (Problem::Coding, 501),
             (Problem::Expectation, 417),

@@ -36,6 +36,7 @@ mod forwarded;
 mod gate;
 mod head;
 mod in_flight;
+pub mod hosts;
 mod lane;
 pub mod listen;
 mod locate;

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use super::serve::stop_signal;
 use super::terminal;
 use crate::config::address;
+use crate::http::hosts::Hosts;
 
 pub use library::Library;
 pub use server::serve;
@@ -45,6 +46,9 @@ pub struct ContentArgs {
     /// Where to listen: a loopback address and a port (0 picks a free one).
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3002", value_parser = address)]
     pub listen: SocketAddr,
+    /// A name besides `localhost` by which it may be called; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
 }
 
 /// Runs `wisr content` until SIGTERM or Ctrl-C.
@@ -60,7 +64,8 @@ pub async fn run(args: ContentArgs) -> anyhow::Result<ExitCode> {
         "content API of `{}` on http://{address}/ (Ctrl-C stops it)",
         args.dir.display()
     ));
-    serve(library, listener, stop_signal()?).await;
+    let hosts = Hosts::new(args.host.iter().map(String::as_str)).context("--host")?;
+    serve(library, listener, hosts, stop_signal()?).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Library;
+use crate::http::hosts::{Hosts, stranger};
 use crate::page::Digest;
 
 /// How long a client may take to send its request head: it is on the same machine.
@@ -30,7 +32,13 @@ const MAX_CONNECTIONS: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` resolves; then lets the requests that are being answered finish.
-pub async fn serve(library: Library, listener: TcpListener, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    library: Library,
+    listener: TcpListener,
+    hosts: Hosts,
+    stop: impl Future<Output = ()>,
+) {
+    let hosts = Arc::new(hosts);
     let (stopping, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
@@ -40,8 +48,8 @@ pub async fn serve(library: Library, listener: TcpListener, stop: impl Future<Ou
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    let (library, stopped) = (library.clone(), stopped.clone());
-                    connections.spawn(connection(library, TokioIo::new(stream), stopped));
+                    let served = (library.clone(), Arc::clone(&hosts));
+                    connections.spawn(connection(served, TokioIo::new(stream), stopped.clone()));
                 }
                 Err(error) => {
                     tracing::warn!("content API: accept failed: {error}");
@@ -55,13 +63,13 @@ pub async fn serve(library: Library, listener: TcpListener, stop: impl Future<Ou
 }
 
 async fn connection(
-    library: Library,
+    (library, hosts): (Library, Arc<Hosts>),
     io: TokioIo<tokio::net::TcpStream>,
     mut stopped: watch::Receiver<()>,
 ) {
     let service = service_fn(|request| {
-        let library = library.clone();
-        async move { Ok::<_, Infallible>(respond(library, request).await) }
+        let (library, hosts) = (library.clone(), Arc::clone(&hosts));
+        async move { Ok::<_, Infallible>(respond(library, &hosts, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -81,7 +89,21 @@ async fn connection(
     }
 }
 
-async fn respond(library: Library, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(
+    library: Library,
+    hosts: &Hosts,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    if let Err(name) = hosts.admit(request.uri(), request.headers()) {
+        let message = stranger(
+            &name,
+            "start it with `--host`, or add it to `hosts` of `[dev]`",
+        );
+        return answer(
+            StatusCode::MISDIRECTED_REQUEST,
+            &json!({ "message": message }),
+        );
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = answer(
             StatusCode::METHOD_NOT_ALLOWED,

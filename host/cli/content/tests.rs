@@ -12,13 +12,14 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::{Library, bind, serve};
+use crate::http::hosts::Hosts;
 
 async fn ask(folder: &Path, requests: &[(&str, &str, &str)]) -> Vec<Response<Bytes>> {
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let library = Library::open(folder).unwrap();
-    let server = tokio::spawn(serve(library, listener, async {
+    let server = tokio::spawn(serve(library, listener, Hosts::default(), async {
         let _ = stopped.await;
     }));
     let mut responses = Vec::new();
@@ -29,7 +30,7 @@ async fn ask(folder: &Path, requests: &[(&str, &str, &str)]) -> Vec<Response<Byt
         let request = Request::builder()
             .method(*method)
             .uri(*path)
-            .header("host", "content")
+            .header("host", "localhost")
             .header("if-none-match", *known)
             .body(Empty::<Bytes>::new())
             .unwrap();

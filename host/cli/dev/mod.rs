@@ -95,6 +95,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         states: seen,
         say: |line| terminal::say(line),
     };
+    let hosts = config.http.hosts.clone().unwrap_or_default();
     let app = App::build(config, Some(dev)).await?;
     let (stopping, stopped) = state::channel(());
     let api_address = api
@@ -102,7 +103,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         .and_then(|(_, listener)| listener.local_addr().ok());
     let companion = api.map(|(library, listener)| {
         let mut stopped = stopped.clone();
-        tokio::spawn(content::serve(library, listener, async move {
+        tokio::spawn(content::serve(library, listener, hosts, async move {
             // Either way it is over: told, or the teller is gone.
             let _ = stopped.changed().await;
         }))

@@ -24,6 +24,7 @@ use super::check;
 use super::draft::Desk;
 use super::errors::Problem;
 use super::files::Files;
+use super::hosts::Hosts;
 use super::locate::locate;
 use super::overlay::{Dev, Overlay};
 use super::proxies::Proxies;
@@ -61,6 +62,7 @@ pub struct Site {
     /// None where nobody says which addresses are clients.
     allowance: Option<Allowance>,
     dev: bool,
+    hosts: Option<Hosts>,
     overlay: Option<Overlay>,
 }
 
@@ -101,6 +103,7 @@ impl Site {
             allowance: config.first_pages.map(Allowance::new),
             proxies: config.proxies,
             dev: config.dev,
+            hosts: config.hosts,
             overlay: dev.map(|dev| Overlay::new(dev, incidents)),
         }
     }
@@ -251,6 +254,12 @@ impl Service for Site {
     }
 
     fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let hosts = self.hosts.as_ref();
+        if let Some(Err(name)) = hosts.map(|hosts| hosts.admit(request.uri(), request.headers())) {
+            let (method, headers) = (request.method(), request.headers());
+            let problem = Problem::Stranger(name).page(false);
+            return Answer::Now(Reader { headers, method }.sized(problem));
+        }
         match is_watched() || self.overlay.is_some() {
             true => self.watched(request, peer),
             false => self.route(request, peer),
