@@ -54,6 +54,7 @@ mod rebinding;
 mod regeneration;
 mod releases;
 mod reloading;
+mod room;
 mod routing;
 mod sandbox;
 mod serving;

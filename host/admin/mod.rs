@@ -37,7 +37,7 @@ use live::Live;
 use refusal::Refusal;
 
 /// Operators and their machines; a flood here must not take descriptors from readers.
-const MAX_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 
 /// Of one address in the internet: a stranger must not keep the operators out.
 const MAX_CONNECTIONS_OF_ONE: usize = 16;

@@ -6,6 +6,7 @@
 mod pass;
 mod prerender;
 mod reload;
+mod room;
 mod supervise;
 mod threads;
 mod warm;
@@ -15,7 +16,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, watch};
@@ -33,8 +33,9 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::{admin, http};
 use reload::Reloading;
+pub(crate) use room::{outlive_large_files, threads as room_for_threads};
 use supervise::Supervisor;
-pub(crate) use threads::lower_priority;
+pub(crate) use threads::{THREADS_STAY, lower_priority};
 use warm::Warmer;
 use workshop::Workshop;
 
@@ -57,7 +58,8 @@ impl App {
     /// When a port cannot be had, the store cannot be opened, or the machine cannot run the
     /// sandbox. A module that cannot be loaded is an incident, not an error.
     pub async fn build(config: Config, dev: Option<Dev>) -> anyhow::Result<Self> {
-        raise_open_files();
+        let mut config = config;
+        room::share_open_files(&mut config)?;
         let tracing = config.trace.as_ref();
         let tracing = tracing.map(|trace| Tracing::start(trace, &config.clock, Handle::current()));
         let tracing = tracing.transpose()?;
@@ -221,14 +223,4 @@ fn bind(config: &Config, metrics: &Metrics) -> anyhow::Result<(Bound, Bound)> {
     let admin = Bound::bind(config.admin.listener())
         .context("the admin port (`--admin`, or `server.admin` in wisr.toml)")?;
     Ok((site, admin))
-}
-
-/// As many open files as the operator allows at all: the usual limit of 1024 is there for programs
-/// that still call `select`, and is used up by a tenth of the connections that a server takes.
-fn raise_open_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is (ulimit -n)");
-    }
 }

@@ -11,6 +11,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// idle work (SCHED_IDLE) it would have nothing to count on.
 const NICE: i32 = 10;
 
+/// How long a thread for blocking work is kept, once it was needed: as long as the server. One that
+/// could not be started again, for want of threads in its cgroup, would fail whoever needs it.
+pub(crate) const THREADS_STAY: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// Compressions at once, beside the threads that run guests.
 const BLOCKING_THREADS: usize = 4;
 

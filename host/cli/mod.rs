@@ -119,6 +119,11 @@ impl Asked {
         }
     }
 
+    /// Whether it makes pages, for which it needs a server's threads.
+    fn serves(&self) -> bool {
+        matches!(self, Asked::Serve(_) | Asked::Prerender(_) | Asked::Dev(_))
+    }
+
     /// The folder whose `wisr.toml` says how to log.
     fn site(&self) -> Option<&Path> {
         match self {
@@ -141,17 +146,26 @@ impl Cli {
             Command::Asked(asked) => asked,
         };
         init_logging(&asked);
+        if asked.serves()
+            && let Err(error) = app::room_for_threads()
+        {
+            return fail(&error);
+        }
         // Modules are tried and asked for their paths here: a server's doors have their own threads.
         let runtime = match tokio::runtime::Builder::new_multi_thread()
             .thread_name("background")
             .on_thread_start(app::lower_priority)
             .enable_all()
+            .thread_keep_alive(app::THREADS_STAY)
             .build()
         {
             Ok(runtime) => runtime,
             Err(error) => return fail(&anyhow::anyhow!(error).context("cannot start threads")),
         };
+        // There is one from now on, also when no more can be had.
+        runtime.spawn_blocking(|| ());
         let ended = runtime.block_on(async {
+            app::outlive_large_files();
             match asked {
                 Asked::New(args) => new::run(args).await,
                 Asked::Dev(args) => dev::run(args).await,

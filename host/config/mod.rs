@@ -161,6 +161,9 @@ impl Logging {
 /// A shorter pause between two looks would leave a core nothing else to do.
 const MIN_POLL: Duration = Duration::from_millis(10);
 
+/// Static files that are held open for readers at once, where there are enough.
+const OPEN_FILES: usize = 1024;
+
 /// Modules of more bytes run on quickly made code first: on one core, the optimising compiler
 /// takes a second over so many.
 const QUICK: u64 = 1 << 20;
@@ -420,6 +423,7 @@ fn doors(
         listen: overrides.listen.or(server.listen).unwrap_or(loopback(3000)),
         threads: server.threads.map_or(cores, NonZeroUsize::get),
         max_connections,
+        open_files: OPEN_FILES,
         per_address,
         first_pages: proxies::first_pages(file)?,
         proxies: Arc::new(proxies::resolve(server)?),

@@ -26,6 +26,8 @@ pub struct Config {
     pub threads: usize,
     /// Open connections at once, over all threads.
     pub max_connections: usize,
+    /// Static files that are held open for readers at once.
+    pub open_files: usize,
     /// Open connections of one address.
     pub per_address: PerAddress,
     /// Who may speak for others.

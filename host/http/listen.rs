@@ -47,6 +47,10 @@ const SHORTAGE_TOLD: Duration = Duration::from_secs(60);
 /// Threads for blocking work (reading static files) beside each serving thread.
 const BLOCKING_THREADS: usize = 8;
 
+/// How long they are kept, once they were needed: as long as the server. One that could not be
+/// started again, for want of threads in its cgroup, would fail whoever needs it.
+const THREADS_STAY: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// A stop signal: true, or a dropped sender, means stop.
 pub type Stop = watch::Receiver<bool>;
 
@@ -214,12 +218,16 @@ impl Drop for Bound {
 
 fn runtime() -> io::Result<Runtime> {
     let all = cores::all();
-    Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(THREADS_STAY)
         // They wait for disks: what they inherit of a serving thread would only hold both up.
         .on_thread_start(move || cores::stay_on(&all))
-        .build()
+        .build()?;
+    // There is one from now on, also when no more can be had.
+    runtime.spawn_blocking(|| ());
+    Ok(runtime)
 }
 
 /// A port that is being served.

@@ -48,7 +48,7 @@ use std::sync::Arc;
 
 use crate::page::{Digest, Entry, PageKey, Summary};
 
-pub use durable::{Degraded, Lock, Most, OpenError, Space, StoreHealth};
+pub use durable::{Degraded, Lock, Most, OpenError, Space, StoreHealth, open_files};
 pub use hits::Tally;
 pub use marks::Mark;
 pub use memory::Kept;

@@ -18,7 +18,7 @@ use super::target::Target;
 const MAX_PER_KEY: usize = 6;
 
 /// Idle connections in all: file descriptors are shared with the readers' connections.
-const MAX_IDLE: usize = 256;
+const MAX_IDLE: usize = 64;
 
 /// How long a connection waits for its next use; most servers hang up after five to sixty seconds.
 const IDLE: Duration = Duration::from_secs(30);

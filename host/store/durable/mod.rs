@@ -44,6 +44,7 @@ pub use lock::Lock;
 pub use open::OpenError;
 pub(super) use salvage::Old;
 pub use space::{Most, Space};
+pub use opened::open_files;
 
 use super::marks::{Raised, Saved};
 use super::notes::{self, Note, Notes};

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use fjall::{KeyspaceCreateOptions, KvSeparationOptions};
+use rustix::process::{Resource, getrlimit};
 
 /// Blocks and bodies read lately. Measured: the process holds about twice as much for it.
 const MAX_CACHE: usize = 64 << 20;
@@ -26,8 +27,18 @@ const BODY_FILE: u64 = 64 << 20;
 const GARBAGE: f32 = 0.3;
 /// Flushes and compactions at once; more would take the cores that pages are made on.
 const WORKERS: usize = 2;
-/// Open files, of the 1024 that a process commonly has.
-const FILES: usize = 512;
+/// Open files: an eighth of those that the process may have, and no more than are of use.
+pub fn open_files(limit: u64) -> usize {
+    const MOST: usize = 512;
+    const LEAST: usize = 16;
+    usize::try_from(limit / 8)
+        .unwrap_or(MOST)
+        .clamp(LEAST, MOST)
+}
+
+fn open_files_here() -> usize {
+    open_files(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
 
 /// A database that is open.
 pub(super) struct Opened {
@@ -53,7 +64,7 @@ pub(super) fn open(pages: &Path, cache: u64) -> Result<Opened, fjall::Error> {
             .cache_size(cache)
             .max_journaling_size(JOURNALS)
             .worker_threads(WORKERS)
-            .max_cached_files(Some(FILES))
+            .max_cached_files(Some(open_files_here()))
             .open()?;
         let options = || {
             let bodies = KvSeparationOptions::default()
