@@ -1,7 +1,9 @@
 //! The files of `public/`: which of them are served, in which form, and for how long.
 
 use std::fs;
-use std::time::Duration;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
 
 use crate::client::Response;
 use crate::site::{Running, Site, wait_for};
@@ -13,13 +15,33 @@ fn large() -> Vec<u8> {
     (0..300_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
+const STYLE: &[u8] = b"body { color: teal; background: white; border-color: teal }";
+
+/// The bytes in a coding.
+fn coded(coding: &str, bytes: &[u8]) -> Vec<u8> {
+    match coding {
+        "br" => {
+            let mut coder = brotli::CompressorWriter::new(Vec::new(), 4096, 9, 22);
+            coder.write_all(bytes).unwrap();
+            coder.into_inner()
+        }
+        "zstd" => zstd::bulk::compress(bytes, 3).unwrap(),
+        "gzip" => {
+            let mut coder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            coder.write_all(bytes).unwrap();
+            coder.finish().unwrap()
+        }
+        _ => bytes.to_vec(),
+    }
+}
+
 async fn site() -> Running {
     Site::new()
         .pages(&["index"])
-        .file("public/app.css", b"identity")
-        .file("public/app.css.br", b"as brotli")
-        .file("public/app.css.zst", b"as zstd")
-        .file("public/app.css.gz", b"as gzip")
+        .file("public/app.css", STYLE)
+        .file("public/app.css.br", &coded("br", STYLE))
+        .file("public/app.css.zst", &coded("zstd", STYLE))
+        .file("public/app.css.gz", &coded("gzip", STYLE))
         .file("public/app.3f9a1c2e.css", b"hashed")
         .file("public/digits.txt", b"0123456789")
         .file("public/empty.txt", b"")
@@ -41,18 +63,19 @@ async fn accepting(site: &Running, path: &str, accepted: &str) -> Response {
 async fn coded_forms_are_chosen_by_what_readers_accept() {
     let site = site().await;
     let mut tags = std::collections::BTreeSet::new();
-    for (accepted, coding, body) in [
-        ("gzip, deflate, br, zstd", "br", "as brotli"),
-        ("gzip, zstd", "zstd", "as zstd"),
-        ("br;q=0.5, gzip;q=0.8", "gzip", "as gzip"),
-        ("br;q=0, *", "zstd", "as zstd"),
-        ("deflate", "", "identity"),
-        ("identity, br;q=0.5", "", "identity"),
+    for (accepted, coding) in [
+        ("gzip, deflate, br, zstd", "br"),
+        ("gzip, zstd", "zstd"),
+        ("br;q=0.5, gzip;q=0.8", "gzip"),
+        ("br;q=0, *", "zstd"),
+        ("deflate", ""),
+        ("identity, br;q=0.5", ""),
     ] {
+        let body = coded(coding, STYLE);
         let answer = accepting(&site, "/app.css", accepted).await;
         let told = (answer.status, answer.header("content-encoding"));
         assert_eq!(told, (200, coding), "{accepted}");
-        assert_eq!(answer.text(), body, "{accepted}");
+        assert_eq!(answer.body, body, "{accepted}");
         assert_eq!(answer.header("content-type"), "text/css; charset=utf-8");
         assert_eq!(answer.header("vary"), "accept-encoding");
         let length = answer.header("content-length").parse::<usize>().unwrap();
@@ -61,26 +84,191 @@ async fn coded_forms_are_chosen_by_what_readers_accept() {
     }
     assert_eq!(tags.len(), 4, "{tags:?}");
     let own = accepting(&site, "/app.css.gz", "gzip, br").await;
-    let told = (own.text(), own.header("content-type"));
-    assert_eq!(told, ("as gzip".to_owned(), "application/gzip"));
+    let told = (own.body.to_vec(), own.header("content-type"));
+    assert_eq!(told, (coded("gzip", STYLE), "application/gzip"));
     assert_eq!(
         (own.header("content-encoding"), own.header("vary")),
         ("", "")
     );
+}
 
-    // Who changes the file and forgets its coded forms gets what was changed.
-    let public = site.folder().join("public");
-    let own = fs::metadata(public.join("app.css")).unwrap();
-    let older = own.modified().unwrap() - Duration::from_secs(60);
-    let coded = fs::File::options()
-        .write(true)
-        .open(public.join("app.css.br"));
-    coded.unwrap().set_modified(older).unwrap();
-    let answer = accepting(&site, "/app.css", "br").await;
-    assert_eq!(
-        (answer.text(), answer.header("content-encoding")),
-        ("identity".to_owned(), "")
+/// The version that is put back, older than the one that the coded forms are of.
+const OLDER: &[u8] = b"body { color: black } /* of the same length as the other */";
+
+/// What browsers send.
+const BROWSER: &str = "gzip, deflate, br, zstd";
+
+/// Who puts a file back with the time that it had, changes it in place, or leaves a form of something
+/// else beside it gets what the file holds: a coded form is proved to be of it, not believed by its
+/// time; and who has the newer one is not told that it is the same.
+#[tokio::test]
+async fn a_coded_form_of_another_version_is_not_sent() {
+    assert_eq!(OLDER.len(), STYLE.len());
+    let site = site().await;
+    let (public, aside) = (site.folder().join("public"), site.folder().join("aside"));
+    fs::create_dir(&aside).unwrap();
+    let file = public.join("app.css");
+    let old = aside.join("app.css");
+    fs::write(&old, OLDER).unwrap();
+    shell(&aside, "touch -d 2020-01-01 app.css");
+    let in_place = |bytes: &[u8]| {
+        let modified = fs::metadata(&file).unwrap().modified().unwrap();
+        let mut there = fs::File::options().write(true).open(&file).unwrap();
+        there.write_all(bytes).unwrap();
+        there.set_modified(modified).unwrap();
+    };
+    let restore: [(&str, &dyn Fn()); 6] = [
+        ("cp -p", &|| {
+            shell(&aside, "cp -p app.css ../public/app.css")
+        }),
+        ("tar", &|| {
+            shell(&aside, "tar c app.css | tar x -C ../public")
+        }),
+        ("mv", &|| {
+            shell(&aside, "cp -p app.css new; mv new ../public/app.css")
+        }),
+        // As `rsync -a` does it.
+        ("rename", &|| {
+            shell(
+                &aside,
+                "cp -p app.css ../public/.app.css.x; mv ../public/.app.css.x ../public/app.css",
+            );
+        }),
+        ("in place, with the time that the newer one had", &|| {
+            in_place(OLDER)
+        }),
+        ("forms that are newer", &|| {
+            shell(
+                &aside,
+                "cp -p app.css ../public/app.css; touch ../public/app.css.*",
+            );
+        }),
+    ];
+    for (how, restore) in restore {
+        fs::write(&file, STYLE).unwrap();
+        let mut had = Vec::new();
+        for coding in ["br", "gzip", "zstd"] {
+            let newer = accepting(&site, "/app.css", coding).await;
+            assert_eq!(newer.header("content-encoding"), coding, "{how}");
+            had.push(newer.header("etag").to_owned());
+        }
+        had.push(
+            accepting(&site, "/app.css", "identity")
+                .await
+                .header("etag")
+                .to_owned(),
+        );
+        restore();
+        for accepted in [BROWSER, "gzip", "zstd", "identity"] {
+            let answer = accepting(&site, "/app.css", accepted).await;
+            let told = (answer.header("content-encoding"), &answer.body[..]);
+            assert_eq!(told, ("", OLDER), "{how} {accepted}");
+            let had = had.join(", ");
+            let known = [("accept-encoding", accepted), ("if-none-match", &*had)];
+            let answer = site.get_with("/app.css", &known).await;
+            assert_eq!(
+                (answer.status, &answer.body[..]),
+                (200, OLDER),
+                "{how} {accepted}"
+            );
+        }
+    }
+    // What is a form of it again is sent again; what is none of anything never is.
+    fs::write(public.join("app.css.br"), coded("br", OLDER)).unwrap();
+    let answer = accepting(&site, "/app.css", BROWSER).await;
+    assert_eq!(answer.header("content-encoding"), "br");
+    fs::write(public.join("app.css.br"), b"no brotli").unwrap();
+    let answer = accepting(&site, "/app.css", BROWSER).await;
+    assert_eq!(answer.header("content-encoding"), "");
+    let mut longer = OLDER.to_vec();
+    longer.resize(1 << 20, b' ');
+    for bytes in [&longer, &OLDER[..20], b""] {
+        fs::write(public.join("app.css.br"), coded("br", bytes)).unwrap();
+        let answer = accepting(&site, "/app.css", "br").await;
+        assert_eq!(answer.header("content-encoding"), "");
+    }
+}
+
+/// By the date alone, too, no version is taken for another: it is that of the change, not the one
+/// that was put back, and only the very date says that nothing has changed.
+#[tokio::test]
+async fn no_date_calls_two_versions_one() {
+    let site = site().await;
+    let path = "/digits.txt";
+    let date = dated(&site, path).await;
+    let answer = site.get_with(path, &[("if-modified-since", &date)]).await;
+    assert_eq!(answer.status, 304);
+    let aside = site.folder().join("aside");
+    fs::write(&aside, "9876543210").unwrap();
+    shell(
+        site.folder(),
+        "touch -d 2020-01-01 aside; cp -p aside public/digits.txt",
     );
+    for since in [
+        &*date,
+        "Thu, 01 Jan 2026 00:00:00 GMT",
+        "Fri, 01 Jan 2100 00:00:00 GMT",
+    ] {
+        let answer = site.get_with(path, &[("if-modified-since", since)]).await;
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "9876543210"),
+            "{since}"
+        );
+        let part = [("range", "bytes=0-1"), ("if-range", since)];
+        assert_eq!(site.get_with(path, &part).await.status, 200, "{since}");
+    }
+    let now = dated(&site, path).await;
+    assert_ne!(now, date);
+    assert_eq!(
+        site.get_with(path, &[("if-modified-since", &now)])
+            .await
+            .status,
+        304
+    );
+}
+
+/// The date of a file, once there is one: in the second in which it changed it may change again.
+async fn dated(site: &Running, path: &str) -> String {
+    let dated = site.until(path, |answer| !answer.header("last-modified").is_empty());
+    dated.await.header("last-modified").to_owned()
+}
+
+/// Runs a line of shell.
+#[track_caller]
+fn shell(folder: &Path, line: &str) {
+    let done = Command::new("sh")
+        .args(["-ec", line])
+        .current_dir(folder)
+        .status();
+    assert!(done.unwrap().success(), "{line}");
+}
+
+/// What a large file is broken off by is a change of it, not the number of those who read it.
+#[tokio::test]
+async fn however_many_read_slowly_a_file_is_sent_whole() {
+    let site = site().await;
+    let large = large();
+    let mut slow = Vec::new();
+    for _ in 0..40 {
+        let mut stream = tokio::net::TcpStream::connect(site.site()).await.unwrap();
+        let ask = b"GET /large.bin HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut stream, ask)
+            .await
+            .unwrap();
+        slow.push(stream);
+    }
+    for stream in &mut slow {
+        let mut answer = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(stream, &mut answer)
+            .await
+            .unwrap();
+        assert!(
+            answer.ends_with(&large[large.len() - 100..]),
+            "{}",
+            answer.len()
+        );
+    }
 }
 
 /// Who has a file is not sent it again, until it is another.
@@ -89,7 +277,7 @@ async fn who_has_a_file_is_not_sent_it_again() {
     let site = site().await;
     let first = site.get("/digits.txt").await;
     assert_eq!(first.header("cache-control"), REVALIDATED);
-    let (tag, date) = (first.header("etag"), first.header("last-modified"));
+    let (tag, date) = (first.header("etag"), &*dated(&site, "/digits.txt").await);
     for condition in [("if-none-match", tag), ("if-modified-since", date)] {
         let again = site.get_with("/digits.txt", &[condition]).await;
         assert_eq!((again.status, again.body.len()), (304, 0), "{condition:?}");
@@ -150,10 +338,10 @@ async fn parts_of_files_are_sent() {
         );
     }
     // Of a coded form, its own bytes; of nothing, no part.
-    let coded = [("range", "bytes=3-5"), ("accept-encoding", "br")];
-    let part = site.get_with("/app.css", &coded).await;
+    let asked = [("range", "bytes=3-5"), ("accept-encoding", "br")];
+    let part = site.get_with("/app.css", &asked).await;
     assert_eq!((part.status, part.header("content-encoding")), (206, "br"));
-    assert_eq!(part.text(), "bro");
+    assert_eq!(part.body, coded("br", STYLE)[3..=5]);
     let empty = site.get("/empty.txt").await;
     assert_eq!((empty.status, empty.header("content-length")), (200, "0"));
     let none = site.get_with("/empty.txt", &[("range", "bytes=0-")]).await;

@@ -55,6 +55,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What operators must know; needed beyond this machine.
     pub token: Option<Secret>,
+    /// Open connections at once.
+    pub max_connections: usize,
     /// By which names an author calls it; none where it is for operators.
     pub hosts: Option<Hosts>,
 }
@@ -83,7 +85,7 @@ impl Config {
         listen::Config {
             listen: self.listen,
             threads: 1,
-            max_connections: MAX_CONNECTIONS,
+            max_connections: self.max_connections,
             per_address: PerAddress::Public(MAX_CONNECTIONS_OF_ONE),
             // Operators connect themselves: nobody else's word is taken for who they are.
             proxies: Arc::default(),
@@ -232,6 +234,7 @@ mod tests {
         let config = |listen: &str, token: Option<&str>| Config {
             listen: listen.parse().unwrap(),
             token: token.map(Secret::new),
+            max_connections: MAX_CONNECTIONS,
             hosts: None,
         };
         assert!(config("127.0.0.1:3001", None).check().is_ok());

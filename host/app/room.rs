@@ -14,11 +14,14 @@ use crate::{admin, store};
 
 /// Open files of the server itself: its folders, logs, timers and streams; and of each thread that
 /// serves: two ports, their queues, a connection that waits.
-const OWN: u64 = 48;
-const OF_THREAD: u64 = 6;
+const OWN: u64 = 36;
+const OF_THREAD: u64 = 5;
 
 /// Connections of pages that are kept for the next one, and the streams of compilations.
 const BESIDE_FETCHES: u64 = 80;
+
+/// Connections of operators without which they would be kept out.
+const LEAST_ADMIN: u64 = 8;
 
 /// Connections of readers without which it is not worth starting.
 const LEAST: u64 = 16;
@@ -40,7 +43,7 @@ impl Shares {
         Self {
             limit,
             own: OWN + OF_THREAD * threads,
-            admin: admin::MAX_CONNECTIONS as u64,
+            admin: (limit / 16).clamp(LEAST_ADMIN, admin::MAX_CONNECTIONS as u64),
             disk: store::open_files(limit) as u64,
             guests: (fetches + BESIDE_FETCHES).min(limit / 4),
             files: open_static_files(limit) as u64,
@@ -99,6 +102,7 @@ pub(super) fn share_open_files(config: &mut Config) -> anyhow::Result<()> {
     let fetches = guests * u64::from(Limits::default().fetches_in_flight);
     let shares = Shares::of(limit, config.http.threads as u64, fetches);
     config.http.open_files = open_static_files(limit);
+    config.admin.max_connections = usize::try_from(shares.admin)?;
     let (wanted, left) = (config.http.max_connections as u64, shares.readers());
     if wanted <= left {
         return Ok(());
@@ -182,11 +186,11 @@ mod tests {
     #[test]
     fn readers_get_what_nobody_else_needs() {
         for (limit, threads, fetches, expected) in [
-            (1024, 2, 24, 1024 - 60 - 64 - 128 - 104 - 64),
-            (256, 2, 24, 256 - 60 - 64 - 32 - 64 - 16),
-            (1024, 64, 768, 1024 - 432 - 64 - 128 - 256 - 64),
-            (128, 2, 24, 0),
-            (524_288, 2, 24, 524_288 - 60 - 64 - 512 - 104 - 1024),
+            (1024, 2, 24, 1024 - 46 - 64 - 128 - 104 - 64),
+            (160, 2, 24, 34),
+            (1024, 64, 768, 1024 - 356 - 64 - 128 - 256 - 64),
+            (100, 2, 24, 0),
+            (524_288, 2, 24, 524_288 - 46 - 64 - 512 - 104 - 1024),
         ] {
             let shares = Shares::of(limit, threads, fetches);
             assert_eq!(shares.readers(), expected, "{shares:?}");
@@ -198,7 +202,7 @@ mod tests {
             "the store 128",
             "fetch 104",
             "static files 64",
-            "itself 60",
+            "itself 46",
         ] {
             assert!(told.contains(part), "{part}: {told}");
         }

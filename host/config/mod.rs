@@ -438,6 +438,7 @@ fn doors(
     let admin = admin::Config {
         listen: overrides.admin.or(server.admin).unwrap_or(loopback(3001)),
         token: server.admin_token.clone().map(http::Secret::new),
+        max_connections: admin::MAX_CONNECTIONS,
         hosts,
     };
     if let Some(token) = &server.admin_token {

@@ -37,16 +37,39 @@ impl Verdict {
         modified: Timestamp,
     ) -> Self {
         let modified = whole_seconds(modified);
+        Self::by(headers, etag, Some(modified), |date| modified <= date)
+    }
+
+    /// The same for what may be replaced by something older: only the very date that was told says
+    /// that it is the same. Of what has no date, none says anything (sections 13.1.3 and 13.1.4).
+    pub(super) fn of_file(
+        headers: &HeaderMap,
+        etag: impl Fn() -> HeaderValue,
+        modified: Option<Timestamp>,
+    ) -> Self {
+        let modified = modified.map(whole_seconds);
+        Self::by(headers, etag, modified, |date| modified == Some(date))
+    }
+
+    fn by(
+        headers: &HeaderMap,
+        etag: impl Fn() -> HeaderValue,
+        modified: Option<SystemTime>,
+        is_same: impl Fn(SystemTime) -> bool,
+    ) -> Self {
         let failed = match matches(headers, &IF_MATCH, &etag, Comparison::Strong) {
             Some(is_it) => !is_it,
-            None => date(headers, &IF_UNMODIFIED_SINCE).is_some_and(|date| modified > date),
+            None => {
+                let date = modified.zip(date(headers, &IF_UNMODIFIED_SINCE));
+                date.is_some_and(|(modified, date)| modified > date)
+            }
         };
         if failed {
             return Self::Failed;
         }
         let unchanged = match matches(headers, &IF_NONE_MATCH, &etag, Comparison::Weak) {
             Some(has_it) => has_it,
-            None => date(headers, &IF_MODIFIED_SINCE).is_some_and(|date| modified <= date),
+            None => date(headers, &IF_MODIFIED_SINCE).is_some_and(is_same),
         };
         match unchanged {
             true => Self::Unchanged,
@@ -57,13 +80,20 @@ impl Verdict {
 
 /// Whether a range may be taken of what there is now (RFC 9110 section 13.1.5): a part of something
 /// else than the reader has the rest of is of no use. Without `if-range` it may.
-pub(super) fn is_same(headers: &HeaderMap, etag: &HeaderValue, modified: Timestamp) -> bool {
+pub(super) fn is_same(
+    headers: &HeaderMap,
+    etag: &HeaderValue,
+    modified: Option<Timestamp>,
+) -> bool {
     let mut lines = headers.get_all(IF_RANGE).iter();
     match (lines.next(), lines.next()) {
         (None, _) => true,
         // Strong comparison: a weak tag is never the same.
         (Some(line), None) if line == etag => true,
-        (Some(line), None) => date_of(line) == Some(whole_seconds(modified)),
+        (Some(line), None) => {
+            let modified = modified.map(whole_seconds);
+            modified.is_some() && date_of(line) == modified
+        }
         (Some(_), Some(_)) => false,
     }
 }
@@ -281,6 +311,34 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_put_back_is_the_same_by_its_very_date_only() {
+        use Verdict::{Failed, Send, Unchanged};
+        let (date, before, after) = (
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:36 GMT",
+            "Sun, 06 Nov 1994 08:49:38 GMT",
+        );
+        for (name, value, expected, dateless) in [
+            (IF_MODIFIED_SINCE, date, Unchanged, Send),
+            (IF_MODIFIED_SINCE, before, Send, Send),
+            (IF_MODIFIED_SINCE, after, Send, Send),
+            (IF_UNMODIFIED_SINCE, before, Failed, Send),
+            (IF_UNMODIFIED_SINCE, date, Send, Send),
+            (IF_NONE_MATCH, "\"abc\"", Unchanged, Unchanged),
+        ] {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            let told = |modified| {
+                Verdict::of_file(&headers, || HeaderValue::from_static("\"abc\""), modified)
+            };
+            assert_eq!(
+                (told(Some(MADE)), told(None)),
+                (expected, dateless),
+                "{headers:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_range_is_taken_of_the_same_thing_only() {
         let etag = HeaderValue::from_static("\"abc\"");
         for (line, expected) in [
@@ -292,9 +350,11 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:38 GMT", false),
         ] {
             let headers = HeaderMap::from_iter([(IF_RANGE, HeaderValue::from_static(line))]);
-            assert_eq!(is_same(&headers, &etag, MADE), expected, "{line}");
+            assert_eq!(is_same(&headers, &etag, Some(MADE)), expected, "{line}");
+            let dateless = expected && line.starts_with('"');
+            assert_eq!(is_same(&headers, &etag, None), dateless, "{line}");
         }
-        assert!(is_same(&HeaderMap::new(), &etag, MADE));
+        assert!(is_same(&HeaderMap::new(), &etag, Some(MADE)));
     }
 
     #[test]

@@ -1,29 +1,31 @@
 //! `Files`: the static files of a site, known by name without asking the disk.
 //!
 //! A file comes before an API route and a page of the same path. It may lie beside coded forms of
-//! itself (`app.css.br`, `.zst`, `.gz`), which readers get who accept them; these have addresses of
-//! their own, too, at which they are files like any other.
+//! itself (`app.css.br`, `.zst`, `.gz`), which readers get who accept them, if they are proved to be
+//! that; these have addresses of their own, too, at which they are files like any other.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use arc_swap::ArcSwap;
 use http::Response;
 use http::request::Parts;
 use notify::Watcher;
+use tokio::sync::Semaphore;
 
 use super::body::Body;
 use super::check;
+use super::contents::Contents;
 use super::errors::Problem;
-use super::file::File;
+use super::file::{File, Shelf, is_changed};
 use super::negotiate;
 use super::respond::Reader;
-use crate::page::Coding;
+use crate::page::{Coding, Timestamp};
 use crate::route::Path;
 
 /// Files in the folder; far more than any site has, and their names still fit in memory.
@@ -45,12 +47,15 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// that is written all the time must not hide the others.
 const UNSETTLED: Duration = Duration::from_secs(1);
 
+/// How often a file is read that is written to meanwhile.
+const ATTEMPTS: usize = 3;
+
 /// Names by path: `css/app.css`.
 type Names = HashSet<Box<str>>;
 
 /// The files of one folder. Dropping it ends the watch.
 pub(super) struct Files {
-    root: Arc<FsPath>,
+    shelf: Arc<Shelf>,
     names: Arc<ArcSwap<Names>>,
     watch: Option<(notify::Result<notify::RecommendedWatcher>, Sender<()>)>,
     thread: Option<JoinHandle<()>>,
@@ -61,6 +66,7 @@ impl Files {
     /// what tells whether a path has a file, from time to time and when that changed.
     pub(super) fn watch(
         root: PathBuf,
+        held: usize,
         mut look: impl FnMut(&dyn Fn(&Path) -> bool) + Send + 'static,
     ) -> Self {
         let names = Arc::new(ArcSwap::from_pointee(names(&root)));
@@ -84,8 +90,13 @@ impl Files {
             .spawn(move || follow(&watched, &changes, &shared, look))
             .inspect_err(|error| tracing::warn!(%error, "changes of static files go unnoticed"))
             .ok();
-        Self {
+        let shelf = Shelf {
             root,
+            contents: Contents::default(),
+            held: Arc::new(Semaphore::new(held)),
+        };
+        Self {
+            shelf: Arc::new(shelf),
             names,
             watch: Some((watcher, changed)),
             thread,
@@ -98,7 +109,12 @@ impl Files {
     }
 
     /// Sends the file, or part of it, or says that the reader has it already; none if it is gone.
-    pub(super) async fn serve(&self, name: Box<str>, parts: Parts) -> Option<Response<Body>> {
+    pub(super) async fn serve(
+        &self,
+        name: Box<str>,
+        parts: Parts,
+        now: Timestamp,
+    ) -> Option<Response<Body>> {
         if !check::is_read(&parts.method) {
             return Some(Problem::Method.page(false));
         }
@@ -110,15 +126,27 @@ impl Files {
             .filter(|coding| has(*coding))
             .count()
             > 1;
-        let root = self.root.clone();
+        let shelf = self.shelf.clone();
         let serving = tokio::task::spawn_blocking(move || {
             let reader = Reader::of(&parts);
-            let file = match File::open(&root, &name, coding)? {
-                None if coding != Coding::Identity => File::open(&root, &name, Coding::Identity)?,
-                file => file,
+            let answer = || {
+                let open = |coding| File::open(&shelf, &name, coding, now);
+                let file = match open(coding)? {
+                    None if coding != Coding::Identity => open(Coding::Identity)?,
+                    file => file,
+                };
+                file.map(|file| file.answer(reader, &name, (&shelf, is_coded)))
+                    .transpose()
             };
-            file.map(|file| file.answer(reader, &name, is_coded))
-                .transpose()
+            let again = |told: &io::Result<_>| told.as_ref().is_err_and(is_changed);
+            let mut told = answer();
+            for _ in 1..ATTEMPTS {
+                if !again(&told) {
+                    break;
+                }
+                told = answer();
+            }
+            told
         });
         match serving.await {
             Ok(Ok(response)) => response,
@@ -230,7 +258,7 @@ mod tests {
     use super::*;
 
     fn watch(folder: &tempfile::TempDir) -> Files {
-        Files::watch(folder.path().to_owned(), |_| {})
+        Files::watch(folder.path().to_owned(), 1, |_| {})
     }
 
     fn has(files: &Files, path: &str) -> bool {

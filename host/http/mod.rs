@@ -14,7 +14,8 @@
 //! For whom a request is, `proxies` says, by what `forwarded` and the `preface` of a connection have;
 //! how many new pages may be made for them, their `allowance`.
 //!
-//! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with
+//! A file's way: `files` (is there one, and in which codings?) → `file` (which part of it?), with `contents`
+//! (what does it hold?),
 //! `media` (what its name says) and, beside it, `shadows` (whose path does it take?).
 
 mod account;
@@ -26,6 +27,7 @@ mod check;
 mod conditional;
 mod config;
 mod connection;
+mod contents;
 mod crawler;
 mod delivery;
 mod draft;

@@ -80,7 +80,9 @@ impl Site {
     ) -> Self {
         let files = config.public.map(|public| {
             let mut shadows = Shadows::of(releases.clone());
-            Files::watch(public, move |has_file| shadows.look(has_file))
+            Files::watch(public, config.open_files, move |has_file| {
+                shadows.look(has_file)
+            })
         });
         let revalidation = Revalidation {
             isr: isr.clone(),
@@ -223,7 +225,7 @@ impl Site {
     fn file(self: &Arc<Self>, name: Box<str>, request: Request<Incoming>) -> Answer {
         self.later(request, async move |site, parts| {
             let served = match &site.files {
-                Some(files) => files.serve(name, parts.clone()).await,
+                Some(files) => files.serve(name, parts.clone(), site.isr.now()).await,
                 None => None,
             };
             match served {
