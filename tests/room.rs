@@ -116,34 +116,47 @@ async fn too_few_threads_are_told_at_the_start() {
     }
 }
 
-/// A file that may become no larger is an error of the disk, as a full one is: pages are shown all
-/// the same.
+/// A file that may become no larger is an error of the disk, as a full one is, and not the end: pages
+/// are shown all the same, and kept when there is room again.
 #[tokio::test]
 async fn a_limit_of_file_size_is_an_error_of_the_disk() {
-    let site = Site::new()
-        .pages(&["posts/[id]"])
-        .under(under(&format!("--fsize={}", 70 << 20)))
-        .start()
+    let site = Site::new().pages(&["posts/[id]"]).start().await;
+    let limit = |bytes: &str| {
+        let pid = site.pid().as_raw_nonzero().to_string();
+        let limit = format!("--fsize={bytes}:unlimited");
+        let set = std::process::Command::new("prlimit")
+            .args(["--pid", &pid, &limit])
+            .status();
+        assert!(set.unwrap().success());
+    };
+    let health = async |wanted: f64| {
+        wait_for("the health of the store", async || {
+            match site.metric("wisr_store_healthy").await {
+                healthy if healthy == wanted => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
         .await;
-    let mut reader = site.reader();
-    let mut number = 0;
-    wait_for("a disk that takes no more", async || {
-        for _ in 0..20 {
-            number += 1;
-            let path = format!("/posts/{number}");
-            let noise: String = (0..500_000).map(|_| fastrand::alphanumeric()).collect();
-            site.origin.script(&path, json!({ "body": noise }));
-            let page = reader.send("GET", &path, &[], "").await.unwrap();
-            assert_eq!(page.status, 200, "{}", page.text());
-        }
-        match site.metric("wisr_store_healthy").await {
-            0.0 => Ok(()),
-            healthy => Err(format!("{healthy} after {number} pages")),
-        }
-    })
-    .await;
+    };
+    site.renew("/posts/1").await;
+    limit("65536");
+    for number in 2..6 {
+        let path = format!("/posts/{number}");
+        let noise: String = (0..200_000).map(|_| fastrand::alphanumeric()).collect();
+        site.origin
+            .script(&path, json!({ "render": { "body": noise } }));
+        assert_eq!(site.get(&path).await.status, 200);
+    }
+    health(0.0).await;
     assert_eq!(site.admin("/livez").await.status, 200);
-    assert_eq!(site.get("/posts/1").await.status, 200);
+    assert_eq!(site.get("/posts/2").await.verdict(), "HIT");
+    limit("unlimited");
+    health(1.0).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (code, told) = serve(&["--fsize=65536"], folder.path()).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("File too large"), "{told}");
 }
 
 /// Serves under a limit until it ends: its code and what it said.

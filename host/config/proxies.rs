@@ -42,7 +42,7 @@ pub(super) fn resolve(server: &Server) -> anyhow::Result<http::Proxies> {
 
 /// Pages that nobody has asked for before, made for one client in a minute, where nobody says: a
 /// reader's curiosity and a crawler's pace are below it, and a page of 100 KB makes 360 MB an hour.
-const FIRST_PER_CLIENT: NonZeroU32 = NonZeroU32::new(60).unwrap();
+const FIRST_PER_CLIENT: u32 = 60;
 
 /// How many pages are made for one client who is the first to ask for them, where it is known who
 /// is one: a CDN has public addresses, and is everybody.
@@ -54,7 +54,8 @@ pub(super) fn first_pages(file: &FixedTables) -> anyhow::Result<Option<NonZeroU3
         "[generations] first-per-client is of each client, and it is not known who is one: set \
          [server] trusted-proxies, to [] where there is no proxy"
     );
-    Ok(is_known.then(|| said.unwrap_or(FIRST_PER_CLIENT)))
+    let default = NonZeroU32::new(FIRST_PER_CLIENT).filter(|_| is_known);
+    Ok(said.or(default))
 }
 
 #[cfg(test)]

@@ -597,3 +597,23 @@ async fn one_address_has_no_more_than_its_share() {
     }
     assert!(talk_owned(server.addr, request).await.ends_with("/next"));
 }
+
+#[tokio::test]
+async fn a_proxy_that_does_not_say_for_whom_it_connects_is_not_waited_for() {
+    let trusted = "127.0.0.0/8".parse().ok();
+    let server = start(Config {
+        proxies: Arc::new(Proxies::new(trusted, None, true)),
+        patience: Patience {
+            head: Duration::from_millis(200),
+            ..Patience::default()
+        },
+        ..config()
+    });
+    for start in ["", "PROXY TCP4 192.0.2.1", "\r\n\r\n\0\r\nQUI"] {
+        // Reads to the end, which comes by itself.
+        assert_eq!(talk_owned(server.addr, start).await, "");
+    }
+    assert_eq!(server.refused.get(), 3);
+    let whole = "PROXY UNKNOWN\r\nGET /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(talk_owned(server.addr, whole).await.ends_with("/a"));
+}

@@ -26,7 +26,7 @@ pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// How a page was answered: one of the few words of `Served::as_str`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Verdict {
-    /// `hit`, `stale`, `miss`, `last-good`, `shell`, `error`, `overloaded`.
+    /// `hit`, `stale`, `miss`, `last-good`, `shell`, `error`, `overloaded`, `throttled`.
     pub verdict: &'static str,
 }
 
