@@ -42,9 +42,9 @@ use serde::de::DeserializeOwned;
 pub use health::{Degraded, StoreHealth};
 pub use lock::Lock;
 pub use open::OpenError;
+pub use opened::open_files;
 pub(super) use salvage::Old;
 pub use space::{Most, Space};
-pub use opened::open_files;
 
 use super::marks::{Raised, Saved};
 use super::notes::{self, Note, Notes};
