@@ -106,6 +106,34 @@ async fn head_is_the_modules_own() {
     tells(&echo.text(), "header if-none-match: *");
 }
 
+/// What HTTP knows no such status for, and what would log operators and editors out, is not passed on.
+#[tokio::test]
+async fn an_answer_is_one_that_http_and_wisr_know() {
+    let site = hooks().await;
+    for (answer, status) in [
+        ("as=200", 200),
+        ("as=299", 299),
+        ("as=599", 599),
+        ("as=100", 500),
+        ("as=199", 500),
+        ("as=600", 500),
+        ("as=999", 500),
+        ("name=set-cookie&value=wisr-sessions=1", 200),
+        ("name=set-cookie&value=a=wisr-session", 200),
+        ("name=set-cookie&value=wisr-session=1", 500),
+        ("name=set-cookie&value=wisr-session=;max-age=0", 500),
+        ("name=set-cookie&value==wisr-session=1", 500),
+        ("name=set-cookie&value=wisr_draft=;path=/;max-age=0", 500),
+    ] {
+        let given = site.get(&format!("/api/hook?do=answer&{answer}")).await;
+        assert_eq!(given.status, status, "{answer}: {}", given.text());
+    }
+    site.until_incident("invalid", "status 999 is no final response")
+        .await;
+    site.until_incident("invalid", "`wisr_draft` is wisr's to set")
+        .await;
+}
+
 /// Whatever a module does, its caller gets a 500, its author an incident, and its neighbours go on.
 #[tokio::test]
 async fn a_module_that_fails_harms_nobody() {

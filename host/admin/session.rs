@@ -8,8 +8,7 @@ use http::header::COOKIE;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::http::SESSION_COOKIE;
-use crate::page::Digest;
+use crate::page::{Digest, SESSION_COOKIE};
 
 /// How long somebody stays logged in: a working day, with its breaks.
 const LIFE: Duration = Duration::from_secs(12 * 60 * 60);

@@ -1,5 +1,6 @@
 //! The terminal: data goes to stdout, talk to stderr, so that a pipe carries only data.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
@@ -7,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::page::is_hidden;
 
 /// What moves below the talk. All talk goes past it, lest the two write over each other.
 static MOVING: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -16,8 +19,11 @@ static MOVING: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 pub(super) struct Talk;
 
 impl Write for Talk {
+    /// Takes whole lines: what guests and clients say stands in them, wherever it came through.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        MOVING.suspend(|| io::stderr().lock().write(bytes))
+        let shown = unturned(bytes, JSON.load(Ordering::Relaxed));
+        MOVING.suspend(|| io::stderr().lock().write_all(&shown))?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -25,9 +31,38 @@ impl Write for Talk {
     }
 }
 
-/// Writes a line of data to stdout. A reader that went away (`wisr routes | head`) is no error.
+/// Lines without what would be hidden in them, or turn them around. The controls of colours stay:
+/// they are the log's own, which escapes those of others.
+fn unturned(bytes: &[u8], json: bool) -> Cow<'_, [u8]> {
+    let is_turning = |char: char| !char.is_ascii_control() && is_hidden(char);
+    let text = String::from_utf8_lossy(bytes);
+    if !text.chars().any(is_turning) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for char in text.chars() {
+        match char {
+            char if !is_turning(char) => shown.push(char),
+            char if json => {
+                let mut units = [0; 2];
+                let units = char.encode_utf16(&mut units).iter();
+                shown.extend(units.map(|unit| format!("\\u{unit:04x}")));
+            }
+            char => shown.extend(char.escape_unicode()),
+        }
+    }
+    Cow::Owned(shown.into_bytes())
+}
+
+/// Writes a line of data to stdout: to a program as it is. A reader that went away (`wisr routes |
+/// head`) is no error.
 pub(super) fn data(line: impl Display) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    let mut stdout = io::stdout().lock();
+    let line = format!("{line}\n");
+    let _ = match stdout.is_terminal() {
+        true => stdout.write_all(&unturned(line.as_bytes(), false)),
+        false => stdout.write_all(line.as_bytes()),
+    };
 }
 
 /// Writes bytes of data to stdout as they are.
@@ -123,6 +158,20 @@ mod tests {
         let text = table(["route", "n"], &rows);
         assert_eq!(text, "route   n\n/       1\n/é/é/é  22");
         assert_eq!(table(["a"], &[]), "");
+    }
+
+    #[test]
+    fn no_line_is_turned_around() {
+        let line = "\x1b[31mred\x1b[0m \u{202e}txt\u{2028}\u{e0041}\n".as_bytes();
+        let shown = |json| String::from_utf8(unturned(line, json).into_owned()).unwrap();
+        let plain = "\x1b[31mred\x1b[0m \\u{202e}txt\\u{2028}\\u{e0041}\n";
+        assert_eq!(shown(false), plain);
+        let json = "\x1b[31mred\x1b[0m \\u202etxt\\u2028\\udb40\\udc41\n";
+        assert_eq!(shown(true), json);
+        assert!(matches!(
+            unturned("Grüße\n".as_bytes(), false),
+            Cow::Borrowed(_)
+        ));
     }
 
     #[test]

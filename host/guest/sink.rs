@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::bindings::wisr::page::host::Level;
 use super::limits::{LOG_BYTES, LOG_LINE_BYTES, STDERR_BYTES};
+use crate::page::visible;
 
 /// What Rust's panics end with; a page has no environment, and the frames are shown anyway.
 const BACKTRACE_HINT: &str =
@@ -177,18 +178,9 @@ impl Stream {
     }
 }
 
-/// Text that cannot move a terminal's cursor or forge a line of the log.
+/// Text that cannot move a terminal's cursor, turn a line around or forge one of the log.
 pub(super) fn neutralise(bytes: &[u8], lines: bool) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut clean = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char == '\t' || (lines && char == '\n') || !char.is_control() {
-            clean.push(char);
-        } else {
-            clean.extend(char.escape_default());
-        }
-    }
-    clean
+    visible(&String::from_utf8_lossy(bytes), lines).into_owned()
 }
 
 /// One of a guest's output streams.
@@ -289,6 +281,8 @@ mod tests {
             "a\\u{1b}[2J\\r\\nb\u{fffd}"
         );
         assert_eq!(neutralise(b"a\nb\tc", true), "a\nb\tc");
+        let turned = "a\u{202e}b\u{2028}c".as_bytes();
+        assert_eq!(neutralise(turned, true), "a\\u{202e}b\\u{2028}c");
     }
 
     #[test]

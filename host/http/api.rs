@@ -10,17 +10,15 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::SESSION_COOKIE;
 use super::address::Client;
 use super::body::Body;
-use super::draft;
 use super::errors::{BUSY, Problem, no_store};
 use super::places::Places;
 use super::revalidate::{Call, Revalidation};
 use super::upload;
 use crate::guest::Revalidate;
 use crate::isr::Queue;
-use crate::page::{Failure, FailureKind};
+use crate::page::{Failure, FailureKind, OWN_COOKIES};
 use crate::release::{ApiRouted, Release};
 use crate::route::Path;
 use crate::telemetry::metrics::{Metrics, RouteOutcome, class};
@@ -30,6 +28,9 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Requests that are read, wait for an instance or run at once, so that their bodies have a bound.
 const AT_ONCE: usize = 256;
+
+/// Bytes of all of them.
+pub(super) const BODY_BYTES: u64 = (MAX_BODY * AT_ONCE) as u64;
 
 /// How long a request waits for a place: as long as a reader waits for a generation to begin.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -151,10 +152,6 @@ fn clean(headers: &mut HeaderMap, body: &Bytes) {
         headers.insert(header::CONTENT_LENGTH, body.len().into());
     }
 }
-
-/// What opens more than a module may see: the session of the admin port, and the pass to the drafts
-/// of all pages.
-const OWN_COOKIES: [&str; 2] = [SESSION_COOKIE, draft::COOKIE];
 
 /// Takes wisr's own cookies off.
 fn keep_cookies(headers: &mut HeaderMap) {

@@ -65,6 +65,16 @@ pub struct Settings {
 }
 
 impl Config {
+    /// Bytes that the bodies of requests may take, all of them: to API routes, and to webhooks where
+    /// there are any.
+    pub fn upload_bytes(&self) -> u64 {
+        let webhooks = match self.settings.webhooks.is_empty() {
+            true => 0,
+            false => super::webhook::BODY_BYTES,
+        };
+        super::api::BODY_BYTES + webhooks
+    }
+
     /// What the listener needs of it.
     pub fn listener(&self, metrics: &Metrics, watch: Watch) -> listen::Config {
         listen::Config {
@@ -86,9 +96,9 @@ impl Config {
     }
 }
 
-/// The cookie of who is logged in to the admin port. Browsers send the cookies of a host to all of
-/// its ports, so the public one keeps it from the modules of API routes.
-pub const SESSION_COOKIE: &str = "wisr-session";
+/// Bytes that a connection may take beside the pages that it is sent: the head of a request, which
+/// may be as long as it may, read and parsed, and what HTTP/2 knows of its streams.
+pub const CONNECTION_BYTES: u64 = 40 << 10;
 
 /// A token: compared in constant time, never printed.
 #[derive(Clone)]

@@ -66,7 +66,7 @@ mod witness;
 
 pub use address::{Client, PerAddress};
 pub use body::{Body, BodyError};
-pub use config::{Config, SESSION_COOKIE, Secret, Settings};
+pub use config::{CONNECTION_BYTES, Config, Secret, Settings};
 pub use connection::{Answer, Coming, Service, Short};
 pub use crawler::{CRAWLERS, Crawlers};
 pub use draft::Draft;

@@ -69,8 +69,9 @@ const MAX_HEADER_BYTES: usize = 8 << 10;
 /// Bytes of a redirect's location: browsers and servers commonly take no longer request line.
 const MAX_LOCATION_BYTES: usize = 8 << 10;
 
-/// Framing and hop-by-hop fields (RFC 9110 section 7.6.1), and those that the cache computes.
-const RESERVED: [&str; 19] = [
+/// Framing and hop-by-hop fields (RFC 9110 section 7.6.1), those that the cache computes, and what
+/// would take the cookies of everybody who reads the page.
+const RESERVED: [&str; 20] = [
     "connection",
     "content-length",
     "keep-alive",
@@ -86,6 +87,7 @@ const RESERVED: [&str; 19] = [
     "accept-ranges",
     "age",
     "cache-status",
+    "clear-site-data",
     "date",
     "etag",
     "last-modified",
@@ -101,6 +103,49 @@ pub fn is_no_guests(name: &HeaderName) -> bool {
             name,
             "x-accel-redirect" | "x-lighttpd-send-file" | "x-sendfile"
         )
+}
+
+/// The cookie of who is logged in to the admin port. Browsers send the cookies of a host to all of
+/// its ports, so the public one keeps it from the modules of API routes.
+pub const SESSION_COOKIE: &str = "wisr-session";
+
+/// The cookie by which an editor sees drafts: nginx knows it as `$cookie_wisr_draft`.
+pub const DRAFT_COOKIE: &str = "wisr_draft";
+
+/// What opens more than a guest may see or change: cookies know neither ports nor paths apart.
+pub const OWN_COOKIES: [&str; 2] = [SESSION_COOKIE, DRAFT_COOKIE];
+
+/// Why a guest's answer would log operators and editors out, or in as somebody else; none if it
+/// leaves wisr's own cookies alone.
+pub fn takes_own_cookie(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all(header::SET_COOKIE).iter();
+    let mut own = lines.filter_map(|line| {
+        // Browsers send `=a=b`, a cookie without a name, as they send `a=b`.
+        let is_padding = |byte: &u8| matches!(byte, b'=') || byte.is_ascii_whitespace();
+        let from = line.as_bytes().iter().position(|byte| !is_padding(byte))?;
+        let name = line.as_bytes()[from..]
+            .split(|byte| matches!(byte, b'=' | b';'))
+            .next()?;
+        let name = name.trim_ascii();
+        OWN_COOKIES.into_iter().find(|own| own.as_bytes() == name)
+    });
+    if let Some(own) = own.next() {
+        return Some(format!(
+            "the cookie `{own}` is wisr's to set: choose another name"
+        ));
+    }
+    let clears = |value: &HeaderValue| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        [&b"\"cookies\""[..], b"\"*\""]
+            .iter()
+            .any(|kind| value.windows(kind.len()).any(|part| part == *kind))
+    };
+    let all = headers.get_all("clear-site-data").iter().any(clears);
+    all.then(|| {
+        "`clear-site-data` would take wisr's own cookies as well: take back yours by `set-cookie` \
+         with `max-age=0`"
+            .to_owned()
+    })
 }
 
 impl Document {
@@ -303,6 +348,43 @@ mod tests {
             "*",
         ] {
             assert!(check_redirect(elsewhere, 307).is_err(), "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn the_cookies_of_operators_and_editors_are_left_alone() {
+        let rule = |name: &'static str, value: &'static str| {
+            let name = HeaderName::from_static(name);
+            takes_own_cookie(&HeaderMap::from_iter([(
+                name,
+                HeaderValue::from_static(value),
+            )]))
+        };
+        for value in [
+            "wisr-session=x; Path=/",
+            " wisr-session = x",
+            "=wisr-session=x",
+            "\t==wisr_draft=; max-age=0",
+            "wisr_draft",
+        ] {
+            assert!(rule("set-cookie", value).is_some(), "{value:?}");
+        }
+        for value in [
+            "a=wisr-session",
+            "wisr-sessions=1",
+            "Wisr-Session=1",
+            "",
+            "=",
+        ] {
+            assert_eq!(rule("set-cookie", value), None, "{value:?}");
+        }
+        for (value, taken) in [
+            ("\"cookies\"", true),
+            ("\"cache\", \"Cookies\"", true),
+            ("\"*\"", true),
+            ("\"cache\", \"storage\"", false),
+        ] {
+            assert_eq!(rule("clear-site-data", value).is_some(), taken, "{value}");
         }
     }
 }

@@ -11,6 +11,7 @@ mod entry;
 mod etag;
 mod failure;
 mod freshness;
+mod hidden;
 mod key;
 mod plural;
 mod render;
@@ -21,12 +22,16 @@ mod time;
 pub use cost::{Cost, Fetch};
 pub use demand::{Demand, Effect, Fate, Mode, Report, Spread, Target};
 pub use digest::Digest;
-pub use document::{Document, Rejected, check_redirect, is_no_guests};
+pub use document::{
+    DRAFT_COOKIE, Document, OWN_COOKIES, Rejected, SESSION_COOKIE, check_redirect, is_no_guests,
+    takes_own_cookie,
+};
 pub use encoding::{Coding, Payload, Variant, compressible};
 pub use entry::{Content, Entry, Stamped};
 pub use etag::BodyHash;
 pub use failure::{Failure, FailureKind, Frame};
 pub use freshness::{Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge};
+pub use hidden::{is_hidden, visible};
 pub use key::PageKey;
 pub use plural::plural;
 pub use render::{

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
-use crate::page::Timestamp;
+use crate::page::{Timestamp, is_hidden};
 
 /// Bytes of lines that wait to be written: some ten thousand.
 const WAITING: usize = 2 << 20;
@@ -183,9 +183,11 @@ impl Line<'_> {
         for char in told.chars() {
             match char {
                 // JSON may have them as they are; a terminal obeys some of them.
-                '\u{7f}'..='\u{9f}' => {
-                    // Writing to a `String` cannot fail.
-                    let _ = write!(line, "\\u{:04x}", u32::from(char));
+                char if is_hidden(char) => {
+                    for unit in char.encode_utf16(&mut [0; 2]) {
+                        // Writing to a `String` cannot fail.
+                        let _ = write!(line, "\\u{unit:04x}");
+                    }
                 }
                 char => line.push(char),
             }
@@ -207,9 +209,11 @@ fn escaped(text: &str) -> String {
     for char in text.chars() {
         match char {
             '"' | '\\' => out.extend(['\\', char]),
-            char if char.is_control() => {
-                // Writing to a `String` cannot fail.
-                let _ = write!(out, "\\x{:02x}", u32::from(char));
+            char if is_hidden(char) => {
+                for byte in char.encode_utf8(&mut [0; 4]).bytes() {
+                    // Writing to a `String` cannot fail.
+                    let _ = write!(out, "\\x{byte:02x}");
+                }
             }
             char => out.push(char),
         }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::api::entries::State;
-use crate::page::{Timestamp, plural};
+use crate::page::{Timestamp, is_hidden, plural};
 
 /// RFC 3986 section 2.3, and `/`, which needs no escaping in a query.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
@@ -32,12 +32,8 @@ pub(super) fn visible(text: &str) -> String {
             // U+2400 and on are the pictures of control characters.
             '\0'..='\u{1f}' => shown.extend(char::from_u32(0x2400 + u32::from(char))),
             '\u{7f}' => shown.push('\u{2421}'),
-            '\u{80}'..='\u{9f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}'
-            | '\u{feff}' => {
-                let _ = write!(shown, "\u{27e8}U+{:04X}\u{27e9}", u32::from(char));
+            hidden if is_hidden(hidden) => {
+                let _ = write!(shown, "\u{27e8}U+{:04X}\u{27e9}", u32::from(hidden));
             }
             other => shown.push(other),
         }

@@ -20,7 +20,7 @@ use crate::page::Timestamp;
 use crate::release::Release;
 use crate::route::Path;
 pub use pass::Draft;
-pub(super) use pass::{COOKIE, may_be_in};
+pub(super) use pass::may_be_in;
 use pass::{host, is_https};
 pub(super) use sketch::sketch;
 

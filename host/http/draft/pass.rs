@@ -8,15 +8,12 @@ use http::header::{self, HeaderMap, HeaderValue};
 use ring::hmac;
 
 use super::super::Secret;
-use crate::page::Timestamp;
+use crate::page::{DRAFT_COOKIE as COOKIE, Timestamp};
 
 /// Whether a line of cookies may hold a pass.
 pub(in crate::http) fn may_be_in(line: &[u8]) -> bool {
     std::str::from_utf8(line).map_or(true, |line| line.contains(COOKIE))
 }
-
-/// The name of the cookie: nginx knows it as `$cookie_wisr_draft`.
-pub(in crate::http) const COOKIE: &str = "wisr_draft";
 
 /// The version of what is signed, and of how the key is made.
 const VERSION: &str = "1";

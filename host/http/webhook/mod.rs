@@ -42,6 +42,9 @@ const MAX_BODY: usize = 1 << 20;
 /// not proven yet are shared out among callers.
 const AT_ONCE: usize = 256;
 
+/// Bytes of all of them.
+pub(super) const BODY_BYTES: u64 = (MAX_BODY * AT_ONCE) as u64;
+
 /// The webhooks of a site, by name.
 pub type Webhooks = BTreeMap<String, Arc<Webhook>>;
 
