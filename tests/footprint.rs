@@ -79,3 +79,90 @@ async fn large_pages_leave_nothing_beside_the_store() {
         settled(&site, base + (16 << 20), &format!("page {round} left")).await;
     }
 }
+
+/// What a guest can have the host hold: how; the kind of the incident, none where it is either, since
+/// what is refused is given back as soon as somebody gets round to it.
+const HELD: [(&str, &str); 17] = [
+    ("hold-bodies", "memory"),
+    ("hold-answers", "memory"),
+    ("hold-fields", "memory"),
+    ("hold-lists", "memory"),
+    ("hold-clones", "memory"),
+    ("hold-shares", "memory"),
+    ("hold-trailers", "memory"),
+    ("hold-methods", "memory"),
+    ("hold-targets", "memory"),
+    ("hold-sent", ""),
+    ("hold-options", "resources"),
+    ("hold-streams", "resources"),
+    ("handles", "resources"),
+    ("futures", "resources"),
+    ("poll", "resources"),
+    ("long-setting", "resources"),
+    ("vast-log", "resources"),
+];
+
+/// The memory of a page here.
+const MEMORY: u64 = 32 << 20;
+
+/// What the manual says that a page takes beside its memory.
+const BESIDE: u64 = 36 << 20;
+
+/// Sets back the most memory that the process had (`proc(5)`, clear_refs).
+fn forget_peak(site: &Running) {
+    let file = format!("/proc/{}/clear_refs", site.pid());
+    std::fs::write(file, "5").unwrap();
+}
+
+/// Whatever a guest has the host hold counts as its own memory, and the incident says so.
+#[tokio::test]
+async fn what_the_host_holds_counts_as_the_guests_memory() {
+    let hostile = modules::built("wasm32-wasip2", "hostile");
+    let site = Site::new()
+        .module("size/[how]", &hostile)
+        .config(SMALL)
+        .config("[defaults]\nmemory = \"32MiB\"")
+        .start()
+        .await;
+    site.get("/size/fine").await;
+    let base = site.resident();
+    for (how, kind) in HELD {
+        forget_peak(&site);
+        let path = format!("/size/{how}");
+        let answer = site.revalidate(json!({ "paths": [path] })).await;
+        let more = site.peak().saturating_sub(base);
+        assert_eq!(answer.status, 500, "{how}: {}", answer.text());
+        let incident = site.incident_of(&path).await;
+        if !kind.is_empty() {
+            assert_eq!(incident["kind"], kind, "{how}: {incident:#}");
+        }
+        let memory = incident["failure"]["cost"]["memory"].as_u64().unwrap();
+        assert!(memory <= MEMORY, "{how}: {incident:#}");
+        if kind == "memory" {
+            // Nothing that is asked for in one call here is larger than 9 MiB.
+            assert!(memory > MEMORY - (10 << 20), "{how}: {incident:#}");
+            let message = incident["message"].as_str().unwrap();
+            assert!(
+                message.contains("the host holds for it"),
+                "{how}: {message}"
+            );
+        }
+        assert!(
+            more <= MEMORY + BESIDE,
+            "{how}: {} MiB more than before",
+            more >> 20
+        );
+        settled(&site, base, &format!("{how} gone")).await;
+    }
+    let crowd = HELD.map(|(how, _)| format!("/size/{how}"));
+    forget_peak(&site);
+    let answer = site.revalidate(json!({ "paths": crowd })).await;
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    let more = site.peak().saturating_sub(base);
+    assert!(
+        more <= 4 * (MEMORY + BESIDE),
+        "four at once: {} MiB",
+        more >> 20
+    );
+    settled(&site, base, "all gone").await;
+}

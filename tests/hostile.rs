@@ -17,7 +17,7 @@ use crate::site::{CANARY, Running, Site, wait_for};
 /// The last good page stays up for its readers, its neighbours are served from the cache
 /// throughout, and the log has a line for each failure.
 #[rustfmt::skip]
-const CATALOGUE: [(&str, &str, &str, &str); 61] = [
+const CATALOGUE: [(&str, &str, &str, &str); 62] = [
     // Time. Under `/cpu`, 300 ms of CPU time; under `/wall`, a second of wall time.
     ("/cpu/loop", "static-props never ends", "cpu", "cpu"),
     ("/cpu/render-loop", "render never ends", "cpu", "cpu"),
@@ -64,6 +64,7 @@ const CATALOGUE: [(&str, &str, &str, &str); 61] = [
     ("/size/header-trailer", "a hop-by-hop field", "wisr's to set", "invalid"),
     ("/size/header-upgrade", "a hop-by-hop field", "wisr's to set", "invalid"),
     ("/size/header-x-accel-redirect", "a file of the proxy's", "wisr's to set", "invalid"),
+    ("/size/header-clear-site-data", "logs its readers out", "wisr's to set", "invalid"),
     ("/size/status-0", "no status", "200 to 499", "invalid"),
     ("/size/status-101", "switches protocols", "200 to 499", "invalid"),
     ("/size/status-304", "a page without a body", "200 to 499", "invalid"),
@@ -192,7 +193,9 @@ async fn check_words(site: &Running, incidents: &[Value]) {
         .await;
     }
     let log = site.log();
-    assert!(!log.contains(['\x1b', '\x07']), "{log}");
+    let hidden = ['\x1b', '\x07', '\u{202e}', '\u{2028}', '\u{e0041}'];
+    assert!(!log.contains(hidden), "{log}");
+    assert!(log.contains("turned \\u{202e}around"), "{log}");
     // 64 KiB for each generation of each of those that talk, of which a few may be made twice.
     assert!(log.len() < 2_000_000, "{} bytes", log.len());
 }

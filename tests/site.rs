@@ -373,8 +373,17 @@ impl Running {
 
     /// Bytes of memory that the server has (`proc(5)`, VmRSS).
     pub(crate) fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it had since it began, or since that was set back.
+    pub(crate) fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, which: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(which));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
         kib.unwrap().trim().parse::<u64>().unwrap() * 1024
     }
@@ -488,6 +497,15 @@ impl Running {
             },
         )
         .await
+    }
+
+    /// The latest incident of a page.
+    pub(crate) async fn incident_of(&self, path: &str) -> Value {
+        let incidents = self.incidents().await;
+        let found = incidents.iter().find(|incident| incident["path"] == path);
+        found
+            .unwrap_or_else(|| panic!("no incident of {path}: {incidents:#?}"))
+            .clone()
     }
 
     /// Waits until the server has logged `words`.

@@ -495,6 +495,45 @@ fn a_room_has_one_door() {
     assert!(double.is_empty(), "{double:?}");
 }
 
+/// What bounds a guest is listed in one place, whose constants and tests are there.
+#[test]
+fn every_bound_of_a_guest_has_its_test() {
+    let sources = sources();
+    let list = sources
+        .iter()
+        .find(|source| source.path == "host/guest/bounds.rs");
+    let rows = list
+        .unwrap()
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "));
+    let rows: Vec<Vec<&str>> = rows
+        .filter(|row| !row.starts_with("what |"))
+        .map(|row| row.split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 30, "{} rows", rows.len());
+    let is_there = |kinds: &[&str], name: &str| {
+        let named = |line: &str| {
+            let mut found = line.match_indices(name);
+            found.any(|(at, _)| {
+                let ends = |char: char| !char.is_alphanumeric() && char != '_';
+                kinds.iter().any(|kind| line[..at].ends_with(kind))
+                    && line[at + name.len()..].starts_with(ends)
+            })
+        };
+        sources.iter().any(|source| source.text.lines().any(named))
+    };
+    for row in &rows {
+        let word = |column: usize| row[column].trim_matches('`');
+        let (constant, test) = (word(2), word(3));
+        assert!(
+            is_there(&["const ", "struct ", "fn "], constant),
+            "no {constant}: {row:?}"
+        );
+        assert!(is_there(&["fn "], test), "no test {test}: {row:?}");
+    }
+}
+
 /// What is committed does not speak of the machine that it was written on.
 #[test]
 fn no_file_names_a_workplace() {

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
@@ -19,12 +19,14 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::engine::Purpose;
 use super::grants::Grants;
-use super::limits::CALL_BYTES;
+use super::held::{Account, Charge};
+use super::limits::{CALL_BYTES, FIELD_OVERHEAD};
 use super::module::{ApiExports, Module};
 use super::revalidate::{Caller, Revalidate};
 use super::run::Run;
+use super::sandbox::Overrun;
 use super::trap::{Stop, size};
-use crate::page::{Failure, FailureKind, is_no_guests};
+use crate::page::{Failure, FailureKind, is_no_guests, takes_own_cookie};
 
 /// An API route's module, which answers requests under its route's grants.
 pub struct ApiGuest {
@@ -97,13 +99,18 @@ impl ApiGuest {
             .handler()?
             .load(&mut run.sandbox.store, &instance)?;
         let is_head = request.method() == Method::HEAD;
-        let request = request.map(|body| Full::new(body).map_err(unreachable));
         let (sender, told) = oneshot::channel();
-        let mut http = run.sandbox.store.data_mut().http();
+        let state = run.sandbox.store.data_mut();
+        state
+            .keep(weight(&request))
+            .map_err(wasmtime::Error::from)?;
+        let body = Blocks::new(state.account())?;
+        let request = request.map(|body| Full::new(body).map_err(unreachable));
+        let mut http = state.http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
         let out = http.new_response_outparam(sender)?;
         run.enter("handle");
-        let mut answer = pin!(collect(told, self.grants.limits.page, is_head));
+        let mut answer = pin!(collect(told, body, self.grants.limits.page, is_head));
         let mut early = None;
         {
             let mut handling = pin!(handler.call_handle(&mut run.sandbox.store, request, out));
@@ -116,7 +123,7 @@ impl ApiGuest {
             }
         }
         // What the guest has not said by the time it returns it never will.
-        let answer = match early {
+        let (answer, _charge) = match early {
             Some(answer) => answer,
             None => unconstrained(answer)
                 .now_or_never()
@@ -126,12 +133,68 @@ impl ApiGuest {
     }
 }
 
+/// Bytes that the host holds for a request while a module answers it.
+fn weight(request: &Request<Bytes>) -> u64 {
+    let fields = request.headers().iter();
+    let field = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        name.as_str().len() + value.len() + FIELD_OVERHEAD
+    };
+    let fields: usize = fields.map(field).sum();
+    (request.body().len() + request.uri().path().len() + fields) as u64
+}
+
+/// A body as it comes, in blocks: pieces of a few bytes would take many times what they hold.
+struct Blocks {
+    blocks: Vec<Vec<u8>>,
+    length: usize,
+    charge: Charge,
+}
+
+/// Bytes of a block.
+const BLOCK: usize = 64 << 10;
+
+impl Blocks {
+    fn new(account: &Account) -> Result<Self, Stop> {
+        Ok(Self {
+            blocks: Vec::new(),
+            length: 0,
+            charge: account.charge(0).map_err(wasmtime::Error::from)?,
+        })
+    }
+
+    fn push(&mut self, mut data: &[u8]) -> Result<(), Overrun> {
+        self.length += data.len();
+        while !data.is_empty() {
+            let last = self.blocks.last_mut().filter(|block| block.len() < BLOCK);
+            let Some(block) = last else {
+                self.charge.add(BLOCK as u64)?;
+                self.blocks.push(Vec::with_capacity(BLOCK));
+                continue;
+            };
+            let (now, later) = data.split_at(data.len().min(BLOCK - block.len()));
+            block.extend_from_slice(now);
+            data = later;
+        }
+        Ok(())
+    }
+
+    /// In one piece, and what is counted for it until the module has ended.
+    fn join(self) -> (Bytes, Charge) {
+        let mut whole = Vec::with_capacity(self.length);
+        for block in self.blocks {
+            whole.extend_from_slice(&block);
+        }
+        (whole.into(), self.charge)
+    }
+}
+
 /// The whole response, up to `limit` bytes of body.
 async fn collect(
     told: oneshot::Receiver<Told>,
+    mut whole: Blocks,
     limit: u64,
     is_head: bool,
-) -> Result<Response<Bytes>, Stop> {
+) -> Result<(Response<Bytes>, Charge), Stop> {
     let response = match told.await {
         Ok(Ok(response)) => response,
         Ok(Err(code)) => {
@@ -145,7 +208,6 @@ async fn collect(
         Err(_) => return Err(unfinished()),
     };
     let (head, mut body) = response.into_parts();
-    let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         // To HEAD a module states the length of a body that it rightly does not write.
         if is_head && frame.is_err() {
@@ -160,23 +222,29 @@ async fn collect(
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if whole.len() as u64 + data.len() as u64 > limit {
+        if whole.length as u64 + data.len() as u64 > limit {
             let limit = size(limit);
             let words = format!("its response is larger than {limit} (limit `page`)");
             return Err(Stop::broken(FailureKind::Output, words));
         }
-        whole.extend_from_slice(&data);
+        whole.push(&data).map_err(wasmtime::Error::from)?;
     }
-    Ok(Response::from_parts(head, whole.freeze()))
+    let (whole, charge) = whole.join();
+    Ok((Response::from_parts(head, whole), charge))
 }
 
 /// Framing is the server's: it knows the protocol and the connection. Hop-by-hop fields that
 /// wasmtime does not refuse already (RFC 9110 section 7.6.1), and what wisr says itself, are too.
 fn check(mut response: Response<Bytes>, is_head: bool) -> Result<Response<Bytes>, Stop> {
     let status = response.status();
-    if status.is_informational() {
+    // RFC 9110 section 15: 600 and above are no statuses, those below 200 are not final.
+    if !(200..=599).contains(&status.as_u16()) {
+        let status = status.as_u16();
         let words = format!("status {status} is no final response: use 200 to 599");
         return Err(Stop::invalid(words));
+    }
+    if let Some(rule) = takes_own_cookie(response.headers()) {
+        return Err(Stop::invalid(rule));
     }
     let reserved = |headers: &HeaderMap| {
         let is_reserved = |name: &&header::HeaderName| {

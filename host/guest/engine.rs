@@ -15,10 +15,12 @@ use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
     WasmBacktraceDetails,
 };
+use wasmtime_wasi_http::p2::bindings as wasi_http;
 
 use super::artifact::{Artifacts, Fingerprint};
 use super::bindings::wisr::page::{host, page_types, revalidate};
 use super::compile::{CompileLimits, Compiler, Job, Made};
+use super::held::CountedHttp;
 use super::limits::{
     BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, MEMORY_KEPT, STACK_BYTES,
     STACK_KEPT, TABLE_ELEMENTS, TABLE_KEPT, TABLES,
@@ -100,14 +102,14 @@ pub(super) enum Purpose {
 }
 
 /// Listings and dry runs at once: as many as modules are loaded at once, or more.
-const TRIALS: u32 = 4;
+pub(super) const TRIALS: u32 = 4;
 
 /// Modules that compile at once. Two keep the threads busy while one of them ends in its largest
 /// function; more would only take more memory.
-const COMPILATIONS: usize = 2;
+pub(super) const COMPILATIONS: usize = 2;
 
 /// Modules that run already and get faster code, at once: nobody waits for it.
-const UPGRADES: usize = 1;
+pub(super) const UPGRADES: usize = 1;
 
 impl Engine {
     /// Sets up the runtime and starts its thread.
@@ -334,7 +336,16 @@ fn pool(settings: &EngineConfig) -> PoolingAllocationConfig {
 fn linker(runtime: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(runtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    let options = wasi_http::LinkOptions::default();
+    wasi_http::http::types::add_to_linker::<_, CountedHttp>(
+        &mut linker,
+        &(&options).into(),
+        State::counted,
+    )?;
+    wasi_http::http::outgoing_handler::add_to_linker::<_, CountedHttp>(
+        &mut linker,
+        State::counted,
+    )?;
     page_types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     host::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     revalidate::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;

@@ -11,7 +11,7 @@ pub struct Limits {
     pub cpu: Duration,
     /// Wall time, instantiation and waiting for the host included.
     pub wall: Duration,
-    /// Bytes of linear memory, summed over all memories of the instance.
+    /// Bytes of all memories and tables of the instance, and of what the host holds for it.
     pub memory: u64,
     /// Bytes of a rendered body, or of the body that an API route answers with.
     pub page: u64,
@@ -74,8 +74,8 @@ pub(super) const MEMORIES: u32 = 4;
 /// Core instances of one component. An adapted Rust guest has 4, dynamically linked CPython dozens.
 pub(super) const CORE_INSTANCES: u32 = 64;
 
-/// Bytes of the host's records about one instance; Spin's figure, ten times wasmtime's.
-pub(super) const INSTANCE_BYTES: usize = 10 << 20;
+/// Bytes of the host's records about one instance: four times wasmtime's figure.
+pub(super) const INSTANCE_BYTES: usize = 4 << 20;
 
 /// Bytes of stack for guest code. JavaScript and Python recurse deeper than wasmtime's 512 KiB.
 pub(super) const STACK_BYTES: usize = 1 << 20;
@@ -97,8 +97,25 @@ pub(super) const HANDLES: usize = 4_096;
 /// Host-side resources (streams, requests, timers) that exist for a guest at once.
 pub(super) const RESOURCES: usize = 1_024;
 
+/// Bytes of a resource's own records, beside what is counted for it.
+pub(super) const RESOURCE_BYTES: u64 = 1 << 10;
+
 /// Bytes of one set of HTTP fields in the host's memory.
 pub(super) const FIELD_BYTES: usize = 128 << 10;
+
+/// Bytes that the host counts for one field beside its name and value: a map doubles as it grows,
+/// and has an index.
+pub(super) const FIELD_OVERHEAD: usize = 256;
+
+/// Bytes of a body that a guest may write at once; toolchains write 4 KiB or what they may.
+pub(super) const BODY_CHUNK: usize = 64 << 10;
+
+/// Writes of a body that wait for their reader. wasmtime adds one.
+pub(super) const BODY_CHUNKS: usize = 1;
+
+/// Bytes counted for the answer to a request from when it is sent until its body is read: what the
+/// connection reads ahead, twice, since a piece that the guest has not taken holds the whole.
+pub(super) const REPLY_BYTES: u64 = 2 * super::outbound::READ_AHEAD as u64;
 
 /// Random bytes in one call. Seeds need 32.
 pub(super) const RANDOM_BYTES: u64 = 64 << 10;

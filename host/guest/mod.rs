@@ -11,13 +11,17 @@
 //! | [`outbound`] | which hosts it may reach, and how |
 //!
 //! The life of a generation: a place, a fresh store and instance (`run`, `sandbox`), `static-props`
-//! and `render` in it (`render`), values checked on their way out (`convert`), and, when it ends
-//! badly, an account that the page's author can act on (`trap`, `frames`). Nothing survives it.
-//! Where in the author's files it ended, a child reads (`symbols`).
+//! and `render` in it (`render`), all that it and the host hold for it under one limit (`held`),
+//! values checked on their way out (`convert`), and, when it ends badly, an account that the page's
+//! author can act on (`trap`, `frames`). Nothing survives it. Where in the author's files it ended,
+//! a child reads (`symbols`).
+//!
+//! What bounds everything that is a guest's, and where that is tested: `bounds`.
 
 mod api;
 mod artifact;
 mod bindings;
+mod bounds;
 mod child;
 mod code;
 mod compile;
@@ -26,10 +30,12 @@ mod dry_run;
 mod engine;
 mod frames;
 mod grants;
+mod held;
 mod limits;
 mod load;
 mod meter;
 mod module;
+mod needs;
 pub mod outbound;
 mod render;
 mod revalidate;
@@ -47,6 +53,7 @@ pub use engine::{Engine, EngineConfig, EngineError};
 pub use grants::Grants;
 pub use limits::Limits;
 pub use module::{ApiExports, LoadError, Module, ModuleKind, PageExports, Role};
+pub use needs::Needs;
 pub use render::Guest;
 pub use revalidate::Revalidate;
 pub use runtime::Tier;

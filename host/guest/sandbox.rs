@@ -14,8 +14,10 @@ use wasmtime_wasi_http::{
 };
 
 use super::bindings::wisr::page::{host, page_types};
+use super::held::{Account, Counted, Ledger};
 use super::limits::{
-    CORE_INSTANCES, FIELD_BYTES, HANDLES, MEMORIES, RANDOM_BYTES, RESOURCES, TABLE_ELEMENTS, TABLES,
+    BODY_CHUNK, BODY_CHUNKS, CORE_INSTANCES, FIELD_BYTES, HANDLES, MEMORIES, RANDOM_BYTES,
+    RESOURCES, TABLE_ELEMENTS, TABLES,
 };
 use super::meter::Meter;
 use super::outbound::Session;
@@ -29,11 +31,13 @@ pub(super) enum Overrun {
     /// It used up its CPU time.
     #[error("out of CPU time")]
     Cpu,
-    /// It asked for more linear memory than it may hold; in bytes.
+    /// It asked for more memory than it may hold, or had the host hold more; in bytes.
     #[error("{growth} bytes of memory asked for on top of {held}, of {limit}")]
     Memory {
         /// What it held.
         held: u64,
+        /// What of that the host held for it.
+        by_host: u64,
         /// What it asked for on top.
         growth: u64,
         /// What it may hold.
@@ -52,7 +56,7 @@ pub(super) struct Fittings {
     pub(super) settings: Arc<BTreeMap<String, String>>,
     /// CPU time.
     pub(super) cpu: Duration,
-    /// Bytes of linear memory.
+    /// Bytes of memory, what the host holds included.
     pub(super) memory: u64,
     /// Bytes that one call may move between host and guest.
     pub(super) call: u64,
@@ -74,6 +78,7 @@ pub(super) struct State {
     session: Option<Session>,
     offline: Offline,
     limiter: Limiter,
+    ledger: Ledger,
     journal: Journal,
     settings: Arc<BTreeMap<String, String>>,
     given: Given,
@@ -124,6 +129,9 @@ impl State {
         table.set_max_capacity(RESOURCES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELD_BYTES);
+        let account = Account::new(fittings.memory);
+        let passed = fittings.session.as_ref();
+        let passed = passed.map_or_else(Arc::default, Session::passed);
         Self {
             wasi,
             http,
@@ -131,11 +139,10 @@ impl State {
             session: fittings.session,
             offline: Offline,
             limiter: Limiter {
-                limit: fittings.memory,
-                held: 0,
-                peak: 0,
+                account: account.clone(),
                 growth: 0,
             },
+            ledger: Ledger::new(account, passed),
             journal: fittings.journal,
             settings: fittings.settings,
             given: Given::default(),
@@ -145,9 +152,38 @@ impl State {
         }
     }
 
-    /// The most linear memory held at once, in bytes.
+    /// The most memory held at once, by the guest and for it, in bytes.
     pub(super) fn memory_peak(&self) -> u64 {
-        self.limiter.peak
+        self.account().peak()
+    }
+
+    /// What counts as its memory.
+    pub(super) fn account(&self) -> &Account {
+        self.ledger.account()
+    }
+
+    /// Counts what the host holds for the guest until its end.
+    ///
+    /// # Errors
+    /// When that is more than it may have.
+    pub(super) fn keep(&mut self, bytes: u64) -> Result<(), Overrun> {
+        self.ledger.keep(bytes)
+    }
+
+    /// `wasi:http`, and what its resources hold.
+    pub(super) fn counted(&mut self) -> Counted<'_> {
+        let hooks: &mut dyn WasiHttpHooks = match &mut self.session {
+            Some(session) => session,
+            None => &mut self.offline,
+        };
+        Counted {
+            http: WasiHttpCtxView {
+                hooks,
+                table: &mut self.table,
+                ctx: &mut self.http,
+            },
+            ledger: &mut self.ledger,
+        }
     }
 
     /// The outgoing requests, in order.
@@ -179,14 +215,7 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            hooks: match &mut self.session {
-                Some(session) => session,
-                None => &mut self.offline,
-            },
-            table: &mut self.table,
-            ctx: &mut self.http,
-        }
+        self.counted().http
     }
 }
 
@@ -196,6 +225,14 @@ struct Offline;
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Offline {
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_CHUNKS
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+
     fn send_request(
         &mut self,
         _: ::http::Request<WasiBody>,
@@ -222,16 +259,25 @@ impl host::Host for State {
     }
 }
 
-/// Bounds the sum of all linear memories: wasmtime's own limiter bounds each one alone.
+/// Bounds the sum of all memories and tables: wasmtime's own limiter bounds each one alone.
 ///
 /// It answers with an error where it could answer `false`: the guest's allocator would turn that
 /// into an anonymous abort, while an error carries the backtrace of the greedy allocation.
 struct Limiter {
-    limit: u64,
-    held: u64,
-    peak: u64,
+    account: Account,
     /// The last growth allowed, to be taken back if it fails after all.
     growth: u64,
+}
+
+/// Bytes of an element of a table.
+const ELEMENT: u64 = 8;
+
+impl Limiter {
+    fn grow(&mut self, growth: u64) -> wasmtime::Result<bool> {
+        self.account.grow(growth)?;
+        self.growth = growth;
+        Ok(true)
+    }
 }
 
 impl ResourceLimiter for Limiter {
@@ -246,38 +292,33 @@ impl ResourceLimiter for Limiter {
             // The module's own bound: for it to deal with.
             return Ok(false);
         }
-        let growth = desired.saturating_sub(current) as u64;
-        let asked = self.held.saturating_add(growth);
-        if asked > self.limit {
-            let Self { held, limit, .. } = *self;
-            return Err(Overrun::Memory {
-                held,
-                growth,
-                limit,
-            }
-            .into());
-        }
-        self.growth = growth;
-        self.held = asked;
-        self.peak = self.peak.max(asked);
-        Ok(true)
+        self.grow(desired.saturating_sub(current) as u64)
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.held -= std::mem::take(&mut self.growth);
+        self.account.shrink(std::mem::take(&mut self.growth));
         Ok(())
     }
 
     fn table_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        self.growth = 0;
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
         if desired > TABLE_ELEMENTS {
             return Err(Overrun::Table(desired).into());
         }
-        Ok(true)
+        self.grow(ELEMENT * desired.saturating_sub(current) as u64)
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.account.shrink(std::mem::take(&mut self.growth));
+        Ok(())
     }
 
     fn instances(&self) -> usize {
@@ -319,28 +360,34 @@ mod tests {
         assert_eq!(held, RESOURCES);
     }
 
-    fn limiter() -> Limiter {
+    fn limiter(limit: u64) -> Limiter {
         Limiter {
-            limit: 100,
-            held: 0,
-            peak: 0,
+            account: Account::new(limit),
             growth: 0,
         }
     }
 
     #[test]
-    fn a_table_grows_up_to_the_limit() {
-        let mut limiter = limiter();
+    fn a_table_grows_up_to_the_limit_and_counts_as_memory() {
+        let bytes = ELEMENT * TABLE_ELEMENTS as u64;
+        let mut limiter = limiter(2 * bytes - 1);
+        assert!(!limiter.table_growing(0, 2, Some(1)).unwrap());
         assert!(limiter.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         let refused = limiter.table_growing(0, TABLE_ELEMENTS + 1, None);
         let refused = refused.unwrap_err();
         let expected = Overrun::Table(TABLE_ELEMENTS + 1);
         assert_eq!(refused.downcast_ref(), Some(&expected));
+        let another = limiter.table_growing(0, TABLE_ELEMENTS, None);
+        let another = another.unwrap_err();
+        assert!(matches!(
+            another.downcast_ref(),
+            Some(Overrun::Memory { held, .. }) if *held == bytes
+        ));
     }
 
     #[test]
     fn memory_is_summed_and_a_failed_growth_is_taken_back() {
-        let mut limiter = limiter();
+        let mut limiter = limiter(100);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(60, 80, Some(70)).unwrap());
         limiter
@@ -350,15 +397,19 @@ mod tests {
         limiter
             .memory_grow_failed(wasmtime::Error::msg("no room in the pool"))
             .unwrap();
-        assert_eq!((limiter.held, limiter.peak), (60, 100));
+        let charge = limiter.account.charge(1).unwrap();
+        assert_eq!(limiter.account.peak(), 100);
         let error = limiter.memory_growing(0, 41, None).unwrap_err();
         assert_eq!(
             error.downcast_ref(),
             Some(&Overrun::Memory {
-                held: 60,
+                held: 61,
+                by_host: 1,
                 growth: 41,
                 limit: 100
             })
         );
+        drop(charge);
+        assert!(limiter.memory_growing(0, 40, None).unwrap());
     }
 }

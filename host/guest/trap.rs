@@ -120,13 +120,21 @@ fn overrun_words(overrun: Overrun, limits: &Limits) -> (FailureKind, String) {
         }
         Overrun::Memory {
             held,
+            by_host,
             growth,
             limit,
         } => {
             let (held, growth, limit) = (size(held), size(growth), size(limit));
+            let by_host = match by_host {
+                0 => String::new(),
+                by_host => format!(
+                    ", {} of them in HTTP messages that the host holds for it",
+                    size(by_host)
+                ),
+            };
             let message = format!(
-                "asked for {growth} more memory than the {held} it held, beyond its {limit} (limit \
-                 `memory`)"
+                "asked for {growth} more memory than the {held} it held{by_host}, beyond its \
+                 {limit} (limit `memory`)"
             );
             (FailureKind::Memory, message)
         }

@@ -16,6 +16,7 @@ use super::connect::MAX_BUFFER;
 use super::log::Record;
 use super::pool::Lease;
 use super::refusal::Refusal;
+use super::session::Companion;
 
 /// Bytes that a generation may still move in one direction, over all its fetches.
 pub(super) struct Budget {
@@ -107,7 +108,7 @@ pub(super) struct Patience {
 /// it closes it.
 pub(super) struct Received {
     /// Gone after the end or the first error.
-    open: Option<(Incoming, Lease)>,
+    open: Option<(Incoming, Lease, Option<Companion>)>,
     budget: Arc<Budget>,
     patience: Patience,
     timer: Pin<Box<Sleep>>,
@@ -121,9 +122,10 @@ impl Received {
         budget: Arc<Budget>,
         patience: Patience,
         record: Record,
+        companion: Option<Companion>,
     ) -> Self {
         Self {
-            open: Some((incoming, lease)),
+            open: Some((incoming, lease, companion)),
             budget,
             patience,
             timer: Box::pin(sleep_until(patience.next())),
@@ -138,7 +140,7 @@ impl Received {
     }
 
     fn release(&mut self) {
-        if let Some((_, lease)) = self.open.take() {
+        if let Some((_, lease, _)) = self.open.take() {
             lease.give_back();
         }
     }
@@ -159,7 +161,7 @@ impl Body for Received {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let Some((incoming, _)) = this.open.as_mut() else {
+        let Some((incoming, ..)) = this.open.as_mut() else {
             return Poll::Ready(None);
         };
         match Pin::new(incoming).poll_frame(cx) {
@@ -189,14 +191,14 @@ impl Body for Received {
     fn is_end_stream(&self) -> bool {
         self.open
             .as_ref()
-            .is_none_or(|(body, _)| body.is_end_stream())
+            .is_none_or(|(body, ..)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         let empty = || SizeHint::with_exact(0);
         self.open
             .as_ref()
-            .map_or_else(empty, |(body, _)| body.size_hint())
+            .map_or_else(empty, |(body, ..)| body.size_hint())
     }
 }
 

@@ -24,7 +24,7 @@ use super::target::{Host, Scheme, Target};
 const MAX_HEADERS: usize = 100;
 
 /// Bytes of a response head, and of a body buffered ahead of the guest, per connection.
-pub(super) const MAX_BUFFER: usize = 64 << 10;
+pub(in crate::guest) const MAX_BUFFER: usize = 64 << 10;
 
 /// Opens connections.
 pub(super) struct Connector {

@@ -29,7 +29,9 @@ mod fuzz;
 mod live;
 
 pub use client::{Client, ClientConfig, ClientError};
+pub(super) use connect::MAX_BUFFER as READ_AHEAD;
 pub use entry::Entry;
 pub use policy::{Policy, PolicyError};
 pub use resolve::Resolver;
+pub(super) use session::Companion;
 pub use session::{Session, SessionLimits};

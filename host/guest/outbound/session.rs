@@ -1,5 +1,6 @@
 //! `Session`: one generation's outgoing HTTP, plugged into the sandbox as `wasi:http`'s hooks.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::{
@@ -14,6 +16,7 @@ use wasmtime_wasi_http::{
     WasiHttpHooks,
 };
 
+use crate::guest::limits::{BODY_CHUNK, BODY_CHUNKS};
 use crate::page::Fetch;
 
 use super::body::{Budget, Patience, Received, Sent};
@@ -61,7 +64,12 @@ pub struct SessionLimits {
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
+    /// Taken along by the next request.
+    passed: Arc<Mutex<Option<Companion>>>,
 }
+
+/// What is dropped when a request is over and the body of its answer is read or left.
+pub(in crate::guest) type Companion = Box<dyn Any + Send>;
 
 struct Inner {
     client: Arc<Shared>,
@@ -104,7 +112,13 @@ impl Session {
         };
         Self {
             inner: Arc::new(inner),
+            passed: Arc::default(),
         }
+    }
+
+    /// Where to leave what the next request takes along.
+    pub(in crate::guest) fn passed(&self) -> Arc<Mutex<Option<Companion>>> {
+        Arc::clone(&self.passed)
     }
 
     /// The requests so far, in order, refused and unfinished ones included.
@@ -217,8 +231,7 @@ impl Times {
 fn prepare(request: Request<WasiBody>, target: &Target, budget: Arc<Budget>) -> Request<Sent> {
     let (mut head, body) = request.into_parts();
     head.version = http::Version::HTTP_11;
-    let path = head.uri.path_and_query().cloned();
-    head.uri = path.map_or_else(Uri::default, Uri::from);
+    head.uri = request_target(&head.method, &head.uri);
     for name in DEFAULT_FORBIDDEN_HEADERS.iter().chain(&FORWARDING) {
         head.headers.remove(name);
     }
@@ -234,6 +247,18 @@ fn prepare(request: Request<WasiBody>, target: &Target, budget: Arc<Budget>) -> 
         .entry(USER_AGENT)
         .or_insert(HeaderValue::from_static("wisr"));
     Request::from_parts(head, Sent::new(body, budget))
+}
+
+/// The path and query as a request line has them: a path is never empty (RFC 9112 section 3.2.1),
+/// whatever the guest left out, and `*` is for OPTIONS (section 3.2.4).
+fn request_target(method: &Method, uri: &Uri) -> Uri {
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let target = match target {
+        "*" if *method == Method::OPTIONS => Uri::try_from(target),
+        target if target.starts_with('/') => Uri::try_from(target),
+        target => Uri::try_from(format!("/{target}")),
+    };
+    target.unwrap_or_default()
 }
 
 /// A copy of a request that means the same when it arrives twice (RFC 9110, section 9.2.2).
@@ -258,6 +283,14 @@ impl WasiHttpHooks for Session {
         Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name) || FORWARDING.contains(name))
     }
 
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_CHUNKS
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
@@ -265,6 +298,7 @@ impl WasiHttpHooks for Session {
         _failed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
         let inner = Arc::clone(&self.inner);
+        let companion = self.passed.lock().take();
         let (mut record, within) = inner.log.open(&request, inner.limits.requests);
         Box::new(async move {
             let outcome = match within {
@@ -275,7 +309,8 @@ impl WasiHttpHooks for Session {
                 Ok((response, lease, patience)) => {
                     record.answered(response.status());
                     let budget = Arc::clone(&inner.received);
-                    let body = |body| Received::new(body, lease, budget, patience, record);
+                    let body =
+                        |body| Received::new(body, lease, budget, patience, record, companion);
                     let response = response.map(|incoming| body(incoming).boxed_unsync());
                     // The connection drives itself: there is nothing more to wait for.
                     Ok((response, Box::new(async { Ok(()) }) as _))
@@ -286,5 +321,24 @@ impl WasiHttpHooks for Session {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_line_has_a_path() {
+        let target = |method: Method, path: &str| {
+            let whole = Uri::builder().scheme("http").authority("a.example");
+            let whole = whole.path_and_query(path).build().unwrap();
+            request_target(&method, &whole).to_string()
+        };
+        for (path, expected) in [("", "/"), ("/", "/"), ("?a=1", "/?a=1"), ("/a?b", "/a?b")] {
+            assert_eq!(target(Method::GET, path), expected, "{path:?}");
+        }
+        assert_eq!(target(Method::OPTIONS, "*"), "*");
+        assert_eq!(target(Method::GET, "*"), "/*");
     }
 }

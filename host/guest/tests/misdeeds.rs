@@ -164,6 +164,66 @@ async fn what_the_host_holds_for_a_guest_is_bounded() {
 }
 
 #[tokio::test]
+async fn what_the_host_holds_for_a_guest_is_its_memory() {
+    use FailureKind::{Memory, Resources};
+    let small = Limits {
+        memory: 24 << 20,
+        ..limits()
+    };
+    for how in [
+        "bodies", "answers", "fields", "lists", "clones", "shares", "trailers", "methods",
+        "targets",
+    ] {
+        let words =
+            "in HTTP messages that the host holds for it, beyond its 24 MiB (limit `memory`)";
+        let how = format!("hold-{how}");
+        let failure = ends(small.clone(), &how, Memory, "static-props", words).await;
+        let held = failure.cost.memory;
+        assert!(held > 12 << 20 && held <= 24 << 20, "{how}: {held}");
+    }
+    for how in [
+        "hold-options",
+        "hold-streams",
+        "handles",
+        "futures",
+        "poll",
+        "long-setting",
+    ] {
+        ends(limits(), how, Resources, "static-props", "").await;
+    }
+    // Whichever comes first: what is refused is given back as soon as somebody gets round to it.
+    let failure = generate(small, "hold-sent").await.unwrap_err();
+    assert!(matches!(failure.kind, Memory | Resources), "{failure}");
+}
+
+#[tokio::test]
+async fn what_a_listing_returns_is_bounded() {
+    let engine = Engine::new(EngineConfig {
+        max_memory: 1 << 30,
+        fast_compile: true,
+        ..config()
+    });
+    let engine = engine.unwrap();
+    let module = engine.load(hostile_bytes(WASIP2)).await.unwrap();
+    let wide = Limits {
+        memory: 1 << 30,
+        ..limits()
+    };
+    let Role::Page(exports) = *module.role() else {
+        panic!("not a page")
+    };
+    let settings = BTreeMap::from([("paths".to_owned(), "vast-list".to_owned())]);
+    let grants = Grants {
+        settings: Arc::new(settings),
+        ..grants(&engine, wide)
+    };
+    let guest = Guest::new(Arc::clone(&module), exports, grants);
+    let failure = guest.static_paths("/a".into()).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Output, "{failure}");
+    assert!(failure.message.contains("160 MiB"), "{failure}");
+}
+
+#[tokio::test]
 async fn a_panic_reads_like_an_error_that_one_can_act_on() {
     let failure = ends(
         limits(),
