@@ -74,7 +74,7 @@ fn streams(count: u32) -> impl Iterator<Item = u32> {
 }
 
 /// A connection, after both sides have said hello.
-struct Attacker(TcpStream);
+pub(crate) struct Attacker(TcpStream);
 
 /// A frame of the server.
 #[derive(Debug)]
@@ -101,6 +101,19 @@ impl Attacker {
     /// One who lets the server send so many bytes of each response (section 6.9.2).
     async fn with_window(to: SocketAddr, bytes: u8) -> Self {
         Self::with(to, &[0, 4, 0, 0, 0, bytes]).await
+    }
+
+    /// One who asks for all of these pages and lets the server send a byte of each.
+    pub(crate) async fn taking_nothing(to: SocketAddr, paths: &[String]) -> Self {
+        let mut reader = Self::with_window(to, 1).await;
+        let count = u32::try_from(paths.len()).unwrap();
+        let requests = streams(count).zip(paths).map(|(stream, path)| {
+            let block = [b"\x82\x86\x01\x01a", &header(":path", path)[..]].concat();
+            frame(HEADERS, END_STREAM | END_HEADERS, stream, &block)
+        });
+        let requests: Vec<_> = requests.collect();
+        reader.send(&requests.concat()).await;
+        reader
     }
 
     async fn with(to: SocketAddr, settings: &[u8]) -> Self {
@@ -410,12 +423,7 @@ async fn pages_that_nobody_takes_have_a_bound_when_the_cache_has_let_go_of_them(
     let before = site.resident();
     let mut readers = Vec::new();
     for _ in 0..4 {
-        let mut reader = Attacker::with_window(site.site(), 1).await;
-        let requests = streams(PAGES).zip(&paths).map(|(stream, path)| {
-            let block = [b"\x82\x86\x01\x01a", &header(":path", path)[..]].concat();
-            frame(HEADERS, END_STREAM | END_HEADERS, stream, &block)
-        });
-        reader.send(&requests.collect::<Vec<_>>().concat()).await;
+        let mut reader = Attacker::taking_nothing(site.site(), &paths).await;
         // Whatever order they come in, the last response has begun.
         let mut begun = 0;
         while begun < PAGES {

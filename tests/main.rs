@@ -24,6 +24,7 @@ mod api;
 mod check;
 mod commands;
 mod configuration;
+mod confined;
 mod crash;
 mod dashboard;
 mod debug_info;

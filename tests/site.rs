@@ -376,6 +376,11 @@ impl Running {
         self.memory("VmRSS:")
     }
 
+    /// Bytes of that which are no file's.
+    pub(crate) fn own(&self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
     /// The most that it had since it began, or since that was set back.
     pub(crate) fn peak(&self) -> u64 {
         self.memory("VmHWM:")

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Args;
-use serde_json::json;
 
 use super::serve::Flags;
 use super::terminal;
-use crate::config::{Setting, in_force, reference};
+use crate::config::{Needs, Part, Setting, in_force, mib, reference};
 
 /// Show the configuration of a site: each value, and where it comes from.
 ///
 /// A value comes from the command line, else from the environment, else from wisr.toml, else it is
-/// the default. Secrets are not shown. What `wisr serve` would refuse is refused here, too.
+/// the default. Secrets are not shown. What `wisr serve` would refuse is refused here, too. Below stands
+/// the memory that the server may take at worst, and a warning where there is less.
 ///
 /// Exit codes: 0 it can be used, 1 it cannot, 2 usage.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub struct ConfigArgs {
     /// Show only what somebody has set.
     #[arg(long)]
     pub set: bool,
-    /// Print JSON: `{"settings":[{"key":…,"value":…,"origin":…}],"warnings":[…]}`.
+    /// Print JSON: `{"settings":[{"key":…,"value":…,"origin":…}],"memory":{"parts":[…],"sum":…},"warnings":[…]}`.
     #[arg(long)]
     pub json: bool,
     /// Print every key with its default and what it means, in Markdown.
@@ -50,12 +50,11 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         args.site.is_dir(),
         "no folder `{folder}`: name a site's folder or a source tree, whose wisr.toml may be missing"
     );
-    let (mut settings, warnings) = in_force(&args.site, &args.flags.over_environment())?;
+    let mut found = in_force(&args.site, &args.flags.over_environment())?;
     if args.set {
-        settings.retain(Setting::is_set);
+        found.settings.retain(Setting::is_set);
     }
     if args.json {
-        let found = json!({ "settings": settings, "warnings": warnings });
         terminal::data(serde_json::to_string_pretty(&found)?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -65,10 +64,24 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         } = setting;
         [key.clone(), value.clone(), origin.to_string()]
     };
-    let rows: Vec<_> = settings.iter().map(row).collect();
+    let rows: Vec<_> = found.settings.iter().map(row).collect();
     terminal::data(terminal::table(["key", "value", "from"], &rows));
-    for warning in warnings {
+    if !args.set {
+        terminal::data(format!("\n{}", memory(&found.memory)));
+    }
+    for warning in found.warnings {
         terminal::say(format!("warning: {warning}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the server may take at worst, part by part.
+fn memory(needs: &Needs) -> String {
+    let row = |part: &Part| [part.what.to_owned(), mib(part.bytes), part.from.clone()];
+    let mut rows: Vec<_> = needs.parts.iter().map(row).collect();
+    rows.push(["all of it".to_owned(), mib(needs.sum), String::new()]);
+    let beside =
+        "compilations and readers of debug information, which the kernel ends first".to_owned();
+    rows.push(["beside it".to_owned(), mib(needs.children), beside]);
+    terminal::table(["memory at worst", "", "from"], &rows)
 }

@@ -11,7 +11,7 @@ use super::environment::{Given, variable};
 use super::keys::{ANY, KEYS, Kind};
 use super::reference::{Machine, key};
 use super::said::Said;
-use super::{Config, FILE, Overrides, read};
+use super::{Config, FILE, Needs, Overrides, read};
 
 /// Stands for a value that nothing may show.
 const HIDDEN: &str = "(hidden)";
@@ -71,12 +71,23 @@ impl fmt::Display for Origin {
     }
 }
 
+/// What is in force, and what it comes to.
+#[derive(Debug, Serialize)]
+pub struct InForce {
+    /// Key by key, in the order of the reference.
+    pub settings: Vec<Setting>,
+    /// The memory that it may take.
+    pub memory: Needs,
+    /// What the person should be told besides.
+    pub warnings: Vec<String>,
+}
+
 /// What is in force on the site at `site`, key by key in the order of the reference, and what the
 /// person should be told besides.
 ///
 /// # Errors
 /// What would keep a server from starting: see [`Config::load`].
-pub fn in_force(site: &Path, overrides: &Overrides) -> anyhow::Result<(Vec<Setting>, Vec<String>)> {
+pub fn in_force(site: &Path, overrides: &Overrides) -> anyhow::Result<InForce> {
     let config = Config::load(site, overrides)?;
     let text = read(site)?.unwrap_or_default();
     let said = Said::by_file(&text)?.and_by(&overrides.environment)?;
@@ -97,7 +108,11 @@ pub fn in_force(site: &Path, overrides: &Overrides) -> anyhow::Result<(Vec<Setti
             settings.extend(view.setting(&path, &known.path, known.kind == Kind::Secret));
         }
     }
-    Ok((settings, config.warnings))
+    Ok(InForce {
+        settings,
+        memory: Needs::of(&config),
+        warnings: config.warnings,
+    })
 }
 
 struct View<'a> {

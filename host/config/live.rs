@@ -72,6 +72,14 @@ pub(super) fn max_memory(tables: &LiveTables) -> u64 {
     own.fold(default, u64::max)
 }
 
+/// Bytes of the largest page of any route and of the largest props.
+pub(super) fn returned(tables: &LiveTables) -> u64 {
+    let all = || std::iter::once(&tables.defaults).chain(tables.routes.values());
+    let page = all().map(|table| table.page.map_or(Limits::default().page, |page| page.0));
+    let props = all().map(|table| table.props.map_or(Limits::default().props, |props| props.0));
+    page.max().unwrap_or(0) + props.max().unwrap_or(0)
+}
+
 /// The configuration of every route.
 struct Routes {
     named: BTreeMap<String, RouteConfig>,

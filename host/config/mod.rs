@@ -12,6 +12,7 @@ mod force;
 mod fuzz;
 mod keys;
 mod live;
+mod needs;
 mod proxies;
 pub mod reference;
 mod reload;
@@ -31,9 +32,9 @@ use anyhow::{Context, ensure};
 
 use crate::guest::outbound;
 use crate::guest::{CompileLimits, Compiler, EngineConfig};
-use crate::telemetry::Clock;
 use crate::telemetry::access::{AccessConfig, Form, Target};
 use crate::telemetry::trace::TraceConfig;
+use crate::telemetry::{Clock, Memory};
 use crate::{admin, http, isr, release, store};
 use file::{AccessFormat, File, FixedTables, LiveTables};
 use live::Frame;
@@ -41,8 +42,9 @@ use said::Said;
 
 pub use environment::Environment;
 pub use file::LogFormat;
-pub use force::{Origin, Setting, in_force};
+pub use force::{InForce, Origin, Setting, in_force};
 pub use live::Live;
+pub use needs::{Needs, Part, mib};
 pub use reload::{Reload, Reloader, Report};
 pub use units::address;
 
@@ -76,6 +78,8 @@ pub struct Config {
     pub shared: Option<store::SharedConfig>,
     /// The sandbox.
     pub engine: EngineConfig,
+    /// Bytes that the largest page and its props may have.
+    pub returned: u64,
     /// Outgoing HTTP.
     pub outbound: outbound::ClientConfig,
     /// The folder of modules.
@@ -194,6 +198,10 @@ impl Config {
         config.reloader.is_expected = text.is_some();
         config.reloader.text = text;
         config.warnings = overrides.environment.strangers();
+        if !overrides.dev {
+            let shortage = Needs::of(&config).shortage(Memory::now());
+            config.warnings.extend(shortage);
+        }
         Ok(config)
     }
 
@@ -236,6 +244,7 @@ impl Config {
             admin,
             isr: generations(fixed, concurrency, overrides),
             store: store(fixed, &site.join(".wisr"), overrides)?,
+            returned: live::returned(live),
             shared: shared::resolve(&fixed.store, root, overrides.dev)?,
             engine,
             release: release::Config {

@@ -463,7 +463,7 @@ const KEYS: &[Key] = &[
     row(
         "defaults.memory",
         Value("\"128MiB\""),
-        "its memory; at most 4 GiB",
+        "its memory, and what the server holds for it: HTTP messages, bodies; at most 4 GiB",
     ),
     row(
         "defaults.page",
