@@ -22,9 +22,13 @@ use crate::site::{Running, Site, wait_for};
 const CASES: u32 = 20;
 const STEPS: usize = 60;
 
-/// Pages of a sequence; the first two share a tag.
-const PAGES: usize = 3;
-const TAGS: [usize; PAGES] = [0, 0, 1];
+/// Pages of a sequence; the first two share a tag, as do the others.
+const PAGES: usize = 4;
+const TAGS: [usize; PAGES] = [0, 0, 1, 1];
+
+/// The last is a query variant of the first: what is said of the path concerns both.
+const PLAIN: usize = 0;
+const VARIANT: usize = PAGES - 1;
 
 /// The lifetime of short-lived pages, and the jitter that expiry may have: 10 %.
 const SHORT: Duration = Duration::from_secs(1);
@@ -104,6 +108,8 @@ struct World {
 #[derive(Debug)]
 struct Page {
     path: String,
+    /// What the origin knows it as.
+    source: String,
     says: (Says, Lifetime),
     /// Answers of the origin so far.
     n: u64,
@@ -157,6 +163,7 @@ struct Play {
 impl Page {
     fn new(path: String) -> Self {
         Self {
+            source: path.replace("?q=", "~"),
             path,
             says: (Says::Document, Lifetime::Endless),
             n: 0,
@@ -345,14 +352,21 @@ impl World {
 
 impl Play {
     async fn start() -> Self {
-        let site = Site::new().module(MODULE, modules::puppet()).start().await;
+        let config = "[routes.\"/m/[id]\"]\nquery = [\"q\"]\nsettings = { variants = \"1\" }";
+        let site = Site::new().module(MODULE, modules::puppet()).config(config);
+        let site = site.start().await;
         let world = World::new();
         Self { site, world }
     }
 
     /// A sequence, on pages of its own.
     async fn sequence(&mut self, name: u32, steps: &[Step]) {
-        self.world.pages = std::array::from_fn(|page| Page::new(format!("/m/{name}-{page}")));
+        self.world.pages = std::array::from_fn(|page| {
+            Page::new(match page {
+                VARIANT => format!("/m/{name}-{PLAIN}?q=1"),
+                _ => format!("/m/{name}-{page}"),
+            })
+        });
         for page in 0..PAGES {
             self.say(page);
         }
@@ -407,7 +421,7 @@ impl Play {
         };
         let tag = format!("{}-{}", page.path.rsplit_once('-').unwrap().0, TAGS[number]);
         self.site.origin.script(
-            &page.path,
+            &page.source,
             json!({
                 "outcome": outcome,
                 "revalidate": revalidate,
@@ -419,10 +433,23 @@ impl Play {
 
     /// The model's page, and the server's answer to a call about it.
     async fn call(&mut self, number: usize, mode: &str) -> (&mut Page, Response) {
-        let page = &mut self.world.pages[number];
-        let body = json!({ "paths": [page.path], "mode": mode });
+        let is_there = self.world.version().is_some();
+        let variants = self.world.pages[VARIANT].entry.iter().count();
+        let body = json!({ "paths": [self.world.pages[number].path], "mode": mode });
         let answer = self.site.revalidate(body).await;
-        (page, answer)
+        if is_there {
+            let counted = &answer.json()["results"][0]["variants"];
+            let expected = (number == PLAIN).then_some(variants);
+            assert_eq!(*counted, json!(expected), "{}", answer.text());
+        }
+        if is_there && number == PLAIN {
+            let variant = &mut self.world.pages[VARIANT];
+            match mode {
+                "purge" => variant.forget(),
+                _ => variant.mark_all(),
+            }
+        }
+        (&mut self.world.pages[number], answer)
     }
 
     async fn read(&mut self, number: usize, face: Face) {
@@ -430,7 +457,10 @@ impl Play {
         let page = &mut self.world.pages[number];
         let path = match face {
             Face::Page => page.path.clone(),
-            Face::Data => format!("/_wisr/data{}.json", page.path),
+            Face::Data => match page.path.split_once('?') {
+                Some((path, query)) => format!("/_wisr/data{path}.json?{query}"),
+                None => format!("/_wisr/data{}.json", page.path),
+            },
         };
         let Some(version) = version else {
             let answer = self.site.get(&path).await;
@@ -523,13 +553,13 @@ impl Play {
         page.failed = None;
     }
 
-    /// Only documents have tags.
+    /// Whatever there is has tags.
     async fn tag(&mut self, tag: usize) {
         let prefix = self.world.pages[0].path.rsplit_once('-').unwrap().0;
         let body = json!({ "tags": [format!("{prefix}-{tag}")] });
         assert_eq!(self.site.revalidate(body).await.status, 200);
         for (page, its) in self.world.pages.iter_mut().zip(TAGS) {
-            page.mark(|entry| its == tag && entry.content == Says::Document);
+            page.mark(|_| its == tag);
         }
     }
 
@@ -537,7 +567,7 @@ impl Play {
         let page = &mut self.world.pages[number];
         if !page.is_held {
             page.is_held = true;
-            self.site.origin.hold(&page.path);
+            self.site.origin.hold(&page.source);
         }
     }
 
@@ -545,7 +575,7 @@ impl Play {
         let page = &mut self.world.pages[number];
         if page.is_held {
             page.is_held = false;
-            self.site.origin.release(&page.path);
+            self.site.origin.release(&page.source);
             self.land(number).await;
         }
     }
@@ -556,7 +586,7 @@ impl Play {
         let page = &mut pages[number];
         let (site, calls) = (&self.site, |page: &Page| usize::try_from(page.n).unwrap());
         while page.flight.is_some() {
-            site.until_calls(&page.path, calls(page)).await;
+            site.until_calls(&page.source, calls(page)).await;
             if page.is_held {
                 break;
             }
@@ -564,7 +594,7 @@ impl Play {
             until_landed(site, *landed).await;
             page.land();
         }
-        assert_eq!(site.origin.count(&page.path), calls(page), "{page:?}");
+        assert_eq!(site.origin.count(&page.source), calls(page), "{page:?}");
         assert_eq!(until_landed(site, *landed).await, *landed, "{page:?}");
     }
 
@@ -655,7 +685,7 @@ impl Play {
                 failed.was_long_ago = true;
             }
             if std::mem::take(&mut page.is_held) {
-                self.site.origin.release(&page.path);
+                self.site.origin.release(&page.source);
             }
         }
         assert_eq!(history(&self.site).await, self.world.history());

@@ -597,6 +597,12 @@ impl Running {
         self.until_ready().await;
     }
 
+    /// As [`Running::restart`], and waits only until it listens.
+    pub(crate) async fn restart_unready(&mut self) {
+        self.kill();
+        self.launch().await;
+    }
+
     /// Starts a server that has ended again, on the ports that it had.
     pub(crate) async fn restart_on(&mut self, ports: (SocketAddr, SocketAddr)) {
         self.kill();

@@ -130,3 +130,142 @@ async fn a_module_of_the_first_contract_is_served() {
         .await;
     assert_eq!(site.get("/about").await.status, 200);
 }
+
+/// A call says how many pages it is about, in memory or on disk, whatever they are.
+#[tokio::test]
+async fn a_call_says_how_many_pages_it_is_about() {
+    let variants = "query = [\"q\"]\nsettings = { variants = \"1\" }";
+    let mut site = Site::new()
+        .pages(&["posts/[id]", "about"])
+        .config(&format!("[routes.\"/posts/[id]\"]\n{variants}"))
+        .script("/posts/1", json!({"tags": ["posts", "posts"]}))
+        .script(
+            "/posts/2",
+            json!({"tags": ["posts"], "outcome": "not-found"}),
+        )
+        .script("/posts/1~a", json!({"tags": ["variants"]}))
+        .start()
+        .await;
+    for path in [
+        "/posts/1",
+        "/posts/2",
+        "/posts/1?q=a",
+        "/posts/1?q=b",
+        "/posts/12?q=a",
+    ] {
+        site.get(path).await;
+    }
+    for _ in 0..2 {
+        let body = json!({"tags": ["posts", "variants", "nobody"], "paths": ["/about", "/posts/1", "/posts/1?q=a"],
+            "mode": "stale"});
+        let told = site.revalidate(body).await.json();
+        let counts: Vec<Value> = told["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|result| {
+                json!([
+                    result["path"],
+                    result["tag"],
+                    result["variants"],
+                    result["pages"]
+                ])
+            })
+            .collect();
+        assert_eq!(
+            json!(counts),
+            json!([
+                ["/about", null, null, null],
+                ["/posts/1", null, 2, null],
+                ["/posts/1?q=a", null, null, null],
+                [null, "posts", null, 2],
+                [null, "variants", null, 1],
+                [null, "nobody", null, 0],
+            ]),
+            "{told}"
+        );
+        site.restart().await;
+    }
+    // Of a path alone, without a look at all pages.
+    let told = site
+        .revalidate(json!({"paths": ["/posts/1/", "/posts/9"]}))
+        .await
+        .json();
+    assert_eq!(told["results"][0]["variants"], 2, "{told}");
+    assert_eq!(told["results"][1]["variants"], 0, "{told}");
+}
+
+/// The page that is named is made anew, its variants are stale from then on; a variant that is named
+/// stands for itself alone. Over a `kill -9`, by every door.
+#[tokio::test]
+async fn a_call_for_a_path_is_one_for_its_variants() {
+    let variants = "query = [\"q\"]\nsettings = { variants = \"1\" }";
+    let mut site = Site::new()
+        .pages(&["posts/[id]"])
+        .config(&format!("[routes.\"/posts/[id]\"]\n{variants}"))
+        .start()
+        .await;
+    let (one, other, data) = (
+        "/posts/1?q=a",
+        "/posts/1?q=b%20c",
+        "/_wisr/data/posts/1.json?q=a",
+    );
+    let fill = async |site: &Running| {
+        for path in ["/posts/1", one, other] {
+            site.until(path, |shown| shown.verdict() == "HIT").await;
+        }
+    };
+    fill(&site).await;
+    site.renew(one).await;
+    for path in ["/posts/1", one, other] {
+        assert_eq!(site.get(path).await.verdict(), "HIT", "{path}");
+    }
+    for spelling in ["/posts/1", "/posts/1/", "/posts/%31", "/posts/1?utm=x"] {
+        fill(&site).await;
+        let before = site.get(one).await.n();
+        site.renew(spelling).await;
+        assert_eq!(site.get("/posts/1").await.verdict(), "HIT", "{spelling}");
+        let head = site.send("HEAD", other, &[], "").await;
+        assert_eq!(head.verdict(), "STALE", "{spelling}");
+        assert_eq!(site.get(data).await.verdict(), "STALE", "{spelling}");
+        site.until(one, |shown| shown.n() == before + 1).await;
+    }
+    fill(&site).await;
+    assert_eq!(
+        site.revalidate(json!({"paths": ["/posts/1"], "mode": "stale"}))
+            .await
+            .status,
+        200
+    );
+    site.kill();
+    site.restart().await;
+    for path in ["/posts/1", one, other] {
+        assert_eq!(site.get(path).await.verdict(), "STALE", "{path}");
+    }
+    // Both named: neither is stale for the sake of the other.
+    fill(&site).await;
+    let both = site.revalidate(json!({"paths": [one, "/posts/1"]})).await;
+    assert_eq!(both.status, 200);
+    for path in ["/posts/1", one] {
+        assert_eq!(site.get(path).await.verdict(), "HIT", "{path}");
+    }
+    assert_eq!(site.get(other).await.verdict(), "STALE");
+    fill(&site).await;
+    for source in ["/posts/1", "/posts/1~a", "/posts/1~b c"] {
+        site.origin.fail(source);
+    }
+    assert_eq!(
+        site.revalidate(json!({"paths": ["/posts/1"], "mode": "purge"}))
+            .await
+            .status,
+        200
+    );
+    for path in ["/posts/1", one, other, data] {
+        assert_eq!(site.get(path).await.status, 500, "{path}");
+    }
+    let entries = site.admin("/api/entries?prefix=/posts/1").await.json();
+    assert_eq!(entries["entries"], json!([]));
+    site.kill();
+    site.restart().await;
+    assert_eq!(site.get(one).await.status, 500);
+}

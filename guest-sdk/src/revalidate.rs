@@ -60,6 +60,17 @@ pub struct Fate {
     pub effect: &'static str,
     /// Why it went wrong.
     pub message: Option<String>,
+    /// How many pages it was about, where that was counted.
+    pub count: Option<Count>,
+}
+
+/// How many pages the host knew that a tag or a path was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Of a tag, the pages that had it; of a path, its query variants.
+    pub pages: u64,
+    /// Whether that is all of them: otherwise there are so many at least.
+    pub is_whole: bool,
 }
 
 /// Makes a page anew and waits for it: the very next reader sees it.
@@ -135,11 +146,13 @@ impl Report {
                 target,
                 effect,
                 message: None,
+                ..
             }) => bail!("{target}: {effect}"),
             Some(Fate {
                 target,
                 effect,
                 message: Some(why),
+                ..
             }) => bail!("{target}: {effect}: {why}"),
         }
     }

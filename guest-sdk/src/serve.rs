@@ -10,7 +10,7 @@ use wasip2::http::types::{
 
 use crate::api::{Api, Request, Response};
 use crate::bindings::api::wisr::page::revalidate as wit;
-use crate::revalidate::{Call, Fate, Mode, Report};
+use crate::revalidate::{Call, Count, Fate, Mode, Report};
 use crate::{Error, Result, bail};
 
 /// An [`Api`] in the shape of `wasi:http/proxy`.
@@ -98,7 +98,12 @@ pub(crate) fn revalidate(call: Call) -> Result<Report> {
     match wit::revalidate(&call) {
         Ok(report) => Ok(Report {
             done: report.done,
-            fates: report.fates.into_iter().map(fate).collect(),
+            fates: report
+                .fates
+                .into_iter()
+                .zip(wit::counts())
+                .map(fate)
+                .collect(),
             warning: report.warning,
         }),
         Err(wit::Error::NotGranted(why) | wit::Error::Invalid(why) | wit::Error::TooMany(why)) => {
@@ -107,8 +112,9 @@ pub(crate) fn revalidate(call: Call) -> Result<Report> {
     }
 }
 
-fn fate(fate: wit::Fate) -> Fate {
+fn fate((fate, count): (wit::Fate, Option<wit::Count>)) -> Fate {
     Fate {
+        count: count.map(|wit::Count { pages, is_whole }| Count { pages, is_whole }),
         target: match fate.target {
             wit::Target::Path(target) | wit::Target::Tag(target) => target,
         },

@@ -75,6 +75,8 @@ impl App {
         })?;
         let supervisor = Supervisor::new(clock, &workshop.incidents);
         workshop.releases.start().await;
+        // What was acknowledged while this host was away holds for its first reader.
+        workshop.isr.joined().await;
 
         let (ready, is_ready) = watch::channel(false);
         let warmer = Warmer {

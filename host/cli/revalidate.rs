@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::call::{Call, Listener, call, server, token};
 use super::terminal;
 use crate::config::TOKEN_VARIABLE;
+use crate::page::plural;
 
 /// Have a running server regenerate, mark stale or remove pages.
 ///
@@ -151,7 +152,23 @@ fn line(result: &Value) -> String {
     };
     let status = text("status").unwrap_or("done");
     let message = text("message").map(|message| format!(": {message}"));
-    format!("{about}  {status}{}", message.unwrap_or_default())
+    let counted = counted(result);
+    format!("{about}  {status}{counted}{}", message.unwrap_or_default())
+}
+
+/// How many pages a result was about beside the one that is named.
+fn counted(result: &Value) -> String {
+    let counts = [
+        ("pages", "", "page"),
+        ("pagesAtLeast", "at least ", "page"),
+        ("variants", "", "query variant"),
+        ("variantsAtLeast", "at least ", "query variant"),
+    ];
+    let told = counts.into_iter().find_map(|(key, at_least, what)| {
+        let count = result[key].as_u64()?;
+        Some(format!(" ({at_least}{count} {what}{})", plural(count)))
+    });
+    told.unwrap_or_default()
 }
 
 fn reason(status: StatusCode, answer: &Value) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::bindings::wisr::page::revalidate as wit;
 use super::sandbox::State;
-use crate::page::{Demand, Effect, Fate, Mode, Report, Target};
+use crate::page::{Count, Demand, Effect, Fate, Mode, Report, Target};
 
 /// Does what a module demands and tells what became of it; of a call that cannot be understood,
 /// what is wrong with it. This room knows neither the cache nor the routes.
@@ -61,7 +61,18 @@ impl wit::Host for State {
     async fn revalidate(&mut self, call: wit::Call) -> Result<wit::Report, wit::Error> {
         let revalidate = self.caller.next()?;
         let report = revalidate(call.into()).await;
+        let counts = report.iter().flat_map(|report| &report.fates);
+        self.counts = counts.map(|fate| fate.count).collect();
         report.map(Into::into).map_err(wit::Error::Invalid)
+    }
+
+    fn counts(&mut self) -> Vec<Option<wit::Count>> {
+        let count = |count: Count| wit::Count {
+            pages: count.pages,
+            is_whole: count.is_whole,
+        };
+        let counts = self.counts.iter();
+        counts.map(|counted| counted.map(count)).collect()
     }
 }
 

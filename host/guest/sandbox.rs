@@ -23,7 +23,7 @@ use super::meter::Meter;
 use super::outbound::Session;
 use super::revalidate::Caller;
 use super::sink::{Journal, Stream};
-use crate::page::{Fetch, Given};
+use crate::page::{Count, Fetch, Given};
 
 /// A limit that a guest ran into. It travels through wasmtime as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +84,8 @@ pub(super) struct State {
     given: Given,
     /// By what it has pages made anew.
     pub(super) caller: Caller,
+    /// What its last call was about: as many as a call has fates.
+    pub(super) counts: Vec<Option<Count>>,
     meter: Meter,
     cpu: Duration,
 }
@@ -147,6 +149,7 @@ impl State {
             settings: fittings.settings,
             given: Given::default(),
             caller: Caller::default(),
+            counts: Vec::new(),
             meter,
             cpu: fittings.cpu,
         }

@@ -40,6 +40,8 @@ struct Flight {
 #[derive(Clone)]
 enum Phase {
     Waiting,
+    /// No other host has made it.
+    Asked,
     Running,
     Landed(Landing),
 }
@@ -92,7 +94,7 @@ impl Flights {
     pub(super) fn claim(self: &Arc<Self>, key: &PageKey, least: u64, priority: Priority) -> Claim {
         let mut shard = self.shard(key).lock();
         let Some(lane) = shard.get_mut(key) else {
-            let flight = Flight::new(priority);
+            let flight = Flight::new(priority, Phase::Waiting);
             let lane = Lane {
                 current: flight.clone(),
                 began: None,
@@ -103,7 +105,7 @@ impl Flights {
         };
         let flight = match (lane.began, &lane.next) {
             (Some(began), None) if began < least => {
-                let flight = Flight::new(priority);
+                let flight = Flight::new(priority, Phase::Asked);
                 lane.next = Some(flight.clone());
                 let predecessor = Some(lane.current.wait(Priority::Background));
                 return Claim::Lead(self.permit(key, flight, priority, predecessor));
@@ -151,8 +153,10 @@ impl Flights {
 // === impl Flight ===
 
 impl Flight {
-    fn new(priority: Priority) -> Self {
-        let (phase, _) = watch::channel(Phase::Waiting);
+    /// A flight after another begins with [`Phase::Asked`]: who waits only for what other hosts have
+    /// is not to wait for the one before.
+    fn new(priority: Priority, phase: Phase) -> Self {
+        let (phase, _) = watch::channel(phase);
         Self {
             phase: Arc::new(phase),
             ticket: Arc::new(Ticket::new(lasting(priority))),
@@ -193,6 +197,17 @@ impl Permit {
         if let Some(predecessor) = self.predecessor.take() {
             predecessor.landed().await;
         }
+    }
+
+    /// Says that no other host has made the page.
+    pub(super) fn asked(&self) {
+        self.flight.phase.send_if_modified(|phase| {
+            let is_first = matches!(phase, Phase::Waiting);
+            if is_first {
+                *phase = Phase::Asked;
+            }
+            is_first
+        });
     }
 
     /// Closes the flight to those who need data read after `sequence`, which is read while nobody
@@ -270,8 +285,19 @@ impl Wait {
         // An error means that the flight is gone, which `landed` reports.
         let _ = self
             .phase
-            .wait_for(|phase| !matches!(phase, Phase::Waiting))
+            .wait_for(|phase| !matches!(phase, Phase::Waiting | Phase::Asked))
             .await;
+    }
+
+    /// Waits until it is known whether another host has made the page; the page, if one has.
+    pub(super) async fn asked(&mut self) -> Option<Arc<Entry>> {
+        let asked = self
+            .phase
+            .wait_for(|phase| !matches!(phase, Phase::Waiting));
+        match asked.await.as_deref() {
+            Ok(Phase::Landed(Landing::Stored(entry))) => Some(entry.clone()),
+            _ => None,
+        }
     }
 
     /// Waits until the flight lands.

@@ -115,6 +115,7 @@ impl Inner {
                 return self.land_made(permit, &ask, forgotten, entry);
             }
         };
+        permit.asked();
         let slot = loop {
             let route = &ask.page.route;
             match self.queue.enter(permit.ticket(), route).await {

@@ -50,7 +50,7 @@ use crate::page::{
     Cause, Entry, Failure, Freshness, Page, PageKey, Stamp, Summary, Tag, Timestamp, Why, judge,
 };
 use crate::store::{
-    Degraded, Kept, Mark, SharedHealth, Sharing, StoreHealth, Tiers, Trouble, Window,
+    Census, Degraded, Kept, Mark, SharedHealth, Sharing, StoreHealth, Tiers, Trouble, Window,
 };
 use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
@@ -98,6 +98,10 @@ pub struct Parts {
 /// How long a caller of the revalidate endpoint waits for its generation to begin: webhooks of
 /// content systems commonly give up after 30 s.
 const ON_DEMAND_WAIT: Duration = Duration::from_secs(30);
+
+/// How long readers wait at the start for what other hosts have to tell: longer than it takes to find
+/// out that nobody can be asked.
+const JOINING: Duration = Duration::from_secs(5);
 
 /// The cache. Cloning costs a reference count.
 #[derive(Clone)]
@@ -201,34 +205,58 @@ impl Isr {
         made
     }
 
-    /// Makes the page anew from data read after this call; the very next reader sees it.
-    /// [`Isr::persisted`] tells when it survives `kill -9`.
+    /// Says that pages are to be made anew: what began before this is no answer to whoever said so.
+    /// First: a page that the disk cannot show at the moment counts as never generated, and must not
+    /// be taken for fresh when it can. And before the data is read: hosts that are told later would
+    /// make the page once more.
+    pub async fn announce(&self, keys: impl IntoIterator<Item = PageKey>) {
+        let store = &self.0.parts.store;
+        self.invalidate_paths(keys);
+        // That they cannot be told is for [`Isr::told`] to say.
+        let _ = store.publish().await;
+    }
+
+    /// Makes the page anew from data read after what was said of it, by [`Isr::announce`] or by any of
+    /// `tags`; the very next reader sees it. [`Isr::persisted`] tells when it survives `kill -9`, and
+    /// [`Isr::told`] when other hosts show nothing older.
     ///
     /// # Errors
     /// When the generation fails (the last good page stays), there is no room for it, or only a
     /// generated page was to be renewed and this one never was.
-    pub async fn revalidate(&self, ask: Ask, only_generated: bool) -> Result<Arc<Entry>, Refused> {
-        // First: a page that the disk cannot show at the moment counts as never generated, and must
-        // not be taken for fresh when it can.
+    pub async fn renew(
+        &self,
+        ask: Ask,
+        tags: &[Tag],
+        only_generated: bool,
+    ) -> Result<Arc<Entry>, Refused> {
         let store = &self.0.parts.store;
-        store.mark([Mark::Path(ask.key.clone())]);
-        // Before the data is read: hosts that are told later would make the page once more. That they
-        // cannot be told is for [`Isr::told`] to say.
-        let _ = store.publish().await;
-        let least = store.path_mark(&ask.key);
+        let least = store.path_mark(&ask.key).max(store.tag_mark(tags));
         if only_generated && self.0.find(&ask).await.is_none() {
             return Err(Refused::NeverGenerated);
         }
+        let key = ask.key.clone();
         let (wait, _) = self
             .0
             .launch(ask, least, Priority::OnDemand, Cause::OnDemand);
-        self.0.landed(wait, ON_DEMAND_WAIT).await
+        let made = self.0.landed(wait, ON_DEMAND_WAIT).await?;
+        store.mark_replaced(&key, least);
+        Ok(made)
+    }
+
+    /// How many pages this host knows that have each of `tags`, and how many variants of each of
+    /// `paths` beside the page itself; none where others have so much counted that it would take too
+    /// long.
+    pub async fn count(&self, paths: Vec<PageKey>, tags: Vec<Tag>) -> Option<Census> {
+        self.0.parts.store.census(paths, tags).await
     }
 
     /// Marks pages as stale: they are shown once more while they are made anew. [`Isr::synced`]
     /// tells when this survives a power cut.
     pub fn invalidate_paths(&self, keys: impl IntoIterator<Item = PageKey>) {
-        self.0.parts.store.mark(keys.into_iter().map(Mark::Path));
+        let marks: Vec<Mark> = keys.into_iter().map(Mark::Path).collect();
+        if !marks.is_empty() {
+            self.0.parts.store.mark(marks);
+        }
     }
 
     /// Marks all pages with any of these tags as stale. [`Isr::synced`] tells when this survives a
@@ -238,8 +266,8 @@ impl Isr {
         self.0.parts.store.mark(marks);
     }
 
-    /// Removes a page, last good included; whether there was one. [`Isr::synced`] tells when it
-    /// cannot come back.
+    /// Removes a page, last good included, and where it is that of a path alone its variants; whether
+    /// the page was there. [`Isr::synced`] tells when it cannot come back.
     pub async fn purge(&self, ask: &Ask) -> bool {
         let (store, key) = (&self.0.parts.store, &ask.key);
         let was_there = self.0.find(ask).await.is_some();
@@ -249,6 +277,9 @@ impl Isr {
             store.remove(key);
         });
         store.discard(key, &ask.maker());
+        if ask.query.is_empty() {
+            store.forget_variants(key).await;
+        }
         was_there
     }
 
@@ -268,12 +299,21 @@ impl Isr {
         self.0.parts.store.synced().await
     }
 
-    /// Waits until the other hosts can know of all that was invalidated so far.
+    /// Waits until the other hosts know of all that was invalidated and replaced so far.
     ///
     /// # Errors
     /// When they cannot be told now: it holds here all the same, and they are told later.
     pub async fn told(&self) -> Result<(), Trouble> {
-        self.0.parts.store.publish().await
+        self.0.parts.store.told().await
+    }
+
+    /// Waits until what the other hosts know is known here, if they can be asked: to be called before
+    /// readers are answered.
+    pub async fn joined(&self) {
+        let joined = self.0.parts.store.joined();
+        if tokio::time::timeout(JOINING, joined).await.is_err() {
+            tracing::warn!("pages are shown before it is known what other hosts have to tell");
+        }
     }
 
     /// Up to `limit` known pages with any of these tags.

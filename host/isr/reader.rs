@@ -20,9 +20,10 @@ impl Inner {
                 Patience::Shell => self.shell(ask).await,
             };
         };
+        let entry = self.instead(&ask, entry).await;
         match self.judge(&ask.page, &entry, self.parts.clock.now()) {
             Freshness::Fresh(ttl) => Ok(Served::Hit { entry, ttl }),
-            Freshness::Stale(why) => Ok(self.stale(ask, entry, why)),
+            Freshness::Stale(why) => Ok(self.stale(ask, entry, why).await),
             Freshness::Expired(why) => Ok(self.expired(ask, entry, why).await),
         }
     }
@@ -39,13 +40,45 @@ impl Inner {
         }
     }
 
+    /// What is there in place of an entry that was replaced on another host: what that has made, if it
+    /// can be had and nobody has said since that it is stale, who may have been answered here while
+    /// the others could not be told.
+    async fn instead(&self, ask: &Ask, entry: Arc<Entry>) -> Arc<Entry> {
+        let judged = |entry: &Entry| self.judge(&ask.page, entry, self.now());
+        if judged(&entry) != Freshness::Expired(Why::Replaced) {
+            return entry;
+        }
+        match self.parts.store.look(&ask.key, &ask.maker()).await {
+            Some(theirs) => match judged(&theirs) {
+                Freshness::Stale(Why::Path) | Freshness::Expired(_) => entry,
+                Freshness::Fresh(_) | Freshness::Stale(_) => self.parts.store.adopt(theirs),
+            },
+            None => entry,
+        }
+    }
+
+    /// What is shown when nothing newer could be made: of a page that was replaced on another host what
+    /// that has made, whatever was said of it since.
+    async fn last_good(&self, ask: &Ask, entry: Arc<Entry>, why: &Why) -> Arc<Entry> {
+        if *why != Why::Replaced {
+            return entry;
+        }
+        let theirs = self.parts.store.look(&ask.key, &ask.maker()).await;
+        let is_newer = |theirs: &Arc<Entry>| {
+            let judged = self.judge(&ask.page, theirs, self.now());
+            judged != Freshness::Expired(Why::Replaced)
+        };
+        let theirs = theirs.filter(is_newer);
+        theirs.map_or(entry, |theirs| self.parts.store.adopt(theirs))
+    }
+
     /// There is no entry: the reader waits for one.
     async fn first(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
         let least = self.parts.store.path_mark(&ask.key);
         let (priority, cause) = (Priority::Reader, Cause::FirstRequest);
         let (wait, led) = self.launch_after(Before::Nothing, ask.clone(), least, priority, cause);
         let entry = self.landed(wait, self.config.wait).await?;
-        Ok(self.rendered(ask, entry, None, !led))
+        Ok(self.rendered(ask, entry, None, !led).await)
     }
 
     /// There is no entry: the reader gets the shell, and a reload finds the page.
@@ -93,16 +126,27 @@ impl Inner {
         }
     }
 
-    /// The entry is shown at once; it is made anew unless it failed a moment ago.
-    fn stale(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
+    /// The entry is shown at once; it is made anew unless it failed a moment ago. Where another host
+    /// has made it already, that is shown: no reader gets an older page on one host than on another
+    /// that was asked before.
+    async fn stale(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
         let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
         let renewal = if self.backoffs.holds(&ask.key, module, now).is_some() {
             Renewal::BackOff
         } else {
-            let least = self.parts.store.path_mark(&ask.key);
-            match self.launch(ask, least, Priority::Background, Cause::Stale) {
-                (_, true) => Renewal::Started,
-                (_, false) => Renewal::Collapsed,
+            let store = &self.parts.store;
+            let least = store.path_mark(&ask.key);
+            let page = ask.page.clone();
+            let (mut wait, led) = self.launch(ask, least, Priority::Background, Cause::Stale);
+            if let Some(patience) = store.patience()
+                && let Ok(Some(theirs)) = tokio::time::timeout(patience, wait.asked()).await
+                && let Freshness::Fresh(ttl) = self.judge(&page, &theirs, self.now())
+            {
+                return Served::Hit { entry: theirs, ttl };
+            }
+            match led {
+                true => Renewal::Started,
+                false => Renewal::Collapsed,
             }
         };
         Served::Stale {
@@ -116,6 +160,7 @@ impl Inner {
     async fn expired(self: &Arc<Self>, ask: Ask, entry: Arc<Entry>, why: Why) -> Served {
         let (module, now) = (ask.page.renderer.module(), self.parts.clock.now());
         if self.backoffs.holds(&ask.key, module, now).is_some() {
+            let entry = self.last_good(&ask, entry, &why).await;
             return Served::Stale {
                 entry,
                 why,
@@ -124,10 +169,14 @@ impl Inner {
         }
         let least = self.parts.store.path_mark(&ask.key);
         let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::Stale);
-        match self.landed(wait, self.config.wait).await {
-            Ok(made) => self.rendered(ask, made, Some(why), !led),
-            Err(Refused::Failed(failure)) => Served::LastGood { entry, failure },
-            Err(_) => Served::Stale {
+        let failed = match self.landed(wait, self.config.wait).await {
+            Ok(made) => return self.rendered(ask, made, Some(why), !led).await,
+            Err(failed) => failed,
+        };
+        let entry = self.last_good(&ask, entry, &why).await;
+        match failed {
+            Refused::Failed(failure) => Served::LastGood { entry, failure },
+            _ => Served::Stale {
                 entry,
                 why,
                 renewal: Renewal::Collapsed,
@@ -136,7 +185,7 @@ impl Inner {
     }
 
     /// What was waited for, unless it was invalidated or overtaken by another module meanwhile.
-    fn rendered(
+    async fn rendered(
         self: &Arc<Self>,
         ask: Ask,
         entry: Arc<Entry>,
@@ -149,7 +198,7 @@ impl Inner {
                 why,
                 collapsed,
             },
-            Freshness::Stale(why) | Freshness::Expired(why) => self.stale(ask, entry, why),
+            Freshness::Stale(why) | Freshness::Expired(why) => self.stale(ask, entry, why).await,
         }
     }
 }

@@ -235,6 +235,12 @@ async fn seconds(span: f64) {
 
 const TWO: Lifetime = Lifetime::Seconds(2);
 
+/// A call for one page.
+async fn revalidate(isr: &Isr, ask: Ask, only_generated: bool) -> Result<Arc<Entry>, Refused> {
+    isr.announce([ask.key.clone()]).await;
+    isr.renew(ask, &[], only_generated).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_page_is_made_once_shown_while_fresh_and_renewed_behind_its_readers() {
     let fake = Fake::new([Step::Page(TWO, "a"), Step::Page(TWO, "b")]);
@@ -345,7 +351,7 @@ async fn an_on_demand_call_never_settles_for_data_read_before_it() {
         .map(|_| {
             tokio::spawn({
                 let (isr, ask) = (isr.clone(), ask.clone());
-                async move { isr.revalidate(ask, false).await.map(|entry| body(&entry)) }
+                async move { revalidate(&isr, ask, false).await.map(|entry| body(&entry)) }
             })
         })
         .collect();
@@ -365,12 +371,12 @@ async fn a_failed_on_demand_call_keeps_the_last_good_page() {
     let fake = Fake::new([Step::Page(Lifetime::Never, "a"), Step::Fail]);
     let (isr, ask) = (isr(), ask(&fake));
     assert!(matches!(
-        isr.revalidate(ask.clone(), true).await,
+        revalidate(&isr, ask.clone(), true).await,
         Err(Refused::NeverGenerated)
     ));
     get(&isr, &ask).await;
     assert!(matches!(
-        isr.revalidate(ask.clone(), true).await,
+        revalidate(&isr, ask.clone(), true).await,
         Err(Refused::Failed(_))
     ));
     assert_eq!(get(&isr, &ask).await, "stale a 1 path-invalidated BackOff");
@@ -637,8 +643,8 @@ async fn an_acknowledged_page_and_a_purge_are_there_after_a_restart() {
         ask_under(policy(), &fake, "/posts/2"),
     );
     let isr = on_disk();
-    isr.revalidate(first.clone(), false).await.unwrap();
-    isr.revalidate(second.clone(), false).await.unwrap();
+    revalidate(&isr, first.clone(), false).await.unwrap();
+    revalidate(&isr, second.clone(), false).await.unwrap();
     isr.persisted().await.unwrap();
     assert!(isr.purge(&second).await);
     isr.synced().await.unwrap();
@@ -665,14 +671,14 @@ async fn a_page_that_the_disk_hides_is_not_fresh_after_a_call_about_generated_pa
     let fake = Fake::new([Step::Page(Lifetime::Never, "a")]);
     let ask = ask(&fake);
     let isr = on_disk();
-    isr.revalidate(ask.clone(), true).await.unwrap_err();
-    isr.revalidate(ask.clone(), false).await.unwrap();
+    revalidate(&isr, ask.clone(), true).await.unwrap_err();
+    revalidate(&isr, ask.clone(), false).await.unwrap();
     isr.persisted().await.unwrap();
     drop(isr);
     let isr = on_disk();
     let hung = isr.0.parts.store.hang();
     tokio::time::pause();
-    let hidden = isr.revalidate(ask.clone(), true).await;
+    let hidden = revalidate(&isr, ask.clone(), true).await;
     assert!(matches!(hidden, Err(Refused::NeverGenerated)));
     tokio::time::advance(Duration::from_secs(10)).await;
     tokio::time::resume();

@@ -64,6 +64,18 @@ pub struct Fate {
     pub effect: Effect,
     /// Why it was not done, if so.
     pub message: Option<String>,
+    /// How many pages it was about, where that was counted.
+    pub count: Option<Count>,
+}
+
+/// How many pages a host knows that a target is about: of a tag those that have it, of a path its
+/// query variants beside the page itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// So many.
+    pub pages: u64,
+    /// Whether that is all of them: otherwise there are so many at least.
+    pub is_whole: bool,
 }
 
 /// A path or a tag, as it was written.

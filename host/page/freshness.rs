@@ -60,6 +60,8 @@ pub enum Why {
     Age,
     /// Its path was invalidated.
     Path,
+    /// Its path was invalidated, and whoever did so was told that there is a new one.
+    Replaced,
     /// This tag of its was invalidated.
     Tag(Tag),
     /// Another module now owns the route.
@@ -74,6 +76,7 @@ impl Why {
         match self {
             Why::Age => "expired",
             Why::Path => "path-invalidated",
+            Why::Replaced => "replaced",
             Why::Tag(_) => "tag-invalidated",
             Why::Module => "module-changed",
             Why::Clock => "clock-changed",
@@ -138,7 +141,7 @@ pub fn judge(
             Some(_) => Why::Age,
         }
     };
-    if age > max_stale {
+    if age > max_stale || why == Why::Replaced {
         Freshness::Expired(why)
     } else {
         Freshness::Stale(why)

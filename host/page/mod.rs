@@ -20,7 +20,7 @@ mod tag;
 mod time;
 
 pub use cost::{Cost, Fetch};
-pub use demand::{Demand, Effect, Fate, Mode, Report, Spread, Target};
+pub use demand::{Count, Demand, Effect, Fate, Mode, Report, Spread, Target};
 pub use digest::Digest;
 pub use document::{
     DRAFT_COOKIE, Document, OWN_COOKIES, Rejected, SESSION_COOKIE, check_redirect, is_no_guests,

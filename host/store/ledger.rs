@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::durable::Durable;
 use super::marks::{Mark, Marks, Raised, Told, Untold};
 use super::notes::{Note, Notes};
-use crate::page::{PageKey, Stamp, Why};
+use crate::page::{PageKey, Stamp, Tag, Why};
 
 /// The invalidations of this host: in memory, and on disk where there is one.
 pub(super) struct Ledger {
@@ -38,6 +38,10 @@ impl Ledger {
         self.marks.path(key)
     }
 
+    pub(super) fn tags(&self, tags: &[Tag]) -> u64 {
+        self.marks.tags(tags)
+    }
+
     pub(super) fn is_purged(&self, key: &PageKey, sequence: u64) -> bool {
         self.marks.is_purged(key, sequence)
     }
@@ -48,6 +52,10 @@ impl Ledger {
 
     pub(super) fn raise(&self, marks: impl IntoIterator<Item = Mark>) -> u64 {
         self.marks.raise(marks, |raised| self.note(raised))
+    }
+
+    pub(super) fn replace(&self, key: &PageKey, number: u64) {
+        self.marks.replace(key, number, |raised| self.note(raised));
     }
 
     // === what hosts tell each other ===

@@ -57,7 +57,7 @@ pub use shared::{
     Claim, Committed, Config as SharedConfig, ConfigError, Lease, Peer, SharedHealth, Sharing,
     Trouble, Wanted,
 };
-pub use tiers::{Config, Tiers};
+pub use tiers::{Census, Config, Tiers};
 pub use window::Window;
 
 use brief::Brief;

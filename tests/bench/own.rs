@@ -110,7 +110,8 @@ impl Own {
     pub(crate) async fn revalidate(&self) -> Result<Split> {
         let start = Instant::now();
         let ask = Ask::new(self.page.clone(), "/p/1", params(), Vec::new());
-        let entry = self.isr.revalidate(ask, false).await;
+        self.isr.announce([ask.key.clone()]).await;
+        let entry = self.isr.renew(ask, &[], false).await;
         let entry = entry
             .map_err(|refused| anyhow!(refused.as_str()))
             .context("revalidating")?;

@@ -5,6 +5,7 @@
 //! Redis: a program in the search path, or its path.
 
 mod cluster;
+mod first;
 mod history;
 mod hosts;
 mod invalidations;

@@ -307,6 +307,7 @@ async fn the_memory_of_redis_comes_back_when_pages_expire() {
     let a = start(extent("10s", "15m")).await;
     assert_eq!(round(&a, &redis, pages).await, first);
     let control = [
+        "wisr:1:{default}:heard",
         "wisr:1:{default}:hosts",
         "wisr:1:{default}:log",
         "wisr:1:{default}:marks",

@@ -278,6 +278,7 @@ pub(crate) fn revalidate(call: Call) -> Result<Report> {
         target: target.clone(),
         effect,
         message: None,
+        count: None,
     };
     let effect = |mode: Option<Mode>, usual| match mode {
         None => usual,

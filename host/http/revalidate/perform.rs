@@ -6,12 +6,12 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::super::locate::{Located, locate};
-use super::call::{Call, Target};
+use super::call::Call;
 use crate::isr::{Ask, Isr, Refused};
-use crate::page::{self, Demand, Effect, Fate, Mode, Report, Spread, Tag};
+use crate::page::{self, Count, Demand, Effect, Fate, Mode, Report, Spread, Tag};
 use crate::release::{Release, Releases};
 use crate::route::Path;
-use crate::store::SharedHealth;
+use crate::store::{Census, SharedHealth};
 
 /// Pages of one call that are made at once; the queue of generations has the last word.
 const AT_ONCE: usize = 16;
@@ -42,28 +42,45 @@ impl Revalidation {
         let release = self.releases.current();
         let mode = call.mode.unwrap_or(Mode::Regenerate);
         let only_generated = call.only_generated;
+        let paths = call.paths.into_iter().map(|target| {
+            let located = locate(&release, &target.path, target.query.as_deref());
+            let has_variants = located.as_ref().is_some_and(has_variants);
+            (target.written, located.map(Located::ask), has_variants)
+        });
+        let paths: Vec<(String, Option<Ask>, bool)> = paths.collect();
+        // Before anything changes, and of a page before its variants are removed.
+        let census = self.count(&paths, &call.tags).await;
         if !call.tags.is_empty() {
             // First: a page that is made anew below and has such a tag is fresh afterwards.
             self.isr.invalidate_tags(&call.tags);
         }
-        let paths = stream::iter(call.paths).map(|target| {
-            let release = &release;
-            async move {
-                let located = locate(release, &target.path, target.query.as_deref());
-                let done = match located.map(Located::ask) {
-                    Some(ask) => self.apply(ask, mode, only_generated).await,
-                    None => (Effect::UnknownRoute, None),
-                };
-                let Target { written, .. } = target;
-                fate(page::Target::Path(written), done)
-            }
+        let keys = paths.iter().filter_map(|(_, ask, _)| ask.as_ref());
+        let keys = keys.map(|ask| ask.key.clone());
+        match mode {
+            // At once: one that is made anew here is not stale for the sake of another of the call.
+            Mode::Regenerate => self.isr.announce(keys).await,
+            Mode::Stale => self.isr.invalidate_paths(keys),
+            Mode::Purge => {}
+        }
+        let done = stream::iter(paths).map(async |(written, ask, has_variants)| {
+            let count = ask.as_ref().filter(|_| has_variants);
+            let count = count.and_then(|ask| {
+                let census = census.as_ref()?;
+                Some(census.count(*census.variants.get(&ask.key)?))
+            });
+            let done = match ask {
+                Some(ask) => self.apply(ask, &[], mode, only_generated).await,
+                None => (Effect::UnknownRoute, None),
+            };
+            fate(page::Target::Path(written), done, count)
         });
-        let mut fates: Vec<Fate> = paths.buffered(AT_ONCE).collect().await;
-        let stale = |tag: &Tag| {
+        let mut fates: Vec<Fate> = done.buffered(AT_ONCE).collect().await;
+        fates.extend(call.tags.iter().map(|tag| {
+            let count = census.as_ref();
+            let count = count.and_then(|census| Some(census.count(*census.tagged.get(tag)?)));
             let tag = page::Target::Tag(tag.as_str().to_owned());
-            fate(tag, (Effect::Stale, None))
-        };
-        fates.extend(call.tags.iter().map(stale));
+            fate(tag, (Effect::Stale, None), count)
+        }));
         if !call.tags.is_empty() && call.mode == Some(Mode::Regenerate) {
             fates.extend(self.regenerate_tagged(&release, &call.tags).await);
         }
@@ -86,16 +103,25 @@ impl Revalidation {
         }
     }
 
-    async fn apply(&self, ask: Ask, mode: Mode, only_generated: bool) -> (Effect, Option<String>) {
-        let key = &ask.key;
+    /// How many pages the call is about.
+    async fn count(&self, paths: &[(String, Option<Ask>, bool)], tags: &[Tag]) -> Option<Census> {
+        let paths = paths.iter().filter(|(_, _, has_variants)| *has_variants);
+        let paths = paths.filter_map(|(_, ask, _)| Some(ask.as_ref()?.key.clone()));
+        self.isr.count(paths.collect(), tags.to_vec()).await
+    }
+
+    async fn apply(
+        &self,
+        ask: Ask,
+        tags: &[Tag],
+        mode: Mode,
+        only_generated: bool,
+    ) -> (Effect, Option<String>) {
         let effect = match mode {
-            Mode::Stale => {
-                self.isr.invalidate_paths([key.clone()]);
-                Effect::Stale
-            }
+            Mode::Stale => Effect::Stale,
             Mode::Purge if self.isr.purge(&ask).await => Effect::Purged,
             Mode::Purge => Effect::Absent,
-            Mode::Regenerate => match self.isr.revalidate(ask, only_generated).await {
+            Mode::Regenerate => match self.isr.renew(ask, tags, only_generated).await {
                 Ok(_) => Effect::Regenerated,
                 Err(Refused::NeverGenerated) => Effect::NotGenerated,
                 Err(refused @ (Refused::Overloaded { .. } | Refused::Throttled { .. })) => {
@@ -111,6 +137,8 @@ impl Revalidation {
 
     /// Makes the known pages with any of these tags anew.
     async fn regenerate_tagged(&self, release: &Release, tags: &[Tag]) -> Vec<Fate> {
+        // Hosts that are told later would make the pages once more.
+        self.isr.announce([]).await;
         let known = self.isr.tagged(tags, MAX_TAGGED).await;
         let tagged = known.iter().filter_map(|key| {
             let (path, query) = match key.as_str().split_once('?') {
@@ -123,7 +151,8 @@ impl Revalidation {
         stream::iter(tagged)
             .map(async |ask| {
                 let key = page::Target::Path(ask.key.to_string());
-                fate(key, self.apply(ask, Mode::Regenerate, true).await)
+                let done = self.apply(ask, tags, Mode::Regenerate, true).await;
+                fate(key, done, None)
             })
             .buffered(AT_ONCE)
             .collect()
@@ -131,10 +160,20 @@ impl Revalidation {
     }
 }
 
-fn fate(target: page::Target, (effect, message): (Effect, Option<String>)) -> Fate {
+/// Whether what is located is the page of a path that may have query variants beside it.
+fn has_variants(located: &Located<'_>) -> bool {
+    located.query.is_empty() && !located.routed.config.query.is_empty()
+}
+
+fn fate(
+    target: page::Target,
+    (effect, message): (Effect, Option<String>),
+    count: Option<Count>,
+) -> Fate {
     Fate {
         target,
         effect,
         message,
+        count,
     }
 }

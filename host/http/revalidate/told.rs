@@ -4,7 +4,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::page::{Effect, Fate, Report, Target};
+use crate::page::{Count, Effect, Fate, Report, Target};
 
 /// What became of a demand.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -38,6 +38,19 @@ struct Single {
     #[serde(skip_serializing_if = "Option::is_none")]
     tag: Option<String>,
     status: Effect,
+    /// Of a tag: how many pages this host knew that had it, whatever they are by now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages: Option<u64>,
+    /// The same where there are so many pages that not all were looked at.
+    #[serde(rename = "pagesAtLeast", skip_serializing_if = "Option::is_none")]
+    pages_at_least: Option<u64>,
+    /// Of a path whose route allows query parameters: how many pages with such parameters this host
+    /// knew, which the call is about as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variants: Option<u64>,
+    /// The same where there are so many that not all were looked at.
+    #[serde(rename = "variantsAtLeast", skip_serializing_if = "Option::is_none")]
+    variants_at_least: Option<u64>,
     /// Why it was not done.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -94,7 +107,17 @@ impl Single {
             Target::Path(path) => (Some(path.clone()), None),
             Target::Tag(tag) => (None, Some(tag.clone())),
         };
+        let exact = fate.count.filter(|count| count.is_whole);
+        let at_least = fate.count.filter(|count| !count.is_whole);
+        let of = |wanted: &Option<String>, count: Option<Count>| {
+            let count = count.filter(|_| wanted.is_some());
+            count.map(|count| count.pages)
+        };
         Self {
+            pages: of(&tag, exact),
+            pages_at_least: of(&tag, at_least),
+            variants: of(&path, exact),
+            variants_at_least: of(&path, at_least),
             path,
             tag,
             status: fate.effect,
@@ -116,6 +139,7 @@ mod tests {
             target: Target::Path("/posts/1".to_owned()),
             effect: *effect,
             message: why(*effect),
+            count: None,
         };
         Report {
             fates: effects.iter().map(fate).collect(),

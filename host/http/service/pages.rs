@@ -215,8 +215,9 @@ impl Site {
         let release = self.releases.current();
         let (routed, path) = error_page(&release, problem)?;
         let ask = Ask::new(routed.page.clone(), path, Vec::new(), Vec::new());
-        if self.isr.held_back(&ask.page, &ask.key).is_some() {
-            return self.isr.entry(&ask.key).await;
+        let is_held_back = self.isr.held_back(&ask.page, &ask.key).is_some();
+        if is_held_back && self.isr.entry(&ask.key).await.is_none() {
+            return None;
         }
         match self.isr.serve(ask, Patience::Wait).await.ok()? {
             Served::Hit { entry, .. }

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 use super::aside::{self, Trust};
 use super::commits::Commits;
 use super::health::DiskError;
-use super::keys::{BODY, META, PATH, PURGE, SITE, TAG, decode_mark, text_key};
+use super::keys::{BODY, META, PATH, PURGE, REPLACED, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
 use super::open::{Damage, OpenError, Prepared, begin, prepare};
 use super::opened::{self, MEMTABLE, Opened, SEPARATE, cache_beside};
@@ -331,7 +331,7 @@ impl Database {
             let site = site.and_then(|site| site.as_deref().map(decode_site).transpose());
             let mut is_whole = site.is_ok();
             saved.site = site.ok().flatten().unwrap_or_default();
-            for kind in [PATH, PURGE, TAG] {
+            for kind in [PATH, PURGE, REPLACED, TAG] {
                 let marks = snapshot.prefix(keyspace, [kind]).map(|guard| {
                     let (key, value) = guard.into_inner()?;
                     Ok::<_, ReadError>((decode_mark(kind, &key[1..])?, number(&value)?))

@@ -6,6 +6,7 @@
 //! | `m` + page key | meta record |
 //! | `b` + page key | body record, kept apart from the tree |
 //! | `p`, `x`, `t` + page key, page key, tag | number of its last path mark, purge, tag mark |
+//! | `r` + page key | number up to which it was replaced |
 //! | `s` | sequence and floor of the site |
 //! | `i` + number, `f` + page key, `h` | note of an incident, of a page in back-off, of the history |
 
@@ -18,6 +19,7 @@ pub(super) const META: u8 = b'm';
 pub(super) const BODY: u8 = b'b';
 pub(super) const PATH: u8 = b'p';
 pub(super) const PURGE: u8 = b'x';
+pub(super) const REPLACED: u8 = b'r';
 pub(super) const TAG: u8 = b't';
 pub(super) const SITE: [u8; 1] = *b"s";
 pub(super) const INCIDENT: u8 = b'i';
@@ -38,6 +40,7 @@ pub(super) fn mark_key(mark: &Mark) -> Vec<u8> {
     match mark {
         Mark::Path(key) => text_key(PATH, key.as_str()),
         Mark::Purge(key) => text_key(PURGE, key.as_str()),
+        Mark::Replaced(key) => text_key(REPLACED, key.as_str()),
         Mark::Tag(tag) => text_key(TAG, tag.as_str()),
     }
 }
@@ -57,6 +60,7 @@ pub(super) fn decode_mark(kind: u8, text: &[u8]) -> Result<Mark, DecodeError> {
     Ok(match kind {
         PATH => Mark::Path(PageKey::new(text, &[])),
         PURGE => Mark::Purge(PageKey::new(text, &[])),
+        REPLACED => Mark::Replaced(PageKey::new(text, &[])),
         _ => Mark::Tag(Tag::new(text).map_err(|_| wrong)?),
     })
 }
@@ -75,13 +79,14 @@ mod fuzz {
         let seeds = [
             mark_key(&Mark::Path(PageKey::new("/posts/1", &[]))),
             mark_key(&Mark::Purge(PageKey::new("/caf%C3%A9?q=1", &[]))),
+            mark_key(&Mark::Replaced(PageKey::new("/a", &[]))),
             mark_key(&Mark::Tag(Tag::new("größe").unwrap())),
         ];
         let words: &[&[u8]] = &[b"p", b"x", b"t", b"\xff", b"\n", "é".as_bytes()];
         let inputs = (fuzz::bytes(seeds.to_vec(), words), any::<Vec<u8>>());
         fuzz::run("mark", &inputs, |(key, value)| {
             prop_assert_eq!(number(&value).is_ok(), value.len() == 8);
-            let Some((kind @ (&PATH | &PURGE | &TAG), text)) = key.split_first() else {
+            let Some((kind @ (&PATH | &PURGE | &REPLACED | &TAG), text)) = key.split_first() else {
                 return Ok(());
             };
             match decode_mark(*kind, text) {

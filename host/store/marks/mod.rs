@@ -5,6 +5,9 @@
 //! of its or its path has a higher one. So an invalidation never visits an entry, and "purged
 //! while rendering" is caught: the entry that comes too late carries the older number.
 //!
+//! A mark of a path concerns the page of that path and all its query variants; one of a variant only
+//! that.
+//!
 //! Several hosts that share invalidations count them together; a number is then the count of those
 //! that all hosts know, and below it the count of those that only this host knows as yet. Once one
 //! is told to the others it gets a number of theirs, which is higher than any that an entry made
@@ -24,6 +27,10 @@ pub(super) use told::{Told, Untold};
 /// Marks remembered one by one; beyond it the oldest fold into the floor, which makes everything
 /// older stale: too much is regenerated, never too little. 200 bytes each: 20 MB at most.
 pub(super) const MAX_MARKS: usize = 100_000;
+
+/// Pages remembered that were replaced; beyond twice as many the oldest are forgotten, and may be shown
+/// once more while they are made anew, as all that is stale. 200 bytes each: 4 MB at most.
+pub(super) const MAX_REPLACED: usize = 10_000;
 
 /// Bits of a number that count what only this host knows: 16 million invalidations while the others
 /// cannot be told. The 40 bits above it outlast a thousand shared ones a second for 34 years.
@@ -52,6 +59,9 @@ pub enum Mark {
     Path(PageKey),
     /// A page is gone: what was read before must never be shown again.
     Purge(PageKey),
+    /// A page was made anew before its call was answered. Its number is that of the invalidation
+    /// after which the new one was read: what is older is not shown while anything else can be had.
+    Replaced(PageKey),
     /// All pages with this tag are stale.
     Tag(Tag),
 }
@@ -68,6 +78,7 @@ struct Table {
     floor: u64,
     paths: HashMap<PageKey, u64>,
     purges: HashMap<PageKey, u64>,
+    replaced: HashMap<PageKey, u64>,
     tags: HashMap<Tag, u64>,
     order: VecDeque<(u64, Mark)>,
     /// Marks that only this host knows; none while no others are to know them.
@@ -183,27 +194,57 @@ impl Marks {
             return None;
         }
         let table = self.table.read();
-        let newer = |mark: Option<&u64>| mark.is_some_and(|mark| *mark > stamp.sequence);
-        if stamp.sequence < table.floor
-            || newer(table.paths.get(key))
-            || newer(table.purges.get(key))
+        let is_newer = |mark: u64| mark > stamp.sequence;
+        if table.replaced.get(key).copied().is_some_and(is_newer) {
+            return Some(Why::Replaced);
+        }
+        if is_newer(table.floor)
+            || is_newer(covering(&table.paths, key))
+            || is_newer(covering(&table.purges, key))
         {
             return Some(Why::Path);
         }
-        stamp
-            .tags
-            .iter()
-            .find(|tag| newer(table.tags.get(*tag)))
-            .cloned()
-            .map(Why::Tag)
+        let is_newer = |tag: &&Tag| table.tags.get(*tag).copied().is_some_and(is_newer);
+        stamp.tags.iter().find(is_newer).cloned().map(Why::Tag)
     }
 
     /// The number of the latest invalidation of this very path: a generation that began before
     /// it cannot answer for it.
     pub(super) fn path(&self, key: &PageKey) -> u64 {
         let table = self.table.read();
-        let at = |marks: &HashMap<PageKey, u64>| marks.get(key).copied().unwrap_or(0);
-        at(&table.paths).max(at(&table.purges)).max(table.floor)
+        let path = covering(&table.paths, key).max(covering(&table.purges, key));
+        let replaced = table.replaced.get(key).copied().unwrap_or(0);
+        path.max(replaced).max(table.floor)
+    }
+
+    /// The number of the latest invalidation of any of these tags.
+    pub(super) fn tags(&self, tags: &[Tag]) -> u64 {
+        let table = self.table.read();
+        let at = |tag: &Tag| table.tags.get(tag).copied().unwrap_or(0);
+        tags.iter().map(at).max().unwrap_or(0).max(table.floor)
+    }
+
+    /// Remembers that what was read of a page before the invalidation `number` has been replaced.
+    /// Others are told, if there are any, and know of that invalidation; otherwise nobody needs it:
+    /// this host has the new page in place of the old one.
+    pub(super) fn replace(&self, key: &PageKey, number: u64, note: impl FnOnce(Raised)) {
+        let mut table = self.table.write();
+        let before = table.replaced.get(key).copied().unwrap_or(0);
+        if table.untold.is_none() || is_own(number) || number <= before {
+            return;
+        }
+        let mark = Mark::Replaced(key.clone());
+        let sequence = self.sequence();
+        self.settle(
+            &mut table,
+            sequence,
+            vec![(mark.clone(), number)],
+            true,
+            note,
+        );
+        table.untold.iter_mut().for_each(|untold| {
+            untold.insert(mark.clone());
+        });
     }
 
     /// Whether there is a purge of this very page after `sequence`: then what was made from it must
@@ -212,8 +253,7 @@ impl Marks {
         if sequence >= self.sequence() {
             return false;
         }
-        let table = self.table.read();
-        table.purges.get(key).is_some_and(|purge| *purge > sequence)
+        covering(&self.table.read().purges, key) > sequence
     }
 
     /// Whether the page was purged after `sequence`: then what was made from it must not be kept.
@@ -223,7 +263,7 @@ impl Marks {
         }
         let table = self.table.read();
         // What folded into the floor may have been a purge of this page.
-        sequence < table.floor || table.purges.get(key).is_some_and(|purge| *purge > sequence)
+        sequence < table.floor || covering(&table.purges, key) > sequence
     }
 }
 
@@ -232,6 +272,7 @@ impl Table {
         match &mark {
             Mark::Path(key) => self.paths.insert(key.clone(), sequence),
             Mark::Purge(key) => self.purges.insert(key.clone(), sequence),
+            Mark::Replaced(key) => self.replaced.insert(key.clone(), sequence),
             Mark::Tag(tag) => self.tags.insert(tag.clone(), sequence),
         };
         if let Some(untold) = &mut self.untold {
@@ -241,7 +282,9 @@ impl Table {
                 untold.remove(&mark);
             }
         }
-        self.order.push_back((sequence, mark));
+        if !matches!(mark, Mark::Replaced(_)) {
+            self.order.push_back((sequence, mark));
+        }
     }
 
     fn len(&self) -> usize {
@@ -252,13 +295,26 @@ impl Table {
         match mark {
             Mark::Path(key) => self.paths.get(key),
             Mark::Purge(key) => self.purges.get(key),
+            Mark::Replaced(key) => self.replaced.get(key),
             Mark::Tag(tag) => self.tags.get(tag),
         }
         .copied()
     }
 
+    /// Forgets the oldest half of too many pages that were replaced.
+    fn forget_replaced(&mut self) -> Vec<Mark> {
+        if self.replaced.len() <= 2 * MAX_REPLACED {
+            return Vec::new();
+        }
+        let mut numbers: Vec<u64> = self.replaced.values().copied().collect();
+        let (_, middle, _) = numbers.select_nth_unstable(self.replaced.len() - MAX_REPLACED);
+        let middle = *middle;
+        let oldest = self.replaced.extract_if(|_, number| *number < middle);
+        oldest.map(|(key, _)| Mark::Replaced(key)).collect()
+    }
+
     fn fold(&mut self) -> Vec<Mark> {
-        let mut folded = Vec::new();
+        let mut folded = self.forget_replaced();
         if self.order.len() > 2 * MAX_MARKS {
             // What was invalidated again stands in the order again: only the later place counts.
             let order = std::mem::take(&mut self.order);
@@ -273,6 +329,7 @@ impl Table {
             let gone = match &mark {
                 Mark::Path(key) => remove_if(&mut self.paths, key, sequence),
                 Mark::Purge(key) => remove_if(&mut self.purges, key, sequence),
+                Mark::Replaced(_) => false,
                 Mark::Tag(tag) => remove_if(&mut self.tags, tag, sequence),
             };
             if gone {
@@ -285,6 +342,16 @@ impl Table {
         }
         folded
     }
+}
+
+/// The number of the latest mark that concerns a page: its own, or that of its path.
+fn covering(marks: &HashMap<PageKey, u64>, key: &PageKey) -> u64 {
+    let own = marks.get(key).copied().unwrap_or(0);
+    let path = key.path();
+    if path.len() == key.as_str().len() {
+        return own;
+    }
+    own.max(marks.get(path).copied().unwrap_or(0))
 }
 
 fn remove_if<K: std::hash::Hash + Eq>(marks: &mut HashMap<K, u64>, key: &K, sequence: u64) -> bool {
@@ -309,6 +376,61 @@ mod tests {
             sequence,
             tags: tags.iter().map(|tag| Tag::new(tag).unwrap()).collect(),
         }
+    }
+
+    #[test]
+    fn a_mark_of_a_path_concerns_its_variants_and_one_of_a_variant_does_not() {
+        let pair = |value: &str| [("q".to_owned(), value.to_owned())];
+        let plain = PageKey::new("/a", &[]);
+        let (one, other) = (
+            PageKey::new("/a", &pair("1")),
+            PageKey::new("/a", &pair("2")),
+        );
+        let neighbour = PageKey::new("/ab", &pair("1"));
+        for mark in [Mark::Path, Mark::Purge] {
+            let marks = Marks::default();
+            let stale = |key: &PageKey, sequence| marks.why(key, &stamp(sequence, &[])).is_some();
+            marks.raise([mark(one.clone())], drop);
+            assert!(stale(&one, 0) && !stale(&other, 0) && !stale(&plain, 0));
+            let between = marks.sequence();
+            marks.raise([mark(plain.clone())], drop);
+            for key in [&plain, &one, &other] {
+                assert!(stale(key, between), "{key}");
+                assert_eq!(marks.path(key), marks.sequence());
+                assert_eq!(
+                    marks.is_purged(key, between),
+                    mark(plain.clone()) == Mark::Purge(plain.clone())
+                );
+            }
+            assert!(!stale(&neighbour, 0));
+        }
+    }
+
+    #[test]
+    fn what_was_replaced_is_worse_than_stale_up_to_where_it_was() {
+        let (marks, key) = (Marks::default(), PageKey::new("/a", &[]));
+        marks.share();
+        let heard = |at, mark: Mark| Told {
+            marks: vec![(mark, at)],
+            head: at,
+            ..Told::default()
+        };
+        marks.adopt(heard(1, Mark::Path(key.clone())), drop);
+        marks.replace(&key, numbered(1), drop);
+        marks.adopt(heard(2, Mark::Path(key.clone())), drop);
+        assert_eq!(marks.why(&key, &stamp(0, &[])), Some(Why::Replaced));
+        assert_eq!(marks.why(&key, &stamp(numbered(1), &[])), Some(Why::Path));
+        assert_eq!(marks.why(&key, &stamp(numbered(2), &[])), None);
+        let mut forgotten = 0;
+        for number in 3..3 + 3 * MAX_REPLACED as u64 {
+            let key = PageKey::new(&format!("/{number}"), &[]);
+            marks.replace(&key, numbered(number), |raised| {
+                forgotten += raised.folded.len()
+            });
+        }
+        let kept = marks.table.read().replaced.len();
+        assert!(kept <= 2 * MAX_REPLACED && kept + forgotten > 3 * MAX_REPLACED);
+        assert_eq!(marks.floor(), 0);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::{Mark, Marks, OWN, Raised, Table, count, is_own, numbered};
 /// Invalidations that the other hosts are to be told.
 #[derive(Debug)]
 pub(in crate::store) struct Untold {
-    /// What they are about.
-    pub(in crate::store) marks: Vec<Mark>,
+    /// What they are about, and the numbers that they have on this host.
+    pub(in crate::store) marks: Vec<(Mark, u64)>,
     /// Whether everything older is stale: marks that were untold have folded into the floor.
     pub(in crate::store) all: bool,
     /// The number of the latest of them.
@@ -42,7 +42,9 @@ impl Marks {
         let table = self.table.read();
         let marks = table.untold.iter().flatten().take(limit);
         let untold = Untold {
-            marks: marks.cloned().collect(),
+            marks: marks
+                .map(|mark| (mark.clone(), table.number(mark).unwrap_or(0)))
+                .collect(),
             all: is_own(table.floor),
             latest: self.sequence(),
         };
@@ -65,6 +67,18 @@ impl Marks {
         let mut marks = Vec::new();
         for (mark, at) in told.marks {
             let before = table.number(&mark).unwrap_or(0);
+            if matches!(mark, Mark::Replaced(_)) {
+                // Not a number that was given to it: others have it as this host has.
+                if told.latest.is_some() && numbered(at) >= before {
+                    table.untold.iter_mut().for_each(|untold| {
+                        untold.remove(&mark);
+                    });
+                }
+                if numbered(at) > before {
+                    marks.push((mark, numbered(at)));
+                }
+                continue;
+            }
             let still_own = if is_own(before) && !is_told(before) {
                 before & OWN
             } else {
@@ -122,6 +136,7 @@ impl Marks {
 }
 
 impl Table {
+    /// All marks that have numbers of their own.
     fn all(&self) -> impl Iterator<Item = (Mark, u64)> {
         let paths = self.paths.iter();
         let paths = paths.map(|(key, number)| (Mark::Path(key.clone()), *number));
@@ -142,6 +157,10 @@ mod tests {
         Mark::Tag(Tag::new("news").unwrap())
     }
 
+    fn named(untold: &Untold) -> Vec<Mark> {
+        untold.marks.iter().map(|(mark, _)| mark.clone()).collect()
+    }
+
     fn told(marks: &[(Mark, u64)], latest: Option<u64>) -> Told {
         Told {
             head: marks.iter().map(|(_, at)| *at).max().unwrap(),
@@ -157,7 +176,7 @@ mod tests {
         marks.share();
         marks.raise([news()], drop);
         let untold = marks.untold(9).unwrap();
-        assert_eq!(untold.marks, [news()]);
+        assert_eq!(named(&untold), [news()]);
         marks.adopt(told(&[(news(), 7)], Some(untold.latest)), drop);
         assert!(marks.untold(9).is_none());
         assert_eq!(marks.sequence(), numbered(7));
@@ -173,7 +192,7 @@ mod tests {
         let again = marks.raise([news()], drop);
         assert!(again > untold.latest);
         marks.adopt(told(&[(news(), 7)], Some(untold.latest)), drop);
-        assert_eq!(marks.untold(9).unwrap().marks, [news()]);
+        assert_eq!(named(&marks.untold(9).unwrap()), [news()]);
         // Nothing made before counts as made after it.
         assert!(marks.sequence() > numbered(7));
     }
@@ -224,8 +243,42 @@ mod tests {
         marks.adopt(told(&[(news(), 7)], Some(u64::MAX)), &mut save);
         let again = Marks::load(saved);
         again.share();
-        assert_eq!(again.untold(9).unwrap().marks, [path]);
+        assert_eq!(named(&again.untold(9).unwrap()), [path]);
         assert_eq!(again.sequence(), numbered(7));
+    }
+
+    #[test]
+    fn what_was_replaced_is_told_as_it_is() {
+        let (marks, key) = (Marks::default(), PageKey::new("/a", &[]));
+        // Nobody else is to know.
+        marks.replace(&key, numbered(1), drop);
+        assert!(marks.table.read().replaced.is_empty());
+        marks.share();
+        let path = Mark::Path(key.clone());
+        marks.raise([path.clone()], drop);
+        let own = marks.path(&key);
+        // Others do not know yet of what it was replaced after.
+        marks.replace(&key, own, drop);
+        assert_eq!(named(&marks.untold(9).unwrap()), [path.clone()]);
+        marks.adopt(told(&[(path, 7)], Some(own)), drop);
+        marks.replace(&key, marks.path(&key), drop);
+        let replaced = Mark::Replaced(key.clone());
+        let untold = marks.untold(9).unwrap();
+        assert_eq!(untold.marks, [(replaced.clone(), numbered(7))]);
+        // Another has replaced what is older still; then this host hears itself.
+        for (at, latest, left) in [(5, None, 1), (7, Some(untold.latest), 0)] {
+            let heard = Told {
+                marks: vec![(replaced.clone(), at)],
+                head: 8,
+                floor: 0,
+                latest,
+            };
+            marks.adopt(heard, drop);
+            assert_eq!(marks.untold_count(), left);
+            assert_eq!(marks.path(&key), numbered(7));
+        }
+        marks.disown(3, drop);
+        assert!(!named(&marks.untold(9).unwrap()).contains(&replaced));
     }
 
     #[test]
@@ -235,7 +288,7 @@ mod tests {
         let path = Mark::Path(PageKey::new("/a", &[]));
         marks.adopt(told(&[(path.clone(), 3), (news(), 7)], None), drop);
         marks.disown(3, drop);
-        assert_eq!(marks.untold(9).unwrap().marks, [news()]);
+        assert_eq!(named(&marks.untold(9).unwrap()), [news()]);
         assert_eq!(marks.counted()[&path], 3);
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::link::Link;
 use super::{Lane, Trouble};
@@ -37,6 +37,8 @@ pub(super) struct Breaker {
     failures: [AtomicU32; 2],
     state: Mutex<State>,
     tripped: Notify,
+    /// Whether an attempt has succeeded or failed.
+    settled: watch::Sender<bool>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -114,6 +116,7 @@ impl Breaker {
             failures: [const { AtomicU32::new(0) }; 2],
             state: Mutex::new(state),
             tripped: Notify::new(),
+            settled: watch::Sender::new(false),
             clock,
             metrics,
         };
@@ -136,6 +139,7 @@ impl Breaker {
         }
         self.links.store(Some(links));
         self.turn(SharedHealth::Closed);
+        self.settled.send_replace(true);
     }
 
     /// From here on nobody asks.
@@ -143,6 +147,13 @@ impl Breaker {
         self.links.store(None);
         self.note(why);
         self.turn(SharedHealth::Open(why.to_string().into()));
+        self.settled.send_replace(true);
+    }
+
+    /// Waits until it is known whether Redis can be asked.
+    pub(super) async fn settled(&self) {
+        // It lives as long as this.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
 
     /// An attempt is made.

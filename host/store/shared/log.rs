@@ -40,6 +40,8 @@ pub(super) enum Kind {
     /// Something was invalidated.
     Raised {
         marks: Vec<Mark>,
+        /// Pages that were replaced, and the counts up to which.
+        replaced: Vec<(Mark, u64)>,
         /// Up to which everything is stale.
         floor: u64,
         /// The process that said it, and its latest number.
@@ -72,11 +74,16 @@ impl Event {
             Kind::Founded { history } => Err(history),
             Kind::Raised {
                 marks,
+                replaced,
                 floor,
                 origin,
                 latest,
             } => Ok(Told {
-                marks: marks.into_iter().map(|mark| (mark, self.at)).collect(),
+                marks: marks
+                    .into_iter()
+                    .map(|mark| (mark, self.at))
+                    .chain(replaced)
+                    .collect(),
                 head: self.at,
                 floor,
                 latest: (origin == own).then_some(latest),
@@ -86,13 +93,14 @@ impl Event {
 
     fn of((id, fields): Raw) -> Option<Self> {
         let at = id.split_once('-')?.0.parse().ok()?;
-        let (mut marks, mut floor, mut latest) = (Vec::new(), 0, 0);
+        let (mut marks, mut replaced, mut floor, mut latest) = (Vec::new(), Vec::new(), 0, 0);
         let (mut origin, mut history, mut before) = (String::new(), None, None);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let number = |bytes: &[u8]| text(bytes).parse().unwrap_or(0);
         for (name, value) in &fields {
             match &**name {
                 "m" => marks.extend(names::decode(value)),
+                "r" => replaced.extend(names::decode_replaced(value)),
                 "f" => floor = number(value),
                 "l" => latest = number(value),
                 "o" => origin = text(value),
@@ -105,6 +113,7 @@ impl Event {
             Some(history) => Kind::Founded { history },
             None => Kind::Raised {
                 marks,
+                replaced,
                 floor,
                 origin,
                 latest,
@@ -154,7 +163,7 @@ pub(super) async fn until(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::Tag;
+    use crate::page::{PageKey, Tag};
 
     fn raw(fields: &[(&str, &[u8])]) -> Raw {
         let fields = fields.iter();
@@ -170,12 +179,15 @@ mod tests {
             ("l", b"9"),
             ("m", b"tnews"),
             ("m", b"zlater"),
+            ("r", b"5 /a"),
+            ("r", b"later"),
             ("f", b"3"),
             ("later", b"x"),
         ]))
         .unwrap();
         let told = event.told("me").unwrap();
-        assert_eq!(told.marks, [(news, 7)]);
+        let replaced = Mark::Replaced(PageKey::new("/a", &[]));
+        assert_eq!(told.marks, [(news, 7), (replaced, 5)]);
         assert_eq!((told.head, told.floor, told.latest), (7, 3, Some(9)));
         let founded = Event::of(raw(&[("h", b"abc")])).unwrap();
         assert_eq!(founded.told("me").unwrap_err(), "abc");

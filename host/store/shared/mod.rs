@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::ledger::Ledger;
+use super::marks::count;
 use super::{Maker, Tiers};
 use crate::page::{Entry, PageKey};
 use crate::telemetry::Clock;
@@ -55,6 +56,9 @@ const TOLD_AT_ONCE: usize = 500;
 
 /// Marks that Redis keeps, as each host does: beyond it the oldest fold into the floor.
 const MAX_MARKS: usize = super::marks::MAX_MARKS;
+
+/// Pages that were replaced that Redis keeps.
+const MAX_REPLACED: usize = super::marks::MAX_REPLACED;
 
 /// Events that the log keeps: hosts that were away for more of them read the marks instead.
 const LOG: usize = 10_000;
@@ -190,6 +194,25 @@ impl Shared {
     pub(super) async fn publish(&self) -> Result<(), Trouble> {
         let told = self.core.handle.spawn(self.core.clone().publish());
         told.await.unwrap_or(Err(Trouble::Open))
+    }
+
+    /// Waits until the other hosts know of all that this one knows.
+    ///
+    /// # Errors
+    /// When one that is in touch does not follow, or nobody can be asked.
+    pub(super) async fn followed(&self) -> Result<(), Trouble> {
+        self.core.followed().await
+    }
+
+    /// Waits until there has been an attempt to connect, and what it found is made up for.
+    pub(super) async fn joined(&self) {
+        self.core.breaker.settled().await;
+    }
+
+    /// How long a reader waits for what the others have, while they can be asked.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let links = self.core.breaker.links();
+        links.is_ok().then_some(self.core.config.timeout)
     }
 
     /// Removes what Redis has of a page. Nobody would show it any more: this only frees memory.
@@ -397,15 +420,17 @@ impl Core {
         let operation = "raise";
         let operations = &self.metrics.shared_operations;
         operations.get_or_create(&Operation { operation }).inc();
-        let mut call = Call::of(&script::RAISE, &self.names.control())
+        let [site, marks, log] = self.names.control();
+        let mut call = Call::of(&script::RAISE, &[site, marks, log, &self.names.replaced])
             .text(&self.ledger.history().unwrap_or_default())
             .text(&self.origin)
             .number(untold.latest)
             .number(u64::from(untold.all))
             .number(MAX_MARKS as u64)
-            .number(LOG as u64);
-        for mark in &untold.marks {
-            call = call.bytes(names::encode(mark));
+            .number(LOG as u64)
+            .number(MAX_REPLACED as u64);
+        for (mark, number) in &untold.marks {
+            call = call.bytes(names::encode(mark, count(*number)));
         }
         let heard = *self.applied.borrow();
         let told: i64 = link.run(&call).await?;

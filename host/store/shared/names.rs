@@ -7,7 +7,9 @@
 //! | `wisr:1:{SITE}:site` | hash | history, count, base, floor |
 //! | `wisr:1:{SITE}:marks` | sorted set | each mark, by its count |
 //! | `wisr:1:{SITE}:log` | stream | each invalidation, by its count |
+//! | `wisr:1:{SITE}:replaced` | sorted set | each page that was replaced, by the count up to which |
 //! | `wisr:1:{SITE}:hosts` | hash | who shares: time, count, name; expires |
+//! | `wisr:1:{SITE}:heard` | hash | who follows the log: time, count; expires |
 //! | `wisr:1:{SITE}:probe` | string | that Redis takes something; expires |
 //!
 //! 1 is the version of the layout. Only what stands in braces decides a key's slot in a Cluster:
@@ -30,7 +32,9 @@ pub(super) struct Names {
     site: String,
     /// Of the site's invalidations: the site, its marks, its log.
     pub(super) control: [String; 3],
+    pub(super) replaced: String,
     pub(super) hosts: String,
+    pub(super) heard: String,
     pub(super) probe: String,
 }
 
@@ -47,7 +51,9 @@ impl Names {
         Self {
             site: site.to_owned(),
             control: ["site", "marks", "log"].map(name),
+            replaced: name("replaced"),
             hosts: name("hosts"),
+            heard: name("heard"),
             probe: name("probe"),
         }
     }
@@ -74,16 +80,25 @@ impl Names {
 
 const PATH: u8 = b'p';
 const PURGE: u8 = b'x';
+const REPLACED: u8 = b'r';
 const TAG: u8 = b't';
 
-/// A mark as a member of the sorted set and of the log.
-pub(super) fn encode(mark: &Mark) -> Vec<u8> {
+/// A mark as a member of the sorted set and of the log; of a page that was replaced, up to the count
+/// `at`, as it is handed to the script that tells of it.
+pub(super) fn encode(mark: &Mark, at: u64) -> Vec<u8> {
     let (kind, text) = match mark {
         Mark::Path(key) => (PATH, key.as_str()),
         Mark::Purge(key) => (PURGE, key.as_str()),
+        Mark::Replaced(key) => return format!("{}{at} {key}", char::from(REPLACED)).into_bytes(),
         Mark::Tag(tag) => (TAG, tag.as_str()),
     };
     [&[kind], text.as_bytes()].concat()
+}
+
+/// What the log says of a page that was replaced, and up to which count.
+pub(super) fn decode_replaced(said: &[u8]) -> Option<(Mark, u64)> {
+    let (at, key) = std::str::from_utf8(said).ok()?.split_once(' ')?;
+    Some((Mark::Replaced(PageKey::new(key, &[])), at.parse().ok()?))
 }
 
 /// The mark that a member is; none for one of a later wisr.
@@ -138,11 +153,20 @@ mod tests {
             (Mark::Tag(Tag::new("größe").unwrap()), "tgröße".into()),
         ];
         for (mark, member) in marks {
-            assert_eq!(encode(&mark), member);
+            assert_eq!(encode(&mark, 7), member);
             assert_eq!(decode(&member), Some(mark));
         }
         for foreign in [&b""[..], b"t", b"z/later", b"p\xff"] {
             assert_eq!(decode(foreign), None);
+        }
+        let replaced = Mark::Replaced(PageKey::new("/a?q=1 ", &[]));
+        let told = encode(&replaced, 7);
+        assert_eq!(told, b"r7 /a?q=1 ");
+        assert_eq!(decode_replaced(&told[1..]), Some((replaced, 7)));
+        // Hosts of the first version do not know it, nor do they take it for anything else.
+        assert_eq!(decode(&told), None);
+        for foreign in [&b""[..], b"7", b"x /a", b"7 \xff"] {
+            assert_eq!(decode_replaced(foreign), None);
         }
     }
 }

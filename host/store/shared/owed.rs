@@ -112,9 +112,12 @@ impl Core {
         }
     }
 
-    /// Takes what other hosts have in place of `entry`, if this host still shows that.
+    /// Takes what other hosts have in place of `entry`, if this host still shows that. What was said
+    /// to be stale since stays theirs: here somebody may have been told that there is a newer one.
     async fn take(&self, entry: &Arc<Entry>, maker: &Maker) -> Result<(), Trouble> {
         let theirs = self.get(&entry.key, maker).await;
+        let is_valid = |theirs: &Arc<Entry>| self.ledger.why(&theirs.key, &theirs.stamp).is_none();
+        let theirs = theirs.filter(is_valid);
         if let (Some(theirs), Some(tiers)) = (theirs, self.tiers.upgrade()) {
             tiers.exchange(entry, theirs);
         }

@@ -28,6 +28,34 @@ return {s[1] or '', tonumber(s[2] or 0), s[3] or '', tonumber(s[4] or 0), tonumb
     )
 });
 
+/// Says how far a host has followed the log: its origin, its count, after how many ms of silence all
+/// are forgotten.
+pub(super) static FOLLOW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s', now, ARGV[2]))
+return redis.call('PEXPIRE', KEYS[1], ARGV[3])",
+    )
+});
+
+/// How many hosts have not followed up to the count `ARGV[1]` that were heard of in the last `ARGV[2]`
+/// ms.
+pub(super) static BEHIND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local behind = 0
+for _, said in ipairs(redis.call('HVALS', KEYS[1])) do
+    local at, count = string.match(said, '^(%d+) (%d+)')
+    if at and tonumber(at) > now - ARGV[2] and tonumber(count) < tonumber(ARGV[1]) then
+        behind = behind + 1
+    end
+end
+return behind",
+    )
+});
+
 /// Says that a host is there: its origin, its name, its count, after how many ms of silence one is
 /// gone. The time, the site's count and latest event, and all hosts.
 pub(super) static BEAT: LazyLock<Script> = LazyLock::new(|| {
@@ -43,6 +71,7 @@ for i = 1, #all, 2 do
         live[#live + 1] = {all[i], all[i + 1]}
     else
         redis.call('HDEL', KEYS[1], all[i])
+        redis.call('HDEL', KEYS[3], all[i])
     end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
@@ -69,19 +98,30 @@ return 1",
 });
 
 /// Counts one invalidation and tells all hosts. `ARGV`: history, origin, its latest number, whether
-/// everything is meant, how many marks are kept, how long the log is, the marks. The count, or -1
-/// when the history is another one.
+/// everything is meant, how many marks are kept, how long the log is, how many pages that were replaced
+/// are kept, the marks. The count, or -1 when the history is another one. Pages that were replaced are
+/// no marks, so that hosts of the first version have nothing to do with them.
 pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "if redis.call('HGET', KEYS[1], 'history') ~= ARGV[1] then return -1 end
 local n = redis.call('HINCRBY', KEYS[1], 'count', 1)
 local before = redis.call('HGET', KEYS[1], 'last') or ''
 local entry = {'o', ARGV[2], 'l', ARGV[3], 'p', before}
-for i = 7, #ARGV do
-    redis.call('ZADD', KEYS[2], n, ARGV[i])
-    entry[#entry + 1] = 'm'
-    entry[#entry + 1] = ARGV[i]
+local replaced = false
+for i = 8, #ARGV do
+    local at, key = string.match(ARGV[i], '^r(%d+) (.*)$')
+    if at then
+        redis.call('ZADD', KEYS[4], 'GT', at, key)
+        entry[#entry + 1] = 'r'
+        entry[#entry + 1] = string.sub(ARGV[i], 2)
+        replaced = true
+    else
+        redis.call('ZADD', KEYS[2], n, ARGV[i])
+        entry[#entry + 1] = 'm'
+        entry[#entry + 1] = ARGV[i]
+    end
 end
+if replaced then redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - ARGV[7]) end
 local floor = tonumber(redis.call('HGET', KEYS[1], 'floor') or 0)
 if ARGV[4] == '1' then floor = n end
 local over = redis.call('ZCARD', KEYS[2]) - tonumber(ARGV[5])

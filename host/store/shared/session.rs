@@ -85,6 +85,7 @@ impl Core {
             offset: AtomicI64::new(offset),
         });
         self.is_fit(&links).await?;
+        self.follow_up(&mut links.control.clone()).await;
         self.breaker.close(links.clone());
         self.follow(&links, &mut follower, place).await
     }
@@ -171,6 +172,7 @@ impl Core {
             self.purge(&marks);
             self.applied.send_replace(place.at);
         }
+        self.follow_up(follower).await;
         self.noted.lock().heard = Some(self.clock.now());
         Ok(())
     }
@@ -180,6 +182,11 @@ impl Core {
         for mark in marks {
             if let (Mark::Purge(key), Some(tiers)) = (mark, self.tiers.upgrade()) {
                 tiers.remove(key);
+                if key.path() == key.as_str() {
+                    let key = key.clone();
+                    self.handle
+                        .spawn(async move { tiers.forget_variants(&key).await });
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::link::{Call, Link};
 use super::log::{Fields, Place};
-use super::{Core, SharedHealth, Trouble, script};
+use super::{Core, Lane, SharedHealth, Trouble, script};
 use crate::page::Timestamp;
 use crate::store::marks::count;
 
@@ -16,6 +16,15 @@ pub(super) const BEAT: Duration = Duration::from_secs(5);
 
 /// After how long of silence a host counts as gone: more than one beat that was lost.
 const GONE: Duration = Duration::from_secs(20);
+
+/// How long a host counts as in touch after it said how far it has followed: several times the pause
+/// between two such words.
+const IN_TOUCH: Duration = Duration::from_secs(3);
+
+/// The first look whether other hosts have followed, and the longest pause between two: they follow
+/// within a millisecond, and later on a busy machine.
+const SOON: Duration = Duration::from_millis(1);
+const LATE: Duration = Duration::from_millis(50);
 
 /// How it goes.
 #[derive(Debug, Clone)]
@@ -105,7 +114,9 @@ impl Core {
     /// Says that this host is there, and learns who else is; Redis's clock less this host's, and
     /// where the log ends.
     pub(super) async fn beat(&self, link: &mut Link) -> Result<(i64, Place), Trouble> {
-        let call = Call::of(&script::BEAT, &[&self.names.hosts, &self.names.control[0]])
+        let names = &self.names;
+        let keys = [&names.hosts, &names.control[0], &names.heard];
+        let call = Call::of(&script::BEAT, &keys)
             .text(&self.origin)
             .text(&self.config.name)
             .number(count(self.ledger.sequence()))
@@ -147,9 +158,45 @@ impl Core {
         let Ok(links) = self.breaker.links() else {
             return;
         };
-        let mut command = redis::cmd("HDEL");
-        command.arg(&self.names.hosts).arg(&self.origin);
-        let mut link = links.control.clone();
-        let _ = timeout(self.config.timeout, link.ask::<u8>(&command)).await;
+        for key in [&self.names.heard, &self.names.hosts] {
+            let mut command = redis::cmd("HDEL");
+            command.arg(key).arg(&self.origin);
+            let mut link = links.control.clone();
+            let _ = timeout(self.config.timeout, link.ask::<u8>(&command)).await;
+        }
+    }
+
+    /// Says how far this host has followed the log: whoever was told that all hosts know of
+    /// something waits for that.
+    pub(super) async fn follow_up(&self, link: &mut Link) {
+        let call = Call::of(&script::FOLLOW, &[&self.names.heard])
+            .text(&self.origin)
+            .number(count(self.ledger.sequence()))
+            .number(u64::try_from(GONE.as_millis()).unwrap_or(u64::MAX));
+        // Otherwise nobody waits for this host, which may be what Redis is short of.
+        let _ = timeout(self.config.timeout, link.run::<u8>(&call)).await;
+    }
+
+    /// Waits until every host that was in touch a moment ago knows of all invalidations that this one
+    /// knows. One that is not heard of any more is not waited for: it is gone, or cut off.
+    pub(super) async fn followed(&self) -> Result<(), Trouble> {
+        let known = count(self.ledger.sequence());
+        let (mut pause, begun) = (SOON, Instant::now());
+        loop {
+            let in_touch = u64::try_from(IN_TOUCH.as_millis()).unwrap_or(u64::MAX);
+            let call = Call::of(&script::BEHIND, &[&self.names.heard])
+                .number(known)
+                .number(in_touch);
+            let behind = self.call("behind", Lane::Control, call, self.config.timeout);
+            let behind: u64 = behind.await?;
+            if behind == 0 {
+                return Ok(());
+            }
+            if begun.elapsed() > IN_TOUCH * 2 {
+                return Err(Trouble::Behind(behind));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LATE);
+        }
     }
 }

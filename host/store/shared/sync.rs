@@ -12,7 +12,8 @@ use redis::RedisResult;
 
 use super::link::{Call, Link};
 use super::log::{self, Kind, Place};
-use super::{Core, Trouble, names, script};
+use super::{Core, MAX_REPLACED, Trouble, names, script};
+use crate::page::PageKey;
 use crate::store::marks::{Mark, Told, count};
 
 /// How far ahead the counts of another history begin: more invalidations than one host can have
@@ -88,7 +89,7 @@ impl Core {
             let mut command = redis::cmd("ZADD");
             command.arg(&self.names.control[1]).arg("GT");
             for (mark, at) in marks {
-                command.arg(*at).arg(names::encode(mark));
+                command.arg(*at).arg(names::encode(mark, *at));
             }
             let _: u64 = link.ask(&command).await?;
         }
@@ -165,6 +166,7 @@ impl Core {
                 Kind::Founded { history } if history != hello.history => return Ok(false),
                 // What was before is of another history.
                 Kind::Founded { .. } => break,
+                // What it tells of pages that were replaced is no invalidation.
                 Kind::Raised { marks, .. } => {
                     if !marks.iter().all(|mark| self.ledger.knows(mark, since)) {
                         return Ok(false);
@@ -184,6 +186,7 @@ impl Core {
         self.read(link, from, |mark, at| marks.push((mark, at)))
             .await?;
         let purged: Vec<Mark> = marks.iter().map(|(mark, _)| mark.clone()).collect();
+        self.read_replaced(link, &mut marks).await?;
         self.ledger.adopt(Told {
             marks,
             head: hello.count,
@@ -191,6 +194,27 @@ impl Core {
             latest: None,
         });
         self.purge(&purged);
+        Ok(())
+    }
+
+    /// Reads which pages were replaced: all of them, since the counts up to which say nothing of when
+    /// that was told.
+    async fn read_replaced(&self, link: &mut Link, into: &mut Vec<(Mark, u64)>) -> RedisResult<()> {
+        for first in (0..MAX_REPLACED).step_by(AT_ONCE) {
+            let mut command = redis::cmd("ZREVRANGE");
+            command.arg(&self.names.replaced);
+            command
+                .arg(first)
+                .arg(first + AT_ONCE - 1)
+                .arg("WITHSCORES");
+            let page: Vec<(String, u64)> = link.ask(&command).await?;
+            let is_last = page.len() < AT_ONCE;
+            let replaced = |(key, at): (String, u64)| (Mark::Replaced(PageKey::new(&key, &[])), at);
+            into.extend(page.into_iter().map(replaced));
+            if is_last {
+                break;
+            }
+        }
         Ok(())
     }
 

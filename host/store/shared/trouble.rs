@@ -20,6 +20,9 @@ pub enum Trouble {
     /// Its invalidations are others than those that this host has seen.
     #[error("Redis came back with other invalidations than before")]
     History,
+    /// So many hosts that are in touch have not followed.
+    #[error("{0} of the hosts that share pages have not taken it in yet")]
+    Behind(u64),
     /// It said no.
     #[error("{0}")]
     Redis(String),

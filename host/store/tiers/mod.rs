@@ -5,6 +5,7 @@
 //! replaced or removed.
 
 mod carry;
+mod census;
 mod readers;
 mod reading;
 mod sharing;
@@ -31,6 +32,7 @@ use super::{Brief, Kept, Memory, Store, Unkept, Window};
 use crate::page::{Entry, PageKey, Stamp, Stamped, Summary, Tag, Why};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Clock, Incidents};
+pub use census::Census;
 use readers::Readers;
 use reading::{Read, Reading};
 
@@ -65,6 +67,8 @@ pub struct Tiers {
     reading: Mutex<HashMap<PageKey, Arc<Reading>>>,
     /// Which routes went while pages of an earlier store come back; none when none do.
     gone: Mutex<Option<Vec<Arc<IsGone>>>>,
+    /// Who counts pages: one at a time.
+    counting: tokio::sync::Mutex<()>,
 }
 
 /// Whether a route is gone.
@@ -99,6 +103,7 @@ impl Tiers {
             shared: OnceLock::new(),
             reading: Mutex::default(),
             gone: Mutex::default(),
+            counting: tokio::sync::Mutex::default(),
         });
         if let Some(durable) = &tiers.durable {
             let memory = tiers.memory.clone();
@@ -392,6 +397,11 @@ impl Tiers {
     /// The number of the latest invalidation of this very page.
     pub fn path_mark(&self, key: &PageKey) -> u64 {
         self.ledger.path(key)
+    }
+
+    /// The number of the latest invalidation of any of these tags.
+    pub fn tag_mark(&self, tags: &[Tag]) -> u64 {
+        self.ledger.tags(tags)
     }
 
     /// Invalidates at once; returns the number that the invalidation got. [`Tiers::synced`] tells

@@ -1,6 +1,7 @@
 //! What `Tiers` do where several hosts share pages.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::durable::Durable;
 use super::super::marks::count;
@@ -38,8 +39,13 @@ impl Tiers {
 
     /// What another host has made of a page that this one has nothing of.
     pub async fn fetch(&self, key: &PageKey, maker: &Maker) -> Option<Arc<Entry>> {
-        let fetched = self.shared.get()?.fetch(key, maker).await?;
+        let fetched = self.look(key, maker).await?;
         Some(self.adopt(fetched))
+    }
+
+    /// The same, without keeping it.
+    pub async fn look(&self, key: &PageKey, maker: &Maker) -> Option<Arc<Entry>> {
+        self.shared.get()?.fetch(key, maker).await
     }
 
     /// Who makes a page; `is_wanted` judges what another host has made of it, and `elsewhere` hears
@@ -100,6 +106,37 @@ impl Tiers {
             Some(shared) => shared.publish().await,
             None => Ok(()),
         }
+    }
+
+    /// Tells the other hosts as [`Tiers::publish`] does, and waits until those that are in touch have
+    /// taken it in.
+    ///
+    /// # Errors
+    /// When they cannot be told now, or one of them does not follow.
+    pub async fn told(&self) -> Result<(), Trouble> {
+        self.publish().await?;
+        match self.shared.get() {
+            Some(shared) => shared.followed().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until it is known whether Redis can be asked, and what it had to tell is known.
+    pub async fn joined(&self) {
+        if let Some(shared) = self.shared.get() {
+            shared.joined().await;
+        }
+    }
+
+    /// How long a reader waits for what the other hosts have, while they can be asked.
+    pub fn patience(&self) -> Option<Duration> {
+        self.shared.get()?.patience()
+    }
+
+    /// Remembers that a page was made anew after the invalidation `number`, for whoever is to be told
+    /// so: no host shows what is older while it can have anything else.
+    pub fn mark_replaced(&self, key: &PageKey, number: u64) {
+        self.ledger.replace(key, number);
     }
 
     /// Forgets what Redis has of a page that was purged.
