@@ -251,7 +251,7 @@ async fn a_call_for_a_path_is_one_for_its_variants() {
     }
     assert_eq!(site.get(other).await.verdict(), "STALE");
     fill(&site).await;
-    for source in ["/posts/1", "/posts/1~a", "/posts/1~b c"] {
+    for source in ["/posts/1", "/posts/1~a", "/posts/1~b%20c"] {
         site.origin.fail(source);
     }
     assert_eq!(

@@ -266,8 +266,8 @@ impl Isr {
         self.0.parts.store.mark(marks);
     }
 
-    /// Removes a page, last good included, and where it is that of a path alone its variants; whether
-    /// the page was there. [`Isr::synced`] tells when it cannot come back.
+    /// Removes a page, last good included; whether there was one. Variants of it are not shown any
+    /// more, and removed by [`Isr::forget_variants`]. [`Isr::synced`] tells when it cannot come back.
     pub async fn purge(&self, ask: &Ask) -> bool {
         let (store, key) = (&self.0.parts.store, &ask.key);
         let was_there = self.0.find(ask).await.is_some();
@@ -277,10 +277,12 @@ impl Isr {
             store.remove(key);
         });
         store.discard(key, &ask.maker());
-        if ask.query.is_empty() {
-            store.forget_variants(key).await;
-        }
         was_there
+    }
+
+    /// Removes the variants of pages that were purged.
+    pub async fn forget_variants(&self, paths: Vec<PageKey>) {
+        self.0.parts.store.forget_variants(paths).await;
     }
 
     /// Waits until all pages made so far survive `kill -9`.

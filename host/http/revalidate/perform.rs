@@ -6,18 +6,28 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::super::locate::{Located, locate};
-use super::call::Call;
+use super::call::{Call, Target};
 use crate::isr::{Ask, Isr, Refused};
-use crate::page::{self, Count, Demand, Effect, Fate, Mode, Report, Spread, Tag};
+use crate::page::{self, Count, Demand, Effect, Fate, Mode, PageKey, Report, Spread, Tag};
 use crate::release::{Release, Releases};
 use crate::route::Path;
-use crate::store::{Census, SharedHealth};
+use crate::store::SharedHealth;
 
 /// Pages of one call that are made at once; the queue of generations has the last word.
 const AT_ONCE: usize = 16;
 
 /// Pages that one call regenerates for its tags; the others become stale.
 const MAX_TAGGED: usize = 1_000;
+
+/// A path of a call.
+struct Named {
+    /// As it was written.
+    written: String,
+    /// What is to be made, if a route has it.
+    ask: Option<Ask>,
+    /// The page itself, if it is that of a path alone whose query variants are meant as well.
+    whole: Option<PageKey>,
+}
 
 /// The pages that calls are about, and what they are routed by.
 #[derive(Clone)]
@@ -42,19 +52,16 @@ impl Revalidation {
         let release = self.releases.current();
         let mode = call.mode.unwrap_or(Mode::Regenerate);
         let only_generated = call.only_generated;
-        let paths = call.paths.into_iter().map(|target| {
-            let located = locate(&release, &target.path, target.query.as_deref());
-            let has_variants = located.as_ref().is_some_and(has_variants);
-            (target.written, located.map(Located::ask), has_variants)
-        });
-        let paths: Vec<(String, Option<Ask>, bool)> = paths.collect();
-        // Before anything changes, and of a page before its variants are removed.
-        let census = self.count(&paths, &call.tags).await;
+        let named = call.paths.into_iter();
+        let named: Vec<Named> = named.map(|target| Named::by(target, &release)).collect();
+        let whole: Vec<PageKey> = named.iter().filter_map(|it| it.whole.clone()).collect();
+        // Before anything changes.
+        let census = self.isr.count(whole.clone(), call.tags.clone()).await;
         if !call.tags.is_empty() {
             // First: a page that is made anew below and has such a tag is fresh afterwards.
             self.isr.invalidate_tags(&call.tags);
         }
-        let keys = paths.iter().filter_map(|(_, ask, _)| ask.as_ref());
+        let keys = named.iter().filter_map(|it| it.ask.as_ref());
         let keys = keys.map(|ask| ask.key.clone());
         match mode {
             // At once: one that is made anew here is not stale for the sake of another of the call.
@@ -62,22 +69,28 @@ impl Revalidation {
             Mode::Stale => self.isr.invalidate_paths(keys),
             Mode::Purge => {}
         }
-        let done = stream::iter(paths).map(async |(written, ask, has_variants)| {
-            let count = ask.as_ref().filter(|_| has_variants);
-            let count = count.and_then(|ask| {
-                let census = census.as_ref()?;
-                Some(census.count(*census.variants.get(&ask.key)?))
-            });
-            let done = match ask {
-                Some(ask) => self.apply(ask, &[], mode, only_generated).await,
-                None => (Effect::UnknownRoute, None),
-            };
-            fate(page::Target::Path(written), done, count)
-        });
+        let done = stream::iter(named).map(
+            async |Named {
+                       written,
+                       ask,
+                       whole,
+                   }| {
+                let census = census.as_ref();
+                let count = census.and_then(|it| Some(it.count(*it.variants.get(&whole?)?)));
+                let done = match ask {
+                    Some(ask) => self.apply(ask, &[], mode, only_generated).await,
+                    None => (Effect::UnknownRoute, None),
+                };
+                fate(page::Target::Path(written), done, count)
+            },
+        );
         let mut fates: Vec<Fate> = done.buffered(AT_ONCE).collect().await;
+        if mode == Mode::Purge {
+            self.isr.forget_variants(whole).await;
+        }
         fates.extend(call.tags.iter().map(|tag| {
-            let count = census.as_ref();
-            let count = count.and_then(|census| Some(census.count(*census.tagged.get(tag)?)));
+            let census = census.as_ref();
+            let count = census.and_then(|it| Some(it.count(*it.tagged.get(tag)?)));
             let tag = page::Target::Tag(tag.as_str().to_owned());
             fate(tag, (Effect::Stale, None), count)
         }));
@@ -101,13 +114,6 @@ impl Revalidation {
                 Ok(()) => Spread::Told,
             },
         }
-    }
-
-    /// How many pages the call is about.
-    async fn count(&self, paths: &[(String, Option<Ask>, bool)], tags: &[Tag]) -> Option<Census> {
-        let paths = paths.iter().filter(|(_, _, has_variants)| *has_variants);
-        let paths = paths.filter_map(|(_, ask, _)| Some(ask.as_ref()?.key.clone()));
-        self.isr.count(paths.collect(), tags.to_vec()).await
     }
 
     async fn apply(
@@ -160,9 +166,20 @@ impl Revalidation {
     }
 }
 
-/// Whether what is located is the page of a path that may have query variants beside it.
-fn has_variants(located: &Located<'_>) -> bool {
-    located.query.is_empty() && !located.routed.config.query.is_empty()
+impl Named {
+    fn by(target: Target, release: &Release) -> Self {
+        let located = locate(release, &target.path, target.query.as_deref());
+        let has_variants = |located: &Located<'_>| {
+            located.query.is_empty() && !located.routed.config.query.is_empty()
+        };
+        let is_whole = located.as_ref().is_some_and(has_variants);
+        let ask = located.map(Located::ask);
+        Self {
+            whole: ask.as_ref().filter(|_| is_whole).map(|ask| ask.key.clone()),
+            written: target.written,
+            ask,
+        }
+    }
 }
 
 fn fate(

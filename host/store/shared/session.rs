@@ -179,15 +179,21 @@ impl Core {
 
     /// Forgets the pages that were purged.
     pub(super) fn purge(&self, marks: &[Mark]) {
+        let Some(tiers) = self.tiers.upgrade() else {
+            return;
+        };
+        let mut paths = Vec::new();
         for mark in marks {
-            if let (Mark::Purge(key), Some(tiers)) = (mark, self.tiers.upgrade()) {
+            if let Mark::Purge(key) = mark {
                 tiers.remove(key);
                 if key.path() == key.as_str() {
-                    let key = key.clone();
-                    self.handle
-                        .spawn(async move { tiers.forget_variants(&key).await });
+                    paths.push(key.clone());
                 }
             }
+        }
+        if !paths.is_empty() {
+            let forget = async move { tiers.forget_variants(paths).await };
+            self.handle.spawn(forget);
         }
     }
 

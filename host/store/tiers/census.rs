@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::super::durable::Durable;
 use super::super::{Brief, Store, Window};
 use super::Tiers;
-use crate::page::{self, PageKey, Tag};
+use crate::page::{self, PageKey, Summary, Tag};
 
 /// How long pages are counted: a hundred thousand of them, and less than whoever waits for the answer
 /// would notice.
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Pages between two looks at the clock.
 const STRIDE: u32 = 256;
 
-/// Variants that are removed at once.
+/// Variants that are looked at in one piece.
 const AT_ONCE: usize = 1_000;
 
 /// Pages of this host, in memory and on disk.
@@ -86,27 +86,63 @@ impl Tiers {
         count.census
     }
 
-    /// Forgets the variants of a page that was purged: they are not shown any more, but would be once
-    /// the purge itself is forgotten.
-    pub async fn forget_variants(self: &Arc<Self>, key: &PageKey) {
-        let mut window = Window::new(&prefix(key), AT_ONCE);
-        loop {
-            let variants = self.list(window.clone()).await;
-            for variant in &variants {
-                // One that was made since stays.
-                if self
-                    .ledger
-                    .purged_since(&variant.key, variant.stamp.sequence)
-                {
-                    self.remove(&variant.key);
+    /// Forgets the variants of pages that were purged: they are not shown any more, but would be once
+    /// the purges themselves are forgotten.
+    pub async fn forget_variants(self: &Arc<Self>, paths: Vec<PageKey>) {
+        if paths.is_empty() {
+            return;
+        }
+        let tiers = self.clone();
+        let forget = move |durable: Option<&Durable>| {
+            let mut hot = Vec::new();
+            let named: HashSet<&str> = paths.iter().map(PageKey::as_str).collect();
+            tiers.memory.survey(&mut |brief| {
+                let path = brief.key.split_once('?').map(|(path, _)| path);
+                if path.is_some_and(|path| named.contains(path)) {
+                    hot.push((brief.page_key(), brief.stamp.sequence));
                 }
+                ControlFlow::Continue(())
+            });
+            tiers.forget_purged(hot);
+            let durable = durable.filter(|durable| !durable.hangs());
+            for (durable, path) in durable
+                .iter()
+                .flat_map(|it| paths.iter().map(move |p| (it, p)))
+            {
+                each_on_disk(durable, path, |listed| {
+                    let cold = listed.iter().map(|it| (it.key.clone(), it.stamp.sequence));
+                    tiers.forget_purged(cold.collect());
+                    true
+                });
             }
-            match variants.last() {
-                Some(last) if variants.len() >= AT_ONCE => {
-                    window.after = Some(last.key.as_str().to_owned());
-                }
-                _ => return,
+        };
+        // Otherwise it goes on by itself.
+        let _ = self.blocking(forget).await;
+    }
+
+    /// Forgets those that were purged; what was made since stays.
+    fn forget_purged(&self, pages: Vec<(PageKey, u64)>) {
+        for (key, sequence) in pages {
+            if self.ledger.purged_since(&key, sequence) {
+                self.remove(&key);
             }
+        }
+    }
+}
+
+/// Shows the variants of a path on disk, where they are neighbours, until `visit` has seen enough.
+fn each_on_disk(durable: &Durable, path: &PageKey, mut visit: impl FnMut(&[Summary]) -> bool) {
+    let mut window = Window::new(&prefix(path), AT_ONCE);
+    loop {
+        let listed = durable.list(&window);
+        if !visit(&listed) {
+            return;
+        }
+        match listed.last() {
+            Some(last) if listed.len() >= AT_ONCE => {
+                window.after = Some(last.key.as_str().to_owned());
+            }
+            _ => return,
         }
     }
 }
@@ -157,28 +193,16 @@ impl Count {
         ControlFlow::Continue(())
     }
 
-    /// Counts the variants of one path on disk, where they are neighbours.
+    /// Counts the variants of one path on disk.
     fn variants(&mut self, durable: &Durable, path: &PageKey) {
-        let mut window = Window::new(&prefix(path), AT_ONCE);
-        loop {
-            if Instant::now() > self.until {
-                self.census.is_whole = false;
-                return;
-            }
-            let listed = durable.list(&window);
-            let new = listed
-                .iter()
-                .filter(|listed| !self.seen.contains(&listed.key));
+        each_on_disk(durable, path, |listed| {
+            let new = listed.iter().filter(|it| !self.seen.contains(&it.key));
             let new = new.count() as u64;
             if let Some(variants) = self.census.variants.get_mut(path) {
                 *variants += new;
             }
-            match listed.last() {
-                Some(last) if listed.len() >= AT_ONCE => {
-                    window.after = Some(last.key.as_str().to_owned());
-                }
-                _ => return,
-            }
-        }
+            self.census.is_whole &= Instant::now() < self.until;
+            self.census.is_whole
+        });
     }
 }
