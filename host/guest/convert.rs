@@ -15,7 +15,7 @@ use crate::page::{
 /// What `static-props` decided.
 pub(super) enum Decision {
     /// There is a page with these props and tags.
-    Render(Props, Vec<String>),
+    Render(Props, Vec<Tag>),
     /// There is none; the outcome is known without rendering.
     Done(Outcome),
 }
@@ -76,12 +76,13 @@ fn props(returned: wit::Props, limits: &Limits) -> Result<Decision, Stop> {
         json: Bytes::from(data),
         lifetime: lifetime(freshness)?,
     };
+    let tags = Tag::all(&tags).map_err(Stop::invalid)?;
     Ok(Decision::Render(props, tags))
 }
 
-/// Checks the tags that props have, and those that the guest gave by the way.
-pub(super) fn tags(returned: &[String], given: Given) -> Result<Vec<Tag>, Stop> {
-    Tag::all(returned, given).map_err(Stop::invalid)
+/// The tags that props have, and those that the guest gave by the way, checked.
+pub(super) fn tags(props: Vec<Tag>, given: Given) -> Result<Vec<Tag>, Stop> {
+    given.beside(props).map_err(Stop::invalid)
 }
 
 fn lifetime(freshness: wit::Freshness) -> Result<Lifetime, Stop> {
@@ -169,6 +170,7 @@ mod tests {
                 with("{}", wit::Freshness::Seconds(0), Vec::new()),
                 "at least 1",
             ),
+            (with("{}", inherit, vec![String::new()]), "tag"),
             (
                 wit::Outcome::NotFound(wit::Freshness::Seconds(0)),
                 "at least 1",

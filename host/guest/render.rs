@@ -62,14 +62,11 @@ impl Guest {
         let (props, tags) = match decided {
             Decision::Render(props, tags) => (props, tags),
             Decision::Done(outcome) => {
-                return Ok((outcome, convert::tags(&[], run.given())?));
+                return Ok((outcome, convert::tags(Vec::new(), run.given())?));
             }
         };
         if known.is_some_and(|known| known == Digest::of(&props.json)) {
-            return Ok((
-                Outcome::Unchanged(props),
-                convert::tags(&tags, run.given())?,
-            ));
+            return Ok((Outcome::Unchanged(props), convert::tags(tags, run.given())?));
         }
 
         run.props = Some(props.json.clone());
@@ -84,7 +81,7 @@ impl Guest {
         drop(data);
         Ok((
             Outcome::Page(props, document),
-            convert::tags(&tags, run.given())?,
+            convert::tags(tags, run.given())?,
         ))
     }
 

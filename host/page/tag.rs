@@ -54,28 +54,15 @@ impl Tag {
         Ok(Self(Arc::from(text)))
     }
 
-    /// Checks the tags of one page: those that its props have, and those that it gave by the way.
-    /// One given twice counts once.
+    /// Checks the tags of one page.
     ///
     /// # Errors
     /// When there are too many, or the first that is not a tag.
-    pub fn all(texts: &[String], given: Given) -> Result<Vec<Self>, TagError> {
+    pub fn all(texts: &[String]) -> Result<Vec<Self>, TagError> {
         if texts.len() > MAX_TAGS {
             return Err(TagError::TooMany(texts.len()));
         }
-        let mut all: Vec<Self> = texts
-            .iter()
-            .map(|text| Self::new(text))
-            .collect::<Result<_, _>>()?;
-        for tag in given.finish()? {
-            if !all.contains(&tag) {
-                all.push(tag);
-            }
-        }
-        if all.len() > MAX_TAGS {
-            return Err(TagError::TooMany(all.len()));
-        }
-        Ok(all)
+        texts.iter().map(|text| Self::new(text)).collect()
     }
 
     /// The tags of what took the place of something with the tags `before`, and keeps them: so many
@@ -110,8 +97,24 @@ impl Given {
         }
     }
 
-    fn finish(self) -> Result<Vec<Tag>, TagError> {
-        self.wrong.map_or(Ok(self.tags), Err)
+    /// The tags of the page: those that its props have, and these. One given twice counts once.
+    ///
+    /// # Errors
+    /// When there are too many in all, or the first that is not a tag.
+    pub fn beside(self, props: Vec<Tag>) -> Result<Vec<Tag>, TagError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
+        }
+        let mut all = props;
+        for tag in self.tags {
+            if !all.contains(&tag) {
+                all.push(tag);
+            }
+        }
+        if all.len() > MAX_TAGS {
+            return Err(TagError::TooMany(all.len()));
+        }
+        Ok(all)
     }
 }
 
@@ -137,7 +140,8 @@ mod tests {
 
     #[test]
     fn props_and_what_is_given_by_the_way_have_one_bound() {
-        let all = |texts: &[String], given| Tag::all(texts, given).map(|tags| tags.len());
+        let all =
+            |texts: &[String], given: Given| given.beside(Tag::all(texts)?).map(|tags| tags.len());
         let half = numbers(0..MAX_TAGS / 2);
         assert_eq!(all(&half, given(half.clone())).unwrap(), half.len());
         assert_eq!(all(&half, given(numbers(0..MAX_TAGS))).unwrap(), MAX_TAGS);
@@ -150,7 +154,7 @@ mod tests {
             assert!(given.tags.len() <= MAX_TAGS);
             assert!(matches!(all(&texts, given), Err(TagError::TooMany(_))));
         }
-        let tags = |range| Tag::all(&numbers(range), Given::default()).unwrap();
+        let tags = |range| Tag::all(&numbers(range)).unwrap();
         let mut kept = tags(0..MAX_TAGS);
         for round in 1..9 {
             kept = Tag::beside(tags(round * 1_000..round * 1_000 + MAX_TAGS), &kept);
