@@ -434,13 +434,16 @@ impl Play {
     /// The model's page, and the server's answer to a call about it.
     async fn call(&mut self, number: usize, mode: &str) -> (&mut Page, Response) {
         let is_there = self.world.version().is_some();
-        let variants = self.world.pages[VARIANT].entry.iter().count();
+        let variants = match number {
+            PLAIN => Some(self.world.pages[VARIANT].entry.iter().count()),
+            VARIANT => None,
+            _ => Some(0),
+        };
         let body = json!({ "paths": [self.world.pages[number].path], "mode": mode });
         let answer = self.site.revalidate(body).await;
         if is_there {
             let counted = &answer.json()["results"][0]["variants"];
-            let expected = (number == PLAIN).then_some(variants);
-            assert_eq!(*counted, json!(expected), "{}", answer.text());
+            assert_eq!(*counted, json!(variants), "{}", answer.text());
         }
         if is_there && number == PLAIN {
             let variant = &mut self.world.pages[VARIANT];
