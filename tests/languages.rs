@@ -11,18 +11,18 @@ use crate::tools::tool;
 use crate::{modules, swap};
 
 /// What the pages of a fixture need on the machine: a program, and how it is installed.
-const NODE: (&str, &str) = ("node", "apt install nodejs npm");
-const PYTHON: (&str, &str) = ("python3", "apt install python3 python3-venv");
-const CLANG: (&str, &str) = (
+pub(crate) const NODE: (&str, &str) = ("node", "apt install nodejs npm");
+pub(crate) const PYTHON: (&str, &str) = ("python3", "apt install python3 python3-venv");
+pub(crate) const CLANG: (&str, &str) = (
     "wasm-ld",
     "apt install clang lld wasi-libc libclang-rt-14-dev-wasm32",
 );
 
 /// A reader who waits for a page instead of being shown the shell.
-const WAITS: [(&str, &str); 1] = [("user-agent", "Googlebot/2.1")];
+pub(crate) const WAITS: [(&str, &str); 1] = [("user-agent", "Googlebot/2.1")];
 
 /// A copy of a fixture's source tree, kept between runs with its tools; none where the machine lacks a program.
-fn tree(fixture: &str, copy: &str, (program, install): (&str, &str)) -> Option<PathBuf> {
+pub(crate) fn tree(fixture: &str, copy: &str, (program, install): (&str, &str)) -> Option<PathBuf> {
     tool(program, install)?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -42,12 +42,12 @@ fn tree(fixture: &str, copy: &str, (program, install): (&str, &str)) -> Option<P
     Some(folder)
 }
 
-async fn build(tree: &Path, site: &Path) -> Finished {
+pub(crate) async fn build(tree: &Path, site: &Path) -> Finished {
     wisr(tree, &["build", ".", "-o", site.to_str().unwrap()]).await
 }
 
 /// The module of a fixture, built.
-async fn module(tree: &Path) -> Vec<u8> {
+pub(crate) async fn module(tree: &Path) -> Vec<u8> {
     let site = tempfile::tempdir().unwrap();
     let built = build(tree, site.path()).await;
     assert_eq!(built.code, Some(0), "{}\n{}", built.stdout, built.stderr);

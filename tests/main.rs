@@ -42,6 +42,7 @@ mod logs;
 mod metrics;
 mod model;
 mod new;
+mod odd;
 mod on_demand;
 mod openapi;
 mod overlay;

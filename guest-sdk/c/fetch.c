@@ -91,7 +91,8 @@ static const char *split(const char *url, wasi_http_types_scheme_t *scheme, gues
 }
 
 static const char *append(wasi_http_types_borrow_fields_t fields, const char *name, const char *value) {
-    guest_string_t key = wisr_view(name);
+    guest_string_t key = wisr_scalar(wisr_given(name, "a header's name"), strlen(name));
+    wisr_given(value, name);
     wasi_http_types_field_value_t bytes = {(uint8_t *)value, strlen(value)};
     wasi_http_types_header_error_t error;
     if (wasi_http_types_method_fields_append(fields, &key, &bytes, &error)) return NULL;
@@ -114,7 +115,7 @@ static const char *prepare(const wisr_request *request, wasi_http_types_own_outg
     }
     if (wrong) return wrong;
     const char *name = request->method ? request->method : "GET";
-    wasi_http_types_method_t method = {.tag = WASI_HTTP_TYPES_METHOD_OTHER, .val = {.other = wisr_view(name)}};
+    wasi_http_types_method_t method = {.tag = WASI_HTTP_TYPES_METHOD_OTHER, .val = {.other = wisr_scalar(name, strlen(name))}};
     for (uint8_t tag = 0; tag < sizeof METHODS / sizeof *METHODS; tag++) {
         if (!strcmp(METHODS[tag], name)) method.tag = tag;
     }
@@ -207,6 +208,7 @@ static const char *exchange(const wisr_request *request, wisr_response *response
 }
 
 wisr_response wisr_send(const wisr_request *request) {
+    wisr_given(request->url, "the URL of a request");
     wisr_response response = {0};
     const char *wrong = exchange(request, &response);
     if (!wrong) return response;

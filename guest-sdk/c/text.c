@@ -25,6 +25,7 @@ static void put(wisr_buffer *out, const char *text, size_t length) {
 }
 
 void wisr_put(wisr_buffer *out, const char *text) {
+    if (!text) text = "";
     put(out, text, strlen(text));
 }
 
@@ -42,7 +43,8 @@ void wisr_putf(wisr_buffer *out, const char *format, ...) {
 }
 
 void wisr_put_escaped(wisr_buffer *out, const char *text) {
-    for (; *text; text++) {
+    wisr_put(out, "");
+    for (; text && *text; text++) {
         switch (*text) {
         case '&': wisr_put(out, "&amp;"); break;
         case '<': wisr_put(out, "&lt;"); break;
@@ -55,6 +57,10 @@ void wisr_put_escaped(wisr_buffer *out, const char *text) {
 }
 
 void wisr_put_json(wisr_buffer *out, const char *text) {
+    if (!text) {
+        wisr_put(out, "null");
+        return;
+    }
     wisr_put(out, "\"");
     for (; *text; text++) {
         unsigned char byte = (unsigned char)*text;
@@ -63,6 +69,37 @@ void wisr_put_json(wisr_buffer *out, const char *text) {
         else put(out, text, 1);
     }
     wisr_put(out, "\"");
+}
+
+/* How many bytes from here on are one character or, as WHATWG's decoder takes them, one mistake: negative. */
+static int character(const unsigned char *at, size_t left) {
+    int length = *at < 0x80 ? 1 : *at < 0xc2 ? 0 : *at < 0xe0 ? 2 : *at < 0xf0 ? 3 : *at < 0xf5 ? 4 : 0;
+    /* No longer form than is needed, no half of a pair of UTF-16, nothing above U+10FFFF. */
+    unsigned char least = *at == 0xe0 ? 0xa0 : *at == 0xf0 ? 0x90 : 0x80;
+    unsigned char most = *at == 0xed ? 0x9f : *at == 0xf4 ? 0x8f : 0xbf;
+    int read = 1;
+    for (; read < length && (size_t)read < left && at[read] >= least && at[read] <= most; read++) {
+        least = 0x80;
+        most = 0xbf;
+    }
+    return read == length ? length : -read;
+}
+
+guest_string_t wisr_scalar(const char *text, size_t length) {
+    wisr_buffer out = {0};
+    reserve(&out, length);
+    size_t from = 0, at = 0;
+    while (at < length) {
+        int taken = character((const unsigned char *)text + at, length - at);
+        if (taken < 0) {
+            put(&out, text + from, at - from);
+            wisr_put(&out, "\xef\xbf\xbd");
+            from = at - taken;
+        }
+        at += taken < 0 ? -taken : taken;
+    }
+    put(&out, text + from, length - from);
+    return (guest_string_t){(uint8_t *)out.text, out.length};
 }
 
 /* --- JSON ---------------------------------------------------------------------------------------------- */

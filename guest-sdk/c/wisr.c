@@ -37,9 +37,14 @@ guest_string_t wisr_view(const char *text) {
     return (guest_string_t){(uint8_t *)text, strlen(text)};
 }
 
+const char *wisr_given(const char *text, const char *what) {
+    /* At address 0 of WebAssembly there is memory: it would read as an empty text. */
+    if (!text) wisr_fail("%s is NULL, where a text is needed", what);
+    return text;
+}
+
 static guest_string_t owned(const char *text) {
-    size_t length = strlen(text);
-    return (guest_string_t){(uint8_t *)wisr_copy(text, length), length};
+    return wisr_scalar(text, strlen(text));
 }
 
 void wisr_fail_at(const char *file, int line, const char *format, ...) {
@@ -59,12 +64,12 @@ void wisr_log(wisr_level level, const char *format, ...) {
     int length = vasprintf(&message, format, values);
     va_end(values);
     if (length < 0) wisr_fail("a line for the log cannot be written: %s", format);
-    guest_string_t line = {(uint8_t *)message, (size_t)length};
+    guest_string_t line = wisr_scalar(message, (size_t)length);
     wisr_page_host_log((uint8_t)level, &line);
 }
 
 const char *wisr_setting(const char *name) {
-    guest_string_t key = wisr_view(name), value;
+    guest_string_t key = owned(wisr_given(name, "wisr_setting: the name")), value;
     return wisr_page_host_setting(&key, &value) ? wisr_copy(value.ptr, value.len) : NULL;
 }
 
@@ -111,7 +116,7 @@ static wisr_context context(const wisr_page_page_types_context_t *ctx) {
 /* --- outcomes ---------------------------------------------------------------------------------------- */
 
 wisr_outcome wisr_props(const char *json) {
-    return (wisr_outcome){.kind = PROPS, .text = json};
+    return (wisr_outcome){.kind = PROPS, .text = wisr_given(json, "wisr_props: the JSON")};
 }
 
 wisr_outcome wisr_not_found(void) {
@@ -119,11 +124,11 @@ wisr_outcome wisr_not_found(void) {
 }
 
 wisr_outcome wisr_redirect(const char *location) {
-    return (wisr_outcome){.kind = REDIRECT, .text = location, .status = 307};
+    return (wisr_outcome){.kind = REDIRECT, .text = wisr_given(location, "wisr_redirect: the location"), .status = 307};
 }
 
 wisr_outcome wisr_permanent_redirect(const char *location) {
-    return (wisr_outcome){.kind = REDIRECT, .text = location, .status = 308};
+    return (wisr_outcome){.kind = REDIRECT, .text = wisr_given(location, "wisr_permanent_redirect: the location"), .status = 308};
 }
 
 wisr_outcome wisr_revalidate(wisr_outcome outcome, uint32_t seconds) {
@@ -138,7 +143,7 @@ wisr_outcome wisr_never(wisr_outcome outcome) {
 }
 
 wisr_outcome wisr_tag(wisr_outcome outcome, const char *tag) {
-    outcome.tags = wisr_add(outcome.tags, outcome.tag_count++, tag);
+    outcome.tags = wisr_add(outcome.tags, outcome.tag_count++, wisr_given(tag, "wisr_tag: the tag"));
     return outcome;
 }
 
@@ -147,6 +152,8 @@ bool exports_wisr_page_page_static_props(wisr_page_page_types_context_t *ctx,
     (void)err;
     wisr_context of = context(ctx);
     wisr_outcome outcome = static_props(&of);
+    if (outcome.kind != NOT_FOUND && !outcome.text)
+        wisr_fail("static_props of page.c returned nothing: return what wisr_props, wisr_not_found or wisr_redirect makes");
     wisr_page_page_types_freshness_t freshness = {(uint8_t)outcome.freshness, {outcome.seconds}};
     ret->tag = (uint8_t)outcome.kind;
     switch (outcome.kind) {
@@ -170,6 +177,7 @@ bool exports_wisr_page_page_static_props(wisr_page_page_types_context_t *ctx,
 /* --- documents ---------------------------------------------------------------------------------------- */
 
 wisr_document wisr_text(const char *content_type, const char *text) {
+    wisr_given(text, "the text of the page");
     wisr_document document = {.status = 200, .body = text, .length = strlen(text), .is_text = true};
     return wisr_header(document, "content-type", content_type);
 }
@@ -179,7 +187,8 @@ wisr_document wisr_html(const char *html) {
 }
 
 wisr_document wisr_bytes(const char *content_type, const void *bytes, size_t length) {
-    wisr_document document = {.status = 200, .body = bytes, .length = length};
+    if (!bytes && length) wisr_fail("wisr_bytes: %zu bytes at NULL", length);
+    wisr_document document = {.status = 200, .body = bytes ? bytes : "", .length = length};
     return wisr_header(document, "content-type", content_type);
 }
 
@@ -189,12 +198,16 @@ wisr_document wisr_status(wisr_document document, uint16_t status) {
 }
 
 wisr_document wisr_header(wisr_document document, const char *name, const char *value) {
+    wisr_given(name, "wisr_header: the name");
+    wisr_given(value, "wisr_header: the value");
     document.headers = wisr_add(document.headers, document.header_count++, name);
     document.headers = wisr_add(document.headers, document.header_count++, value);
     return document;
 }
 
-static bool finish(wisr_document document, wisr_page_page_types_document_t *ret) {
+static bool finish(wisr_document document, const char *function, wisr_page_page_types_document_t *ret) {
+    if (!document.body)
+        wisr_fail("%s of page.c returned nothing: return what wisr_html, wisr_text or wisr_bytes makes", function);
     size_t count = document.header_count / 2;
     ret->status = document.status;
     ret->headers.len = count;
@@ -203,13 +216,13 @@ static bool finish(wisr_document document, wisr_page_page_types_document_t *ret)
         ret->headers.ptr[i] = (guest_tuple2_string_string_t){owned(document.headers[2 * i]),
                                                              owned(document.headers[2 * i + 1])};
     }
-    guest_list_u8_t body = {(uint8_t *)wisr_copy(document.body, document.length), document.length};
     if (document.is_text) {
         ret->body.tag = WISR_PAGE_PAGE_TYPES_BODY_TEXT;
-        ret->body.val.text = (guest_string_t){body.ptr, body.len};
+        ret->body.val.text = wisr_scalar(document.body, document.length);
     } else {
         ret->body.tag = WISR_PAGE_PAGE_TYPES_BODY_BYTES;
-        ret->body.val.bytes = body;
+        ret->body.val.bytes =
+            (guest_list_u8_t){(uint8_t *)wisr_copy(document.body, document.length), document.length};
     }
     return true;
 }
@@ -218,7 +231,7 @@ bool exports_wisr_page_page_render(wisr_page_page_types_context_t *ctx, guest_st
                                    wisr_page_page_types_document_t *ret, guest_string_t *err) {
     (void)err;
     wisr_context of = context(ctx);
-    return finish(render(&of, wisr_copy(data->ptr, data->len)), ret);
+    return finish(render(&of, wisr_copy(data->ptr, data->len)), "render", ret);
 }
 
 /* It reloads by itself: the host starts making the page together with the shell, and a page without scripts
@@ -238,7 +251,7 @@ bool exports_wisr_page_paths_shell(wisr_page_page_types_context_t *ctx, wisr_pag
                                    guest_string_t *err) {
     (void)err;
     wisr_context of = context(ctx);
-    return finish(shell(&of), ret);
+    return finish(shell(&of), "shell", ret);
 }
 
 /* --- paths ---------------------------------------------------------------------------------------------- */
@@ -289,6 +302,7 @@ __attribute__((weak)) wisr_paths *static_paths(void) {
 bool exports_wisr_page_paths_static_paths(exports_wisr_page_paths_path_list_t *ret, guest_string_t *err) {
     (void)err;
     wisr_paths *paths = static_paths();
+    if (!paths) wisr_fail("static_paths of page.c returned NULL: return what wisr_paths_new makes");
     *ret = (exports_wisr_page_paths_path_list_t){paths->list, (uint8_t)paths->fallback};
     return true;
 }

@@ -4,7 +4,8 @@
  * static_paths and shell. Other .c files beside it belong to it.
  *
  * Each page is made in a fresh sandbox that is thrown away afterwards: free() is a waste of time, and
- * nothing here has to be freed. Texts are UTF-8 and end with a zero byte. */
+ * nothing here has to be freed. Texts are UTF-8 and end with a zero byte; bytes that are no UTF-8 leave the page
+ * as U+FFFD, as on the web. */
 #ifndef WISR_H
 #define WISR_H
 
@@ -146,6 +147,7 @@ typedef struct {
     size_t length, room;
 } wisr_buffer;
 
+/* NULL adds nothing, here and escaped; as JSON it is null. */
 void wisr_put(wisr_buffer *out, const char *text);
 void wisr_putf(wisr_buffer *out, const char *format, ...) WISR_FORMAT(2);
 /* With & < > " ' escaped: what comes from elsewhere into HTML. */

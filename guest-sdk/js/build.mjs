@@ -32,7 +32,10 @@ const bundle = ({ root, entry, release }) =>
     sourcemap: "external",
     sourcesContent: false,
     jsx: "automatic",
-    define: { "process.env.NODE_ENV": release ? '"production"' : '"development"' },
+    define: {
+      "process.env.NODE_ENV": release ? '"production"' : '"development"',
+      __WISR_PAGE__: JSON.stringify(path.relative(root, entry)),
+    },
     loader: {
       ".html": "text", ".svg": "text", ".css": "text", ".md": "text", ".txt": "text",
       ".png": "binary", ".jpg": "binary", ".webp": "binary", ".woff2": "binary",

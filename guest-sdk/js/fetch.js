@@ -2,7 +2,7 @@
 
 import { handle } from "wasj:http/outgoing-handler@0.2.3";
 import { Fields, OutgoingBody, OutgoingRequest } from "wasj:http/types@0.2.3";
-import { TextDecoder, TextEncoder } from "./text.js";
+import { Html, TextDecoder, TextEncoder, scalar } from "./text.js";
 
 const CHUNK = 64 * 1024;
 // What one blocking-write-and-flush takes at most (wasi:io/streams).
@@ -75,13 +75,17 @@ const bytesOf = (body) => {
   if (body === undefined || body === null) return new Uint8Array();
   if (body instanceof ArrayBuffer) return new Uint8Array(body);
   if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
-  return new TextEncoder().encode(String(body));
+  // The web sends `[object Object]` for those, which nobody ever meant.
+  if (typeof body === "object" && !(body instanceof Html) && body.toString === Object.prototype.toString) {
+    throw new TypeError("a body is a string or bytes, not an object: JSON.stringify(…) or Response.json(…) makes JSON of it");
+  }
+  return new TextEncoder().encode(body);
 };
 
 export class Response {
   #body;
   constructor(body = null, { status = 200, statusText = "", headers = [] } = {}) {
-    this.#body = body;
+    this.#body = typeof body === "string" ? body : bytesOf(body);
     this.status = status;
     this.statusText = statusText;
     this.headers = new Headers(headers);
@@ -91,7 +95,9 @@ export class Response {
     }
   }
   static json(value, init) {
-    const response = new Response(JSON.stringify(value), init);
+    const text = JSON.stringify(value);
+    if (text === undefined) throw new TypeError("Response.json: the value has no JSON form");
+    const response = new Response(text, init);
     if (!new Headers(init?.headers).has("content-type")) response.headers.set("content-type", "application/json");
     return response;
   }
@@ -125,10 +131,10 @@ const prepare = (url, method, headers) => {
   const parts = /^(https?):\/\/([^/?#@\s]+)([^#\s]*)/i.exec(url);
   if (!parts) throw new TypeError("not an absolute http or https URL without credentials");
   const fields = new Fields();
-  for (const [name, value] of headers) fields.append(name, new TextEncoder().encode(value));
+  for (const [name, value] of headers) fields.append(scalar(name), new TextEncoder().encode(value));
   const request = new OutgoingRequest(fields);
   const lower = method.toLowerCase();
-  request.setMethod(METHODS.includes(lower) ? { tag: lower } : { tag: "other", val: method });
+  request.setMethod(METHODS.includes(lower) ? { tag: lower } : { tag: "other", val: scalar(method) });
   request.setScheme({ tag: parts[1].toLowerCase() === "https" ? "HTTPS" : "HTTP" });
   request.setAuthority(parts[2]);
   // What the URL standard escapes too; the host refuses the rest.
@@ -190,7 +196,7 @@ const receive = (url, incoming) => {
 };
 
 export const fetch = async (input, { method = "GET", headers = [], body } = {}) => {
-  const url = String(input);
+  const url = scalar(input);
   try {
     const bytes = bytesOf(body);
     const fields = new Headers(headers);

@@ -3,7 +3,7 @@
 import "./timers.js";
 import Promise from "promise-polyfill";
 import { fetch, Headers, Response } from "./fetch.js";
-import { log } from "./wisr.js";
+import { line, log } from "./wisr.js";
 import { crypto } from "./random.js";
 import { TextDecoder, TextEncoder } from "./text.js";
 
@@ -15,20 +15,7 @@ Promise.withResolvers = function () {
   return made;
 };
 
-const words = (values) =>
-  values
-    .map((value) => {
-      if (typeof value === "string") return value;
-      if (value instanceof Error) return `${value}\n${value.stack}`;
-      try {
-        return JSON.stringify(value) ?? String(value);
-      } catch {
-        return String(value);
-      }
-    })
-    .join(" ");
-
-const says = (level) => (...values) => log[level](words(values));
+const says = (level) => (...values) => log[level](line(values));
 
 const console = {
   trace: says("trace"),

@@ -1,4 +1,36 @@
-// `TextEncoder` and `TextDecoder` of the Encoding Standard, for UTF-8: the engine has neither.
+// Text as it crosses the border. A string of JavaScript may hold half a surrogate pair, which is no Unicode and
+// which the contract's strings cannot hold: as on the web it becomes U+FFFD (Infra, "scalar value string").
+// `TextEncoder` and `TextDecoder` are those of the Encoding Standard, for UTF-8: the engine has neither.
+
+/** A value as text that the host can take. */
+export const scalar = (value) => String(value).toWellFormed();
+
+/** The same for each string of what goes to the host. */
+export const scalars = (value) => {
+  if (typeof value === "string") return value.toWellFormed();
+  if (Array.isArray(value)) return value.map(scalars);
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, scalars(part)]));
+};
+
+/** HTML in which everything from outside has been escaped. */
+export class Html {
+  #text;
+  constructor(text) {
+    this.#text = text;
+  }
+  toString() {
+    return this.#text;
+  }
+}
+
+/** Whether an object says of itself what its text is: others are `[object Object]`, or a list of such. */
+export const hasText = (value) =>
+  typeof value.toString === "function" &&
+  value.toString !== Object.prototype.toString &&
+  typeof value.then !== "function" &&
+  ![Array, Error, Date, RegExp, Number, Boolean].some((kind) => value instanceof kind) &&
+  !ArrayBuffer.isView(value);
 
 export class TextEncoder {
   encoding = "utf-8";
@@ -17,8 +49,9 @@ export class TextEncoder {
   }
 }
 
-// The least code point of each length: a shorter form exists for what is below, so it is malformed.
-const LEAST = [0, 0, 0x80, 0x800, 0x10000];
+// What the second byte may be after these first ones, so that there is no longer form than is needed, no half
+// of a pair, and nothing above U+10FFFF. Of all others it is 0x80 to 0xbf.
+const SECOND = new Map([[0xe0, [0xa0, 0xbf]], [0xed, [0x80, 0x9f]], [0xf0, [0x90, 0xbf]], [0xf4, [0x80, 0x8f]]]);
 
 export class TextDecoder {
   encoding = "utf-8";
@@ -53,9 +86,12 @@ export class TextDecoder {
     const length = lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xc2 && lead < 0xe0 ? 2 : 0;
     let code = lead & (0x7f >> length);
     let read = 1;
-    while (read < length && (bytes[at + read] & 0xc0) === 0x80) code = (code << 6) | (bytes[at + read++] & 63);
-    const whole = length && read === length && code >= LEAST[length] && code < 0x110000 && (code & 0x1ff800) !== 0xd800;
-    if (whole) return [code, length];
+    let [least, most] = SECOND.get(lead) ?? [0x80, 0xbf];
+    while (read < length && bytes[at + read] >= least && bytes[at + read] <= most) {
+      code = (code << 6) | (bytes[at + read++] & 63);
+      [least, most] = [0x80, 0xbf];
+    }
+    if (length && read === length) return [code, length];
     if (this.#fatal) throw new TypeError("the data is not valid UTF-8");
     return [0xfffd, read];
   }

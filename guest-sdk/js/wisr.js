@@ -1,22 +1,20 @@
 // What a page imports from "wisr". Types and documentation are in wisr.d.ts.
 
 import * as host from "wisr:page/host@0.1.0";
+import { Html, hasText, scalar } from "./text.js";
+import { described, fail } from "./values.js";
 
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 
-export const escape = (text) => String(text).replace(/[&<>"']/g, (char) => ENTITIES[char]);
+const textOf = (value) => {
+  const isObject = typeof value === "object" && value !== null && !(value instanceof Date) && !(value instanceof Error);
+  const isText = isObject ? hasText(value) || Array.isArray(value) : typeof value !== "function" && typeof value !== "symbol";
+  return isText ? String(value) : fail(`${described(value)} is shown in the page, and has no text`);
+};
 
-class Html {
-  #text;
-  constructor(text) {
-    this.#text = text;
-  }
-  toString() {
-    return this.#text;
-  }
-}
+export const escape = (text) => textOf(text).replace(/[&<>"']/g, (char) => ENTITIES[char]);
 
-export const raw = (text) => new Html(String(text));
+export const raw = (text) => new Html(textOf(text));
 
 const shown = (value) => {
   if (value instanceof Html) return value.toString();
@@ -27,9 +25,23 @@ const shown = (value) => {
 export const html = (strings, ...values) =>
   new Html(strings.reduce((text, string, at) => text + shown(values[at - 1]) + string));
 
-export const setting = (name) => host.setting(name) ?? undefined;
+export const setting = (name) => host.setting(scalar(name)) ?? undefined;
 
-const at = (level) => (message) => host.log(level, String(message));
+/** Values in one line for the log: text as it is, an error with its stack, all else as JSON. */
+export const line = (values) => {
+  const words = (value) => {
+    if (typeof value === "string") return value;
+    if (value instanceof Error) return `${value}\n${value.stack}`;
+    try {
+      return JSON.stringify(value) ?? String(value);
+    } catch {
+      return String(value);
+    }
+  };
+  return scalar(values.map(words).join(" "));
+};
+
+const at = (level) => (message) => host.log(level, line([message]));
 
 export const log = {
   trace: at("trace"),

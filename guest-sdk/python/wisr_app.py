@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import linecache
+import math
 import random
+import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
 
 import page as source
@@ -20,6 +23,7 @@ from wit_world.exports import paths as wit_paths
 from wit_world.imports import page_types as wit
 
 import wisr
+from wisr._text import free_streams, scalar, scalars
 
 # It reloads by itself: the host starts making the page together with the shell, and a page without scripts
 # has no other way to find out that it is done.
@@ -31,8 +35,8 @@ FALLBACKS = get_args(wisr.Fallback)
 
 
 # What the standard library imports only when it is needed, which is too late once the page runs.
-for late in ("_strptime", "bisect", "calendar", "copy", "decimal", "encodings.idna", "encodings.latin_1", "heapq",
-             "locale", "numbers", "unicodedata", "warnings"):
+for late in ("_strptime", "bisect", "calendar", "copy", "decimal", "encodings.idna", "encodings.latin_1",
+             "encodings.utf_16_le", "encodings.utf_8_sig", "heapq", "locale", "numbers", "unicodedata", "warnings"):
     importlib.import_module(late)
 
 
@@ -49,15 +53,17 @@ keep_sources()
 
 
 def guarded(call: Callable):
-    """Runs one of the page's functions; what it raises becomes the error of the contract, a string."""
+    """Runs one of the page's functions; what it raises becomes the error of the contract, a string. All text that
+    leaves the page leaves it here."""
 
     def run(*values):
         # Its state is that of the build, the same in every sandbox.
         random.seed()
+        free_streams()
         try:
-            return call(*values)
+            return scalars(call(*values))
         except Exception as error:
-            raise Err(words(error)) from None
+            raise Err(scalar(words(error))) from None
 
     return run
 
@@ -112,71 +118,143 @@ def freshness(revalidate: wisr.Revalidate) -> wit.Freshness:
     raise TypeError(f"`revalidate` is a whole number of seconds, False for never, or None, not {revalidate!r}")
 
 
+def told(words: str) -> TypeError:
+    """A mistake in what the page returned, with the author's file."""
+    return TypeError(f"{wisr_place.PLACE}/page.py: {words}")
+
+
+def described(value: object) -> str:
+    """A value in an author's words."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if inspect.isawaitable(value):
+        return "a coroutine, and functions of pages are not `async`"
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+
+
 def plain(value):
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    raise TypeError(f"the props hold a {type(value).__name__}, which has no JSON form")
+    """A value of which every part has a JSON form: the first that has none is told by its place."""
+
+    def walk(value, place: str, above: tuple):
+        if value is None or isinstance(value, (str, bool, int)):
+            return value
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise told(f"`{place}` is {value}, which has no JSON form")
+            return value
+        if id(value) in above:
+            raise told(f"`{place}` holds itself, which has no JSON form")
+        above = (*above, id(value))
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, (str, int, float)) and key is not None:
+                    raise told(f"`{place}` has a key that is {described(key)}, where a string is needed")
+            return {key: walk(part, f"{place}[{key!r}]", above) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [walk(part, f"{place}[{at}]", above) for at, part in enumerate(value)]
+        raise told(f"`{place}` is {described(value)}, which has no JSON form")
+
+    return walk(value, "props", ())
+
+
+def word(value, name: str) -> str:
+    """A part of a path, a tag, a header: a string, or a number as one."""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise told(f"{name} is {described(value)}, where a string is needed")
+
+
+def words_of(values, name: str) -> list[str]:
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise told(f"{name} is {described(values)}, where a list of strings is needed")
+    return [word(value, f"{name}[{at}]") for at, value in enumerate(values)]
 
 
 def outcome(result) -> wit.Outcome:
     match result:
         case wisr.Props():
-            data = json.dumps(result.value, default=plain, ensure_ascii=False)
-            return wit.Outcome_Props(wit.Props(data, freshness(result.revalidate), [str(tag) for tag in result.tags]))
+            data = json.dumps(plain(result.value), ensure_ascii=False)
+            return wit.Outcome_Props(wit.Props(data, freshness(result.revalidate), words_of(result.tags, "tags")))
         case wisr.NotFound():
             return wit.Outcome_NotFound(freshness(result.revalidate))
         case wisr.Redirect():
             status = 308 if result.permanent else 307
-            return wit.Outcome_Redirect(wit.Redirect(result.location, status, freshness(result.revalidate)))
-    raise TypeError(f"static_props returns Props, NotFound or Redirect, not {type(result).__name__}")
+            location = word(result.location, "the location of a Redirect")
+            return wit.Outcome_Redirect(wit.Redirect(location, status, freshness(result.revalidate)))
+    raise told(f"static_props returned {described(result)}: return Props(…), NotFound() or Redirect(…)")
+
+
+# What `str` makes of an object that has no text.
+NO_TEXT = re.compile(r"\s*<[\w.<> ]+ at 0x[0-9a-f]+>\s*")
 
 
 def document(rendered, name: str) -> wit.Document:
     if isinstance(rendered, str):
         rendered = wisr.Document(rendered)
-    elif isinstance(rendered, bytes):
-        rendered = wisr.Document(rendered, "application/octet-stream")
+    elif isinstance(rendered, (bytes, bytearray, memoryview)):
+        rendered = wisr.Document(bytes(rendered), "application/octet-stream")
     if not isinstance(rendered, wisr.Document):
-        raise TypeError(f"{name} returns a string, bytes or a Document, not {type(rendered).__name__}")
+        raise told(f"{name} returned {described(rendered)}: return a string of HTML, bytes or a Document")
     body = rendered.body
-    headers = [("content-type", rendered.content_type), *rendered.headers.items()]
-    return wit.Document(rendered.status, headers, wit.Body_Text(body) if isinstance(body, str) else wit.Body_Bytes(body))
+    if isinstance(body, str):
+        if NO_TEXT.fullmatch(body):
+            raise told(f"{name} returned the text {body.strip()}, which is no page but an object without text")
+        body = wit.Body_Text(body)
+    elif isinstance(body, (bytes, bytearray, memoryview)):
+        body = wit.Body_Bytes(bytes(body))
+    else:
+        raise told(f"{name} returned a Document whose body is {described(body)}: it is a string or bytes")
+    status = rendered.status
+    if not isinstance(status, int) or not 0 <= status < 2**16:
+        raise told(f"{name} returned a Document whose status is {status!r}, where a number such as 200 is needed")
+    headers = [("content-type", rendered.content_type), *dict(rendered.headers).items()]
+    told_headers = [(word(key, "the name of a header"), word(value, f"the header {key!r}")) for key, value in headers]
+    return wit.Document(int(status), told_headers, body)
+
+
+def called(function: str, *values):
+    made = getattr(source, function)
+    if not callable(made):
+        raise told(f"`{function}` is {described(made)}, where a function is needed")
+    return made(*values)
 
 
 class Page(exports.Page):
     @guarded
     def static_props(self, ctx: wit.Context) -> wit.Outcome:
-        made = getattr(source, "static_props", None)
-        return outcome(made(context(ctx)) if made else wisr.Props())
+        return outcome(called("static_props", context(ctx)) if hasattr(source, "static_props") else wisr.Props())
 
     @guarded
     def render(self, ctx: wit.Context, data: str) -> wit.Document:
         if not hasattr(source, "render"):
-            raise TypeError("page.py has no function `render(props, ctx)`")
-        return document(source.render(json.loads(data), context(ctx)), "render")
+            raise told("there is no function `render(props, ctx)`")
+        return document(called("render", json.loads(data), context(ctx)), "render")
 
 
 class Paths(exports.Paths):
     @guarded
     def static_paths(self) -> wit_paths.PathList:
-        listed = source.static_paths() if hasattr(source, "static_paths") else wisr.Paths()
-
+        listed = called("static_paths") if hasattr(source, "static_paths") else wisr.Paths()
         if not isinstance(listed, wisr.Paths):
-            raise TypeError(f"static_paths returns Paths, not {type(listed).__name__}")
+            raise told(f"static_paths returned {described(listed)}: return Paths(…)")
         if listed.fallback not in FALLBACKS:
-            raise TypeError(f"`fallback` is one of {', '.join(FALLBACKS)}, not {listed.fallback!r}")
+            raise told(f"`fallback` is one of {', '.join(FALLBACKS)}, not {listed.fallback!r}")
+
+        def values(name, value) -> list[str]:
+            of = f"{name!r} of a path of static_paths"
+            return [word(value, of)] if isinstance(value, (str, int)) else words_of(value, of)
 
         def params(path):
             if not isinstance(path, Mapping):
-                raise TypeError(f'static_paths lists each path by its parameters, as {{"id": "1"}}, not {path!r}')
-            return [
-                wit.Param(name, [str(value)] if isinstance(value, (str, int)) else [str(part) for part in value])
-                for name, value in path.items()
-            ]
+                raise told(f'static_paths lists each path by its parameters, as {{"id": "1"}}, not {path!r}')
+            return [wit.Param(word(name, "a parameter"), values(name, value)) for name, value in path.items()]
 
         fallback = wit_paths.Fallback[listed.fallback.upper().replace("-", "_")]
         return wit_paths.PathList([params(path) for path in listed.paths], fallback)
 
     @guarded
     def shell(self, ctx: wit.Context) -> wit.Document:
-        return document(source.shell(context(ctx)) if hasattr(source, "shell") else LOADING, "shell")
+        return document(called("shell", context(ctx)) if hasattr(source, "shell") else LOADING, "shell")

@@ -149,21 +149,33 @@ impl Response {
         &self.body
     }
 
-    /// The body as text.
+    /// The body as text. As on the web, what is no UTF-8 in it is U+FFFD.
     ///
     /// # Errors
-    /// When it is not UTF-8; the error names the URL.
+    /// None: the type is that of the first release, which refused such a body.
     pub fn text(self) -> Result<String> {
-        String::from_utf8(self.body)
-            .map_err(|error| Error::msg(format!("{}: the body is not UTF-8: {error}", self.url)))
+        Ok(match String::from_utf8(self.body) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        })
     }
 
-    /// The body as JSON.
+    /// The body as JSON. As on the web, what is no Unicode in its texts is U+FFFD.
     ///
     /// # Errors
     /// When it is not JSON of this type; the error names the URL, the status and the type.
     pub fn json<T: DeserializeOwned>(self) -> Result<T> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        let read = serde_json::from_slice(&self.body);
+        let read = read.or_else(|error| {
+            // Seldom needed, and it costs a copy.
+            let text = String::from_utf8_lossy(&self.body);
+            let whole = whole_characters(&text);
+            if whole.as_bytes() == self.body {
+                return Err(error);
+            }
+            serde_json::from_str(&whole)
+        });
+        read.map_err(|error| {
             let Self { url, status, .. } = &self;
             let name = type_name::<T>();
             Error::msg(format!(
@@ -182,6 +194,41 @@ impl Response {
         }
         Ok(self)
     }
+}
+
+/// JSON whose escapes are characters: half a surrogate pair, which JSON may write (`"\ud83d"`) and no
+/// text holds, becomes U+FFFD.
+fn whole_characters(json: &str) -> String {
+    const ESCAPE: usize = r"\uXXXX".len();
+    let unit = |at: usize| {
+        let digits = json.get(at..at + ESCAPE)?.strip_prefix(r"\u")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let mut whole = String::with_capacity(json.len());
+    let mut rest = 0;
+    while let Some(found) = json[rest..].find('\\') {
+        let at = rest + found;
+        whole.push_str(&json[rest..at]);
+        let taken = match unit(at) {
+            Some(0xD800..=0xDBFF) if matches!(unit(at + ESCAPE), Some(0xDC00..=0xDFFF)) => {
+                2 * ESCAPE
+            }
+            Some(0xD800..=0xDFFF) => {
+                whole.push(char::REPLACEMENT_CHARACTER);
+                rest = at + ESCAPE;
+                continue;
+            }
+            // The escaped character, whole; a text that ends here is no JSON.
+            _ => json[at + 1..]
+                .chars()
+                .next()
+                .map_or(1, |next| 1 + next.len_utf8()),
+        };
+        whole.push_str(&json[at..at + taken]);
+        rest = at + taken;
+    }
+    whole.push_str(&json[rest..]);
+    whole
 }
 
 impl<'a> Target<'a> {
@@ -296,6 +343,23 @@ mod tests {
             assert!(error.contains(part), "{error} lacks {part}");
         }
         assert_eq!(response(200, "[1]").json::<Vec<u8>>().unwrap(), [1]);
+    }
+
+    #[test]
+    fn what_is_no_unicode_is_read_as_on_the_web() {
+        let mut latin = response(200, "caf");
+        latin.body.push(0xe9);
+        assert_eq!(latin.text().unwrap(), "caf\u{fffd}");
+        let mut quoted = response(200, "\"caf");
+        quoted.body.extend([0xe9, b'"']);
+        assert_eq!(quoted.json::<String>().unwrap(), "caf\u{fffd}");
+        for (written, read) in [
+            (r#""a\ud83d""#, "a\u{fffd}"),
+            (r#""\ud83d\ude00 \ude00 \\ud83d""#, "😀 \u{fffd} \\ud83d"),
+        ] {
+            assert_eq!(response(200, written).json::<String>().unwrap(), read);
+        }
+        assert!(response(200, "\"\\é").json::<String>().is_err());
     }
 
     #[test]

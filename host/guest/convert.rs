@@ -73,7 +73,7 @@ fn props(returned: wit::Props, limits: &Limits) -> Result<Decision, Stop> {
     serde_json::from_str::<IgnoredAny>(&data)
         .map_err(|error| Stop::invalid(format!("its props are not JSON: {error}")))?;
     let props = Props {
-        json: Bytes::from(data),
+        json: Bytes::from(whole_characters(data)),
         lifetime: lifetime(freshness)?,
     };
     let tags = Tag::all(&tags).map_err(Stop::invalid)?;
@@ -83,6 +83,41 @@ fn props(returned: wit::Props, limits: &Limits) -> Result<Decision, Stop> {
 /// The tags that props have, and those that the guest gave by the way, checked.
 pub(super) fn tags(props: Vec<Tag>, given: Given) -> Result<Vec<Tag>, Stop> {
     given.beside(props).map_err(Stop::invalid)
+}
+
+/// JSON whose escapes are characters: half a surrogate pair, which JSON may write (`"\ud83d"`) and
+/// no text holds, becomes U+FFFD as on the web. Who reads the props, and `render` is one, may
+/// refuse the whole of them otherwise (RFC 8259, section 8.2).
+fn whole_characters(json: String) -> String {
+    const ESCAPE: usize = r"\uXXXX".len();
+    let unit = |at: usize| {
+        let digits = json.get(at..at + ESCAPE)?.strip_prefix(r"\u")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let mut whole = String::new();
+    let mut from = 0;
+    let mut at = 0;
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        at += match unit(at) {
+            Some(0xD800..=0xDBFF) if matches!(unit(at + ESCAPE), Some(0xDC00..=0xDFFF)) => {
+                2 * ESCAPE
+            }
+            Some(0xD800..=0xDFFF) => {
+                whole.push_str(&json[from..at]);
+                whole.push(char::REPLACEMENT_CHARACTER);
+                from = at + ESCAPE;
+                ESCAPE
+            }
+            // Another escape is two characters, both of one byte, and what follows is none.
+            _ => 2,
+        };
+    }
+    if from == 0 {
+        return json;
+    }
+    whole.push_str(&json[from..]);
+    whole
 }
 
 fn lifetime(freshness: wit::Freshness) -> Result<Lifetime, Stop> {
@@ -189,6 +224,27 @@ mod tests {
                 error.contains(words) && error.contains("Invalid"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn escapes_of_half_a_pair_become_the_replacement_character() {
+        for (written, whole) in [
+            (r#""a\ud83d""#, "\"a\u{fffd}\""),
+            (r#""\uDE00\ud83d""#, "\"\u{fffd}\u{fffd}\""),
+            (r#""\ud83d\u0041""#, "\"\u{fffd}\\u0041\""),
+            (r#"{"\ud83d":"é\udfff!"}"#, "{\"\u{fffd}\":\"é\u{fffd}!\"}"),
+            (r#""\ud83d\uDE00\n\"""#, r#""\ud83d\uDE00\n\"""#),
+            (r#""\\ud83d""#, r#""\\ud83d""#),
+            (r#""\\\ud83d""#, "\"\\\\\u{fffd}\""),
+        ] {
+            let Ok(Decision::Render(props, _)) = decision(
+                with(written, wit::Freshness::Inherit, Vec::new()),
+                &Limits::default(),
+            ) else {
+                panic!("{written}");
+            };
+            assert_eq!(props.json, whole, "{written}");
         }
     }
 

@@ -72,8 +72,11 @@ impl Journal {
     pub(super) fn log(&self, level: Level, message: &str) {
         let mut state = self.0.state.lock();
         for line in message.split('\n') {
-            for piece in line.as_bytes().chunks(LOG_LINE_BYTES) {
+            let mut rest = line.as_bytes();
+            while !rest.is_empty() {
+                let (piece, later) = rest.split_at(whole(rest, LOG_LINE_BYTES));
                 self.line(&mut state, level, piece);
+                rest = later;
             }
         }
     }
@@ -94,7 +97,7 @@ impl Journal {
             let dropped = state.dropped;
             tracing::warn!(%route, generation, "more output was dropped, in bytes: {dropped}");
         }
-        let from = state.tail.len().saturating_sub(STDERR_BYTES);
+        let from = whole(&state.tail, state.tail.len().saturating_sub(STDERR_BYTES));
         neutralise(&state.tail[from..], true).replace(BACKTRACE_HINT, "")
     }
 
@@ -118,7 +121,8 @@ impl Journal {
 
     fn append(&self, state: &mut State, stream: Stream, mut text: &[u8]) {
         while state.partial(stream).len() + text.len() > LOG_LINE_BYTES {
-            let (now, later) = text.split_at(LOG_LINE_BYTES - state.partial(stream).len());
+            let room = LOG_LINE_BYTES - state.partial(stream).len();
+            let (now, later) = text.split_at(whole(text, room));
             state.partial(stream).extend_from_slice(now);
             let line = std::mem::take(state.partial(stream));
             self.line(state, stream.level(), &line);
@@ -181,6 +185,19 @@ impl Stream {
 /// Text that cannot move a terminal's cursor, turn a line around or forge one of the log.
 pub(super) fn neutralise(bytes: &[u8], lines: bool) -> String {
     visible(&String::from_utf8_lossy(bytes), lines).into_owned()
+}
+
+/// How many of these bytes fit into `room` without a character cut in two.
+fn whole(bytes: &[u8], room: usize) -> usize {
+    if bytes.len() <= room {
+        return bytes.len();
+    }
+    // One that never begins is no character, and is cut anywhere.
+    let begins = |at: &usize| bytes[*at] & 0xc0 != 0x80;
+    (room.saturating_sub(3)..=room)
+        .rev()
+        .find(begins)
+        .unwrap_or(room)
 }
 
 /// One of a guest's output streams.
@@ -283,6 +300,16 @@ mod tests {
         assert_eq!(neutralise(b"a\nb\tc", true), "a\nb\tc");
         let turned = "a\u{202e}b\u{2028}c".as_bytes();
         assert_eq!(neutralise(turned, true), "a\\u{202e}b\\u{2028}c");
+    }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        let text = "a😀é".as_bytes();
+        let fits = [0, 1, 1, 1, 1, 5, 5, 7, 7];
+        for (room, fit) in fits.into_iter().enumerate() {
+            assert_eq!(whole(text, room), fit, "{room}");
+        }
+        assert_eq!(whole(&[0x80; 9], 5), 5);
     }
 
     #[test]

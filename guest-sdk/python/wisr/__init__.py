@@ -17,6 +17,7 @@ For code shared by several pages, import it by its place in the source tree: ``f
 from __future__ import annotations
 
 import html as _html
+import re as _re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -113,5 +114,9 @@ class Document:
 
 
 def escape(text: object) -> str:
-    """Text with ``& < > " '`` escaped: what comes from elsewhere into HTML."""
-    return _html.escape(str(text))
+    """Text with ``& < > " '`` escaped: what comes from elsewhere into HTML. What has no text of its own is a
+    ``TypeError``."""
+    shown = str(text)
+    if not isinstance(text, str) and _re.fullmatch(r"<.* at 0x[0-9a-f]+>", shown, _re.DOTALL):
+        raise TypeError(f"a {type(text).__name__} is shown in the page, and has no text")
+    return _html.escape(shown)

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from componentize_py_types import Err, Ok
 from wit_world.imports import outgoing_handler, streams, types
 
+from ._text import scalar
+
 _CHUNK = 64 * 1024
 # What one blocking-write-and-flush takes at most (wasi:io/streams).
 _WRITE = 4096
@@ -62,13 +64,13 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as UTF-8."""
-        return self.body.decode("utf-8", "replace")
+        """The body as UTF-8; what is none is U+FFFD."""
+        return self.body.decode("utf-8-sig", "replace")
 
     def json(self) -> Any:
         """The body as JSON."""
         try:
-            return _json.loads(self.body)
+            return _json.loads(self.text)
         except ValueError as error:
             raise FetchError(f"{self.url} answered {self.status} with no JSON: {error}") from error
 
@@ -92,13 +94,21 @@ def fetch(
         body = _json.dumps(json)
         sent.setdefault("content-type", "application/json")
     try:
-        request = _prepare(url, method.upper(), sent, body.encode() if isinstance(body, str) else bytes(body))
+        request = _prepare(url, scalar(method).upper(), sent, _bytes(body))
         return _receive(url, *request)
     except Err as error:
         why = _refusal(error.value)
     except ValueError as error:
         why = str(error)
     raise FetchError(f"fetch {method} {url}: {why}")
+
+
+def _bytes(body: object) -> bytes:
+    if isinstance(body, str):
+        return scalar(body).encode()
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    raise ValueError(f"the body is a string or bytes, not {type(body).__name__}: for JSON, pass it as `json=`")
 
 
 def _refusal(code: object) -> str:
@@ -117,7 +127,7 @@ def _prepare(url: str, method: str, headers: dict[str, str], body: bytes) -> tup
     if body:
         headers["content-length"] = str(len(body))
     for name, value in headers.items():
-        fields.append(name, str(value).encode())
+        fields.append(scalar(name), scalar(value).encode())
     request = types.OutgoingRequest(fields)
     request.set_method(_METHODS[method]() if method in _METHODS else types.Method_Other(method))
     request.set_scheme(types.Scheme_Https() if parts.scheme == "https" else types.Scheme_Http())

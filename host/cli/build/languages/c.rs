@@ -17,12 +17,14 @@ const SDK: [&str; 4] = ["wisr.c", "fetch.c", "text.c", "guest.c"];
 
 /// What every compilation and link gets. The names of frames and the lines stay in both profiles: an abort is
 /// told by them.
-const FLAGS: [&str; 6] = [
+const FLAGS: [&str; 7] = [
     "--target=wasm32-wasi",
     "-mexec-model=reactor",
     "-fno-color-diagnostics",
     "-gline-tables-only",
     "-Werror=implicit-function-declaration",
+    // A page that forgets to return would be whatever lies in memory.
+    "-Werror=return-type",
     "-Wno-unused-command-line-argument",
 ];
 

@@ -35,6 +35,7 @@ pub(super) const JAVASCRIPT: &[File] = with_wit![
     "text.js" from "js/text.js",
     "timers.js" from "js/timers.js",
     "trace.js" from "js/trace.js",
+    "values.js" from "js/values.js",
     "wisr.js" from "js/wisr.js",
     "wisr.d.ts" from "js/wisr.d.ts",
 ];
@@ -45,6 +46,7 @@ pub(super) const PYTHON: &[File] = with_wit![
     "sdk/wisr/__init__.py" from "python/wisr/__init__.py",
     "sdk/wisr/_fetch.py" from "python/wisr/_fetch.py",
     "sdk/wisr/_host.py" from "python/wisr/_host.py",
+    "sdk/wisr/_text.py" from "python/wisr/_text.py",
     "sdk/wisr/py.typed" from "python/wisr/py.typed",
 ];
 
