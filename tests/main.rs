@@ -47,6 +47,7 @@ mod on_demand;
 mod openapi;
 mod overlay;
 mod overload;
+mod packages;
 mod poisoning;
 mod prerender;
 mod proxies;

@@ -9,6 +9,9 @@
  * - `export function getStaticPaths()` lists the pages of a dynamic route;
  * - `export function Shell(ctx)` renders what a reader sees while a page is being made.
  *
+ * What is no page, and what JSON would lose in props, is an error that names the file and the place. Half a
+ * surrogate pair leaves the page as U+FFFD, as on the web.
+ *
  * Each may be `async`. `fetch`, `Response`, `Headers`, `console`, `TextEncoder`, `TextDecoder`, `setTimeout`,
  * `crypto.getRandomValues` and `crypto.randomUUID` are there as on the web; `Buffer`, `process`, `URL` and the DOM are not. Each call runs in a fresh sandbox:
  * what one leaves in a variable, the next does not see.

@@ -90,8 +90,10 @@ def ours(file: str) -> bool:
 
 
 def named(file: str) -> str:
-    """A file as its author knows it: the builder shows the page's folder as /0, the source tree as /1."""
-    return file.replace("/0/", f"{wisr_place.PLACE}/", 1) if file.startswith("/0/") else file.removeprefix("/1/")
+    """A file as its author knows it: the builder shows the page's folder as /0, the source tree as /1, packages
+    as /3."""
+    place = f"{wisr_place.PLACE}/"
+    return file.replace("/0/", place, 1) if file.startswith("/0/") else file.removeprefix("/1/").removeprefix("/3/")
 
 
 def context(ctx: wit.Context) -> wisr.Context:

@@ -3,9 +3,9 @@ strings cannot hold. As on the web they become U+FFFD, unless two of them are a 
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -32,18 +32,27 @@ def scalars(value: Any) -> Any:
     return value
 
 
-def _replaced(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return scalar(error.object[error.start : error.end]), error.end
+class _Stream:
+    """A stream of text that takes any text."""
 
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
 
-codecs.register_error("wisr-scalar", _replaced)
+    def write(self, text: str) -> int:
+        self._stream.write(scalar(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def free_streams() -> None:
     """A page that prints half a pair is no worse than one that shows it. The streams are those of the call: at
     the build there are others."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="wisr-scalar")
+    sys.stdout, sys.stderr = (
+        stream if isinstance(stream, _Stream) else _Stream(stream) for stream in (sys.stdout, sys.stderr)
+    )

@@ -131,6 +131,10 @@ fn compile(toolbox: &Toolbox, src: &Path, profile: Profile, source: &Path) -> Co
         .arg("-c")
         .arg(source)
         .stdin(Stdio::null());
+    // Headers of this machine are none of WASI's.
+    for name in ["CPATH", "C_INCLUDE_PATH"] {
+        command.env_remove(name);
+    }
     command
 }
 

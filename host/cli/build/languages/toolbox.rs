@@ -65,9 +65,15 @@ impl Toolbox {
             all.extend(place.bytes());
             all.extend(*bytes);
         }
-        all.extend(fs::read(src.join("requirements.txt")).unwrap_or_default());
+        all.extend(super::python::requirements(src));
         all.extend(fs::read(src.join("tsconfig.json")).unwrap_or_default());
         Ok(Digest::of(&all).to_string())
+    }
+
+    /// The next install into `place` installs, whatever is there.
+    pub(super) fn forget(&self, place: &str) {
+        // It may never have been there.
+        let _ = fs::remove_file(self.at(place).join(".wisr"));
     }
 
     /// Runs the commands that install the tools into `place`, unless what they `pin` is there.
@@ -84,7 +90,15 @@ impl Toolbox {
         if fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
             return Ok(Ok(()));
         }
-        progress.say(&format!("installing {what} into {}", self.folder.display()));
+        if !commands.is_empty() {
+            progress.say(&format!("installing {what} into {}", self.folder.display()));
+        }
+        // What an earlier one left there is no part of it.
+        let folder = self.at(place);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot remove `{}`", folder.display()))?;
+        }
         for mut command in commands {
             let said = command
                 .as_std()
@@ -99,7 +113,9 @@ impl Toolbox {
                 )));
             }
         }
-        fs::write(&mark, wanted).with_context(|| format!("cannot write `{}`", mark.display()))?;
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(&mark, wanted))
+            .with_context(|| format!("cannot write `{}`", mark.display()))?;
         Ok(Ok(()))
     }
 }
