@@ -128,9 +128,9 @@ async fn recall(store: &Arc<Tiers>, metrics: &Metrics) -> Incidents {
     });
     // The store tells of its own incidents: neither keeps the other from being closed.
     let store = Arc::downgrade(store);
-    Incidents::new(metrics.incidents.clone()).kept_by(earlier, move |slot, incident| {
+    Incidents::new(metrics.incidents.clone()).kept_by(earlier, move |slot, kept| {
         if let Some(store) = store.upgrade() {
-            store.note(Note::Incident(slot), Some(incident));
+            store.note(Note::Incident(slot), kept);
         }
     })
 }

@@ -1,18 +1,12 @@
 //! `Incident`: something that failed while readers were spared, with what a person needs to act.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
-use super::metrics::IncidentKind;
 use crate::page::{Failure, Timestamp};
 
 /// What an incident is about.
@@ -44,13 +38,19 @@ pub enum Subject {
     Server,
 }
 
-/// One thing that failed.
+/// Something that failed, once or often: the latest time, and how often there were others like it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
-    /// Counts up from 1, also across restarts where incidents are kept.
+    /// Counts up from 1 with each failure, also across restarts where incidents are kept.
     pub id: u64,
-    /// When it happened.
+    /// When it happened last.
     pub at: Timestamp,
+    /// How often it happened: what is alike in route, kind and message is one.
+    #[serde(default = "once")]
+    pub count: u64,
+    /// When it happened first. 0.1.0 kept each on its own, without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Timestamp>,
     /// What it is about.
     #[serde(flatten)]
     pub subject: Subject,
@@ -63,134 +63,18 @@ pub struct Incident {
     pub failure: Option<Arc<Failure>>,
 }
 
-/// How many incidents are remembered.
-const REMEMBERED: usize = 1_000;
-
 /// Bytes of what a guest said and was doing, above which an incident is kept without its backtrace
 /// and its outgoing requests. All are bounded one by one, but there may be many of each.
 const KEPT_BYTES: usize = 16 << 10;
 
-/// The latest incidents, newest last.
-#[derive(Default)]
-pub struct Incidents {
-    state: Mutex<State>,
-    total: Family<IncidentKind, Counter>,
-    count: AtomicU64,
-    latest: watch::Sender<u64>,
-    keeper: Option<Box<Keeper>>,
-}
+/// Bytes of a message by which incidents are told apart: beyond it, what differs is a detail.
+const ALIKE_BYTES: usize = 300;
 
-/// Keeps an incident beyond the life of the process, in place of what it kept in that slot.
-type Keeper = dyn Fn(usize, &Incident) + Send + Sync;
+/// What has not failed for so long is news when it fails again.
+const QUIET: Duration = Duration::from_secs(3_600);
 
-#[derive(Default)]
-struct State {
-    last_id: u64,
-    kept: VecDeque<Arc<Incident>>,
-}
-
-impl Incidents {
-    /// No incidents yet; `total` counts them by kind.
-    pub fn new(total: Family<IncidentKind, Counter>) -> Self {
-        Self {
-            total,
-            ..Self::default()
-        }
-    }
-
-    /// Goes on from the incidents of `earlier` runs; `keeper` is told of each further one, and
-    /// of the slot that it takes over from the one that is forgotten for it.
-    #[must_use]
-    pub fn kept_by(
-        self,
-        mut earlier: Vec<Incident>,
-        keeper: impl Fn(usize, &Incident) + Send + Sync + 'static,
-    ) -> Self {
-        earlier.sort_unstable_by_key(|incident| incident.id);
-        let surplus = earlier.len().saturating_sub(REMEMBERED);
-        let kept: VecDeque<_> = earlier.into_iter().skip(surplus).map(Arc::new).collect();
-        let last_id = kept.back().map_or(0, |incident| incident.id);
-        Self {
-            state: Mutex::new(State { last_id, kept }),
-            keeper: Some(Box::new(keeper)),
-            ..self
-        }
-    }
-
-    /// Remembers and logs an incident; returns its id.
-    pub fn record(
-        &self,
-        at: Timestamp,
-        subject: Subject,
-        kind: impl Into<Cow<'static, str>>,
-        message: impl Into<String>,
-        failure: Option<Arc<Failure>>,
-    ) -> u64 {
-        let mut state = self.state.lock();
-        state.last_id += 1;
-        let id = state.last_id;
-        let incident = Arc::new(Incident {
-            id,
-            at,
-            subject,
-            kind: kind.into(),
-            message: message.into(),
-            failure,
-        });
-        let kind = incident.kind.clone();
-        self.total.get_or_create(&IncidentKind { kind }).inc();
-        self.count.fetch_add(1, Ordering::Relaxed);
-        log(&incident);
-        state.kept.push_back(incident.clone());
-        if state.kept.len() > REMEMBERED {
-            state.kept.pop_front();
-        }
-        drop(state);
-        if let Some(keep) = &self.keeper {
-            let slot = usize::try_from(id % REMEMBERED as u64).unwrap_or(0);
-            keep(slot, &incident.brief());
-        }
-        self.latest.send_replace(id);
-        id
-    }
-
-    /// The latest `limit` incidents, newest first.
-    pub fn latest(&self, limit: usize) -> Vec<Arc<Incident>> {
-        self.state
-            .lock()
-            .kept
-            .iter()
-            .rev()
-            .take(limit)
-            .cloned()
-            .collect()
-    }
-
-    /// One that is remembered.
-    pub fn find(&self, id: u64) -> Option<Arc<Incident>> {
-        let state = self.state.lock();
-        let found = state.kept.iter().rev().find(|incident| incident.id == id);
-        found.cloned()
-    }
-
-    /// The id of the latest one, and of each that follows.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.latest.subscribe()
-    }
-
-    /// The latest failure to make the page with this key by this module, if it is remembered.
-    pub fn of_page(&self, key: &str, by: &str) -> Option<Arc<Incident>> {
-        let is_it = |incident: &&Arc<Incident>| match &incident.subject {
-            Subject::Generation { path, module, .. } => path == key && module == by,
-            _ => false,
-        };
-        self.state.lock().kept.iter().rev().find(is_it).cloned()
-    }
-
-    /// How many there have been since the start.
-    pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
+fn once() -> u64 {
+    1
 }
 
 impl Subject {
@@ -201,11 +85,54 @@ impl Subject {
             Subject::Module { .. } | Subject::Server => None,
         }
     }
+
+    /// What is failing: a route's pages, its list, a file, wisr.
+    pub(super) fn place(&self) -> (&'static str, &str) {
+        match self {
+            Subject::Generation { route, .. } => ("generation", route),
+            Subject::Module { file } => ("module", file),
+            Subject::Listing { route } => ("listing", route),
+            Subject::Server => ("server", ""),
+        }
+    }
 }
 
 impl Incident {
+    /// What its message says, but for numbers: a time, an address or the number of a row makes no
+    /// other incident of it.
+    pub(super) fn gist(&self) -> String {
+        let end = self.message.floor_char_boundary(ALIKE_BYTES);
+        let mut gist = String::with_capacity(end);
+        for part in self.message[..end].split_inclusive(|char: char| !char.is_alphanumeric()) {
+            let word = part.trim_end_matches(|char: char| !char.is_alphanumeric());
+            if word.contains(|char: char| char.is_ascii_digit()) {
+                gist.push('#');
+                gist.push_str(&part[word.len()..]);
+            } else {
+                gist.push_str(part);
+            }
+        }
+        gist
+    }
+
+    /// The same thing failed again: `later` is the latest from here on.
+    pub(super) fn again(&self, later: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(later.count),
+            first: Some(self.first.unwrap_or(self.at)),
+            ..later
+        }
+    }
+
+    /// Whether the log has it: the first, and after that the tenth, the hundredth and so on, so that
+    /// a flood is a few lines; and who comes back after an hour.
+    pub(super) fn is_told(&self, before: Option<&Self>) -> bool {
+        let power = self.count.checked_ilog10().map_or(0, |log| 10_u64.pow(log));
+        self.count == power || before.is_some_and(|before| self.at.since(before.at) > QUIET)
+    }
+
     /// Itself, or as much of it as is kept beyond the life of the process.
-    fn brief(&self) -> Cow<'_, Self> {
+    pub(super) fn brief(&self) -> Cow<'_, Self> {
         match &self.failure {
             Some(failure) if weight(failure) > KEPT_BYTES => {
                 let mut failure = Failure::clone(failure);
@@ -232,10 +159,14 @@ fn weight(failure: &Failure) -> usize {
     frames.chain(fetches).sum()
 }
 
-fn log(incident: &Incident) {
+/// One line.
+pub(super) fn log(incident: &Incident) {
     let (id, kind) = (incident.id, &*incident.kind);
     // Else a guest could write what looks like the next line of the log.
-    let message = incident.message.replace('\n', "\\n");
+    let mut message = incident.message.replace('\n', "\\n");
+    if incident.count > 1 {
+        message = format!("{message} ({} times so far)", incident.count);
+    }
     match &incident.subject {
         Subject::Generation {
             route,
@@ -250,7 +181,7 @@ fn log(incident: &Incident) {
         Subject::Listing { route } => {
             tracing::warn!(id, kind, %route, "static-paths failed: {message}");
         }
-        Subject::Server => tracing::error!(id, kind, "{}", incident.message),
+        Subject::Server => tracing::error!(id, kind, "{message}"),
     }
 }
 
@@ -259,54 +190,18 @@ mod tests {
     use super::*;
     use crate::page::{Cost, FailureKind, Fetch, Frame};
 
-    fn record(incidents: &Incidents, message: &str) -> u64 {
-        let at = Timestamp::from_millis(7);
-        incidents.record(at, Subject::Server, "host", message, None)
-    }
-
-    #[test]
-    fn the_latest_are_kept_and_ids_go_on() {
-        let incidents = Incidents::default();
-        for round in 0..REMEMBERED + 10 {
-            record(&incidents, &round.to_string());
-        }
-        assert_eq!(incidents.count(), REMEMBERED as u64 + 10);
-        let latest = incidents.latest(usize::MAX);
-        assert_eq!(latest.len(), REMEMBERED);
-        let ends = (latest[0].id, latest[REMEMBERED - 1].id);
-        assert_eq!(ends, (REMEMBERED as u64 + 10, 11));
-    }
-
-    #[test]
-    fn what_was_kept_comes_back_and_each_slot_holds_one_of_the_latest() {
-        let shelf: Arc<Mutex<Vec<Option<Incident>>>> = Arc::default();
-        shelf.lock().resize(REMEMBERED, None);
-        let open = || {
-            let earlier = shelf.lock().iter().flatten().cloned().collect();
-            let shelf = shelf.clone();
-            Incidents::default().kept_by(earlier, move |slot, incident| {
-                shelf.lock()[slot] = Some(incident.clone());
-            })
-        };
-        let first = open();
-        for round in 0..REMEMBERED + 5 {
-            record(&first, &round.to_string());
-        }
-        let second = open();
-        assert_eq!(second.count(), 0);
-        assert_eq!(record(&second, "next"), REMEMBERED as u64 + 6);
-        let latest: Vec<u64> = open().latest(usize::MAX).iter().map(|it| it.id).collect();
-        let expected: Vec<u64> = (7..=REMEMBERED as u64 + 6).rev().collect();
-        assert_eq!(latest, expected);
-    }
+    /// What 0.1.0 wrote.
+    const OLD: &str = r#"{"id":7,"at":1000,"subject":"generation","route":"/","path":"/","module":"0123456789ab","cause":"stale","kind":"trap","message":"it panicked"}"#;
 
     /// What this version writes, and so every later one must read.
-    const KEPT: &str = r#"{"id":7,"at":1000,"subject":"generation","route":"/posts/[id]","path":"/posts/1","module":"0123456789ab","cause":"stale","kind":"trap","message":"it panicked","failure":{"kind":"trap","call":"render","message":"it panicked","stderr":"panicked at","frames":[{"function":"f","location":"a.rs:1"}],"cost":{"cpu_us":1,"wall_us":2,"instantiate_us":3,"static_props_us":4,"render_us":5,"encode_us":6,"memory":7,"fetches":[{"method":"GET","url":"http://a/","result":{"Err":"refused"},"duration_us":8,"bytes":9}]}}}"#;
+    const KEPT: &str = r#"{"id":7,"at":1000,"count":3,"first":900,"subject":"generation","route":"/posts/[id]","path":"/posts/1","module":"0123456789ab","cause":"stale","kind":"trap","message":"it panicked","failure":{"kind":"trap","call":"render","message":"it panicked","stderr":"panicked at","frames":[{"function":"f","location":"a.rs:1"}],"cost":{"cpu_us":1,"wall_us":2,"instantiate_us":3,"static_props_us":4,"render_us":5,"encode_us":6,"memory":7,"fetches":[{"method":"GET","url":"http://a/","result":{"Err":"refused"},"duration_us":8,"bytes":9}]}}}"#;
 
     #[test]
     fn kept_incidents_are_read() {
         let incident: Incident = serde_json::from_str(KEPT).unwrap();
         assert_eq!(serde_json::to_string(&incident).unwrap(), KEPT);
+        let incident: Incident = serde_json::from_str(OLD).unwrap();
+        assert_eq!((incident.count, incident.first), (1, None));
         for subject in [
             r#"{"subject":"module","file":"a.wasm","id":1,"at":2,"kind":"module","message":"no"}"#,
             r#"{"subject":"listing","route":"/[id]","id":1,"at":2,"kind":"listing","message":"no"}"#,
@@ -315,6 +210,53 @@ mod tests {
             let incident: Incident = serde_json::from_str(subject).unwrap();
             assert!(incident.failure.is_none(), "{incident:?}");
         }
+    }
+
+    fn saying(message: &str) -> Incident {
+        Incident {
+            message: message.to_owned(),
+            ..serde_json::from_str(OLD).unwrap()
+        }
+    }
+
+    #[test]
+    fn numbers_make_no_other_incident_of_it() {
+        let alike = saying("render: aborted: row 17 of /posts/7 at 0x1f3a (12.5 ms)").gist();
+        assert_eq!(
+            alike,
+            saying("render: aborted: row 4 of /posts/812 at 0x9 (1.25 ms)").gist()
+        );
+        assert_ne!(
+            alike,
+            saying("render: aborted: row 17 of /authors/7 at 0x1f3a (12.5 ms)").gist()
+        );
+        let long = "é".repeat(ALIKE_BYTES);
+        assert_eq!(saying(&format!("{long}a")).gist(), saying(&long).gist());
+    }
+
+    #[test]
+    fn a_flood_is_a_few_lines() {
+        let mut last = saying("x");
+        let mut told = vec![last.is_told(None)];
+        for step in 1..=1_100 {
+            let mut next = saying("x");
+            next.at = Timestamp::from_millis(1_000 + step);
+            let next = last.again(next);
+            told.push(next.is_told(Some(&last)));
+            last = next;
+        }
+        assert_eq!(
+            (last.count, last.first),
+            (1_101, Some(Timestamp::from_millis(1_000)))
+        );
+        let lines: Vec<usize> = (1..)
+            .zip(told)
+            .filter_map(|(count, told)| told.then_some(count))
+            .collect();
+        assert_eq!(lines, [1, 10, 100, 1_000]);
+        let mut late = saying("x");
+        late.at = last.at.plus(QUIET + Duration::from_secs(1));
+        assert!(last.again(late).is_told(Some(&last)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod access;
 mod clock;
 mod incident;
+mod incidents;
 mod latency;
 mod memory;
 pub mod metrics;
@@ -12,6 +13,7 @@ pub mod timings;
 pub mod trace;
 
 pub use clock::Clock;
-pub use incident::{Incident, Incidents, Subject};
+pub use incident::{Incident, Subject};
+pub use incidents::{Incidents, Kept};
 pub use latency::Counts;
 pub use memory::Memory;

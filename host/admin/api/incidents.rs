@@ -29,7 +29,7 @@ pub(in crate::admin) struct Query {
 pub(in crate::admin) struct Incidents {
     /// How many there were since the start.
     pub(in crate::admin) count: u64,
-    /// Newest first.
+    /// Newest first. What is alike in route, kind and message is one.
     pub(in crate::admin) incidents: Vec<Arc<Incident>>,
     /// Where the list goes on, if it does.
     pub(in crate::admin) next: Option<u64>,
@@ -85,7 +85,7 @@ pub(in crate::admin) fn latest(admin: &Admin, query: &Query) -> Incidents {
 pub(in crate::admin) fn find(admin: &Admin, id: u64) -> Result<Arc<Incident>, Refusal> {
     admin.parts.incidents.find(id).ok_or_else(|| {
         Refusal::unknown(format!(
-            "incident {id} is not remembered: the latest thousand are"
+            "incident {id} is not remembered: the latest thousand are, each with how often it happened"
         ))
     })
 }

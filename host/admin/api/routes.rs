@@ -12,6 +12,7 @@ use super::operation::{Nothing, Operation, Told};
 use crate::guest::{Limits, Module};
 use crate::page::{Digest, Revalidate, Timestamp};
 use crate::release::{ApiRouted, Probation, Refusal as Refused, RouteConfig, Routed};
+use crate::telemetry::Incident;
 
 /// All routes, and what of the folder is not served.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -115,8 +116,9 @@ pub(in crate::admin) fn routes(admin: &Admin) -> Routes {
     let release = admin.parts.releases.current();
     let incidents = admin.parts.incidents.latest(usize::MAX);
     let failures = |route: &str| {
-        let routes = incidents.iter().filter_map(|it| it.subject.route());
-        routes.filter(|of| ***of == *route).count()
+        let of = |it: &&Arc<Incident>| it.subject.route().is_some_and(|of| **of == *route);
+        let counts = incidents.iter().filter(of).map(|it| it.count);
+        usize::try_from(counts.sum::<u64>()).unwrap_or(usize::MAX)
     };
     let page = |routed: &Routed| PageRoute::of(routed, failures(&routed.page.route));
     let api = |routed: &ApiRouted| ApiRoute {

@@ -24,7 +24,7 @@ pub(super) fn list(admin: &Admin, query: &Query) -> Markup {
         @if told.incidents.is_empty() {
             (nothing("Nothing has failed so far."))
         } @else {
-            p { (count(told.count)) " since the start; the latest thousand are remembered." }
+            p { (count(told.count)) " since the start. What is alike is one here; a thousand are remembered." }
             (table(&told.incidents, admin.parts.isr.now()))
         }
         @if let Some(next) = told.next {
@@ -40,7 +40,7 @@ pub(super) fn list(admin: &Admin, query: &Query) -> Markup {
 pub(super) fn table(incidents: &[Arc<Incident>], now: Timestamp) -> Markup {
     html! {
         table {
-            thead { tr { th { "Incident" } th { "When" } th { "About" } th { "Kind" } th { "What" } } }
+            thead { tr { th { "Incident" } th { "When" } th { "About" } th.number { "Times" } th { "Kind" } th { "What" } } }
             tbody {
                 @for incident in incidents {
                     tr {
@@ -51,6 +51,7 @@ pub(super) fn table(incidents: &[Arc<Incident>], now: Timestamp) -> Markup {
                         }
                         td data-label="When" { (ago(incident.at, now)) }
                         td.path data-label="About" { (about(&incident.subject)) }
+                        td.number data-label="Times" { (count(incident.count)) }
                         td data-label="Kind" { code { (incident.kind) } }
                         td.long data-label="What" { (first_line(&incident.message)) }
                     }
@@ -88,6 +89,10 @@ fn subject(incident: &Incident) -> Markup {
     html! {
         dl.facts {
             div { dt { "When" } dd { (at(incident.at)) } }
+            @if incident.count > 1 {
+                div { dt { "How often" } dd { (count(incident.count)) " times" } }
+                @if let Some(first) = incident.first { div { dt { "First" } dd { (at(first)) } } }
+            }
             @match &incident.subject {
                 Subject::Generation { route, path, module, cause } => {
                     div { dt { "Page" } dd.path { a href=(link("/page", "path", path)) { (visible(path)) } } }
