@@ -6,8 +6,10 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
+use data_encoding::BASE64;
 use serde_json::json;
 use tokio::net::TcpStream;
 use wisr::app::App;
@@ -19,6 +21,7 @@ use crate::client::{Client, Response};
 use crate::origin::Origin;
 use crate::site::{Running, Site, TOKEN, command, wait_for};
 use crate::swap::{copy, walk};
+use crate::webhooks::{CMS, signed};
 
 /// A mount name space that outlives the servers in it.
 struct Apart {
@@ -321,6 +324,10 @@ struct Clocked {
 
 impl Clocked {
     async fn start(folder: &Path, now: Timestamp) -> Self {
+        Self::by(folder, Clock::starting_at(now)).await
+    }
+
+    async fn by(folder: &Path, clock: Clock) -> Self {
         let any = "127.0.0.1:0".parse().ok();
         let overrides = Overrides {
             listen: any,
@@ -330,7 +337,7 @@ impl Clocked {
         // The server before it ended; its last threads may hold the folder a little longer.
         let app = wait_for("the folder", async || {
             let mut config = Config::load(folder, &overrides).unwrap();
-            config.clock = Clock::starting_at(now);
+            config.clock = clock;
             let built = App::build(config, None).await;
             built.map_err(|error| format!("{error:#}"))
         })
@@ -349,10 +356,38 @@ impl Clocked {
     }
 
     async fn get(&self, path: &str) -> Response {
-        Client::new(self.site)
-            .send("GET", path, &[], "")
+        self.send("GET", path, &[], "").await
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        let answer = Client::new(self.site)
+            .send(method, path, headers, body)
+            .await;
+        answer.unwrap()
+    }
+
+    /// A call of a content system whose own clock is right, which says `time`.
+    async fn called(&self, time: u64, id: &str) -> u16 {
+        let (time, body) = (
+            (time / 1_000).to_string(),
+            json!({ "type": "none" }).to_string(),
+        );
+        let seal = signed(b"secret of the cms", &format!("{id}.{time}.{body}"));
+        let seal = format!("v1,{}", BASE64.encode(&seal));
+        let headers = [
+            ("webhook-id", id),
+            ("webhook-timestamp", &*time),
+            ("webhook-signature", &*seal),
+        ];
+        self.send("POST", "/api/webhooks/cms", &headers, &body)
             .await
-            .unwrap()
+            .status
     }
 
     async fn stop(self) {
@@ -416,6 +451,108 @@ async fn the_clock_may_jump_between_runs() {
         (endless.verdict(), endless.n(), hour(&endless)),
         ("HIT", 2, true)
     );
+    run.stop().await;
+}
+
+/// The short page, once it was made anew.
+async fn renewed(run: &Clocked, count: u64) -> Response {
+    wait_for("the renewal", async || {
+        match run.get("/posts/short").await {
+            page if page.verdict() == "HIT" && page.n() == count => Ok(page),
+            page => Err(format!("{page:?}")),
+        }
+    })
+    .await
+}
+
+fn modified(page: &Response) -> String {
+    page.header("last-modified").to_owned()
+}
+
+/// A clock that is set while the server runs is followed, both ways, as after a machine slept: pages
+/// age, signed calls are taken, and no date or validator says of a page that it is another.
+#[tokio::test]
+async fn the_clock_may_jump_while_it_runs() {
+    const HOUR: u64 = 3_600_000;
+    const NOON: u64 = 1_900_000_000_000;
+    let time: &AtomicU64 = Box::leak(Box::new(AtomicU64::new(NOON)));
+    let set = |to: u64| time.store(to, Ordering::Relaxed);
+    let origin = Origin::start().await;
+    let site = Site::new().pages(&["posts/[id]"]).config(CMS);
+    let site = site.script("/posts/short", json!({ "revalidate": 600 }));
+    let folder = site.lay_out(&origin);
+    let run = Clocked::by(folder.path(), Clock::told_by(time)).await;
+    let date = |millis: u64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(millis));
+    let since = async |date: &str| {
+        let condition = [("if-modified-since", date)];
+        run.send("GET", "/posts/short", &condition, "").await.status
+    };
+    assert_eq!(run.get("/posts/short").await.verdict(), "MISS");
+    let first = run.get("/posts/short").await;
+    assert_eq!(run.called(NOON, "a").await, 200);
+    assert_eq!(since(&modified(&first)).await, 304);
+
+    // It slept for an hour.
+    set(NOON + HOUR);
+    assert_eq!(run.called(NOON + HOUR, "b").await, 200);
+    let old = run.get("/posts/short").await;
+    assert_eq!((old.verdict(), old.header("age")), ("STALE", "3600"));
+    let second = renewed(&run, 2).await;
+    assert_eq!(modified(&second), date(NOON + HOUR));
+    assert_eq!(since(&modified(&first)).await, 200);
+
+    // It was an hour fast.
+    set(NOON);
+    assert_eq!(run.called(NOON, "c").await, 200);
+    assert_eq!(run.called(NOON + HOUR, "d").await, 401);
+    let ahead = run.get("/posts/short").await;
+    assert_eq!((ahead.verdict(), ahead.header("age")), ("STALE", "0"));
+    assert_eq!(modified(&ahead), date(NOON), "never of the future");
+    let third = renewed(&run, 3).await;
+    assert_eq!(modified(&third), date(NOON));
+    assert_eq!(
+        since(&modified(&second)).await,
+        200,
+        "the reader has another"
+    );
+    set(NOON + HOUR / 2);
+    assert_eq!(run.get("/posts/short").await.header("age"), "1800");
+    run.stop().await;
+}
+
+/// Two pages of one second are not the same by their date.
+#[tokio::test]
+async fn a_date_of_two_pages_is_of_neither() {
+    const NOON: u64 = 1_900_000_000_000;
+    let time: &AtomicU64 = Box::leak(Box::new(AtomicU64::new(NOON)));
+    let origin = Origin::start().await;
+    let folder = Site::new().pages(&["posts/[id]"]).lay_out(&origin);
+    let run = Clocked::by(folder.path(), Clock::told_by(time)).await;
+    run.get("/posts/1").await;
+    let mut dates = Vec::new();
+    for n in 1..=3 {
+        let page = run.get("/posts/1").await;
+        assert_eq!((page.verdict(), page.n()), ("HIT", n));
+        dates.push(page.header("last-modified").to_owned());
+        let token = format!("Bearer {TOKEN}");
+        let headers = [
+            ("authorization", &*token),
+            ("content-type", "application/json"),
+        ];
+        let call = json!({ "paths": ["/posts/1"] }).to_string();
+        assert_eq!(
+            run.send("POST", "/api/revalidate", &headers, &call)
+                .await
+                .status,
+            200
+        );
+        for date in &dates {
+            let answer = run
+                .send("GET", "/posts/1", &[("if-modified-since", &**date)], "")
+                .await;
+            assert_eq!((answer.status, answer.n()), (200, n + 1), "{date}");
+        }
+    }
     run.stop().await;
 }
 

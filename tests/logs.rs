@@ -200,3 +200,67 @@ async fn a_log_that_cannot_be_written_is_told_at_the_start() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("log.access"), "{}", ended.stderr);
 }
+
+/// A page that fails at each of 1,100 requests is one incident that says so, a few lines of the log, and washes no
+/// other away; a restart keeps all of it.
+#[tokio::test]
+async fn a_flood_of_failures_is_one_incident_and_a_few_lines() {
+    const FLOOD: u64 = 1_100;
+    let mut site = Site::new()
+        .pages(&["first", "flood"])
+        .script("/first", json!({"outcome": "panic"}))
+        .script("/flood", json!({"outcome": "error"}))
+        .start()
+        .await;
+    // Each failed once before, when it was to be made ahead of time.
+    assert_eq!(site.get("/first").await.status, 500);
+    let first = site.until_incident("trap", "/first").await;
+    let mut reader = site.reader();
+    for _ in 0..FLOOD {
+        let answer = reader.send("GET", "/flood", &[], "").await.unwrap();
+        assert_eq!(answer.status, 500, "{}", answer.text());
+    }
+    // A trap writes to stderr too.
+    site.origin.script("/flood", json!({"outcome": "panic"}));
+    for _ in 0..30 {
+        assert_eq!(
+            reader.send("GET", "/flood", &[], "").await.unwrap().status,
+            500
+        );
+    }
+    let told = async |site: &Running| {
+        let all = site.incidents().await;
+        let told = all
+            .iter()
+            .map(|it| (it["path"].clone(), it["kind"].clone(), it["count"].clone()));
+        told.collect::<Vec<_>>()
+    };
+    let expected = vec![
+        (json!("/flood"), json!("trap"), json!(30)),
+        (json!("/flood"), json!("error"), json!(FLOOD + 1)),
+        (json!("/first"), json!("trap"), json!(2)),
+    ];
+    assert_eq!(told(&site).await, expected);
+    let flood = &site.incidents().await[1];
+    assert!(flood["first"].as_u64() < flood["at"].as_u64(), "{flood}");
+    let counted = site.metric("wisr_incidents_total{kind=\"error\"}").await;
+    assert!((counted - (FLOOD + 1) as f64).abs() < 0.5, "{counted}");
+    let log = site.log();
+    let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!(
+        lines("path=\"/flood\"") - lines("kind=\"trap\" route=/flood"),
+        4,
+        "{log}"
+    );
+    assert!(lines("panicked") <= 8, "{log}");
+    assert!(log.contains("(1000 times so far)"), "{log}");
+    site.terminate();
+    site.ended().await;
+    site.restart().await;
+    assert_eq!(told(&site).await, expected);
+    let kept = site
+        .admin(&format!("/api/incidents/{}", first["id"]))
+        .await
+        .json();
+    assert_eq!(kept["path"], "/first", "{kept}");
+}

@@ -41,7 +41,7 @@ const GITHUB: &str = r#"
     tags = ["issues"]
 "#;
 
-const CMS: &str = r#"
+pub(crate) const CMS: &str = r#"
     [webhooks.cms]
     scheme = "standard-webhooks"
     secret = "whsec_c2VjcmV0IG9mIHRoZSBjbXM="
@@ -55,7 +55,7 @@ async fn deliver(site: &Running, name: &str, headers: &[(&str, &str)], body: &st
     site.send("POST", &path, headers, body).await
 }
 
-fn signed(key: &[u8], text: &str) -> Vec<u8> {
+pub(crate) fn signed(key: &[u8], text: &str) -> Vec<u8> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
     hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
 }

@@ -73,6 +73,11 @@ const char *wisr_setting(const char *name) {
     return wisr_page_host_setting(&key, &value) ? wisr_copy(value.ptr, value.len) : NULL;
 }
 
+void wisr_add_tag(const char *tag) {
+    guest_string_t name = owned(wisr_given(tag, "wisr_add_tag: the tag"));
+    wisr_page_host_tag(&name);
+}
+
 /* --- the context ------------------------------------------------------------------------------------ */
 
 static bool is(const guest_string_t *text, const char *name) {
@@ -156,6 +161,8 @@ bool exports_wisr_page_page_static_props(wisr_page_page_types_context_t *ctx,
         wisr_fail("static_props of page.c returned nothing: return what wisr_props, wisr_not_found or wisr_redirect makes");
     wisr_page_page_types_freshness_t freshness = {(uint8_t)outcome.freshness, {outcome.seconds}};
     ret->tag = (uint8_t)outcome.kind;
+    /* The contract has a place for the tags of props alone. */
+    for (size_t i = 0; outcome.kind != PROPS && i < outcome.tag_count; i++) wisr_add_tag(outcome.tags[i]);
     switch (outcome.kind) {
     case PROPS: {
         guest_string_t *tags = wisr_room(outcome.tag_count * sizeof *tags);

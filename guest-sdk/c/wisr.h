@@ -56,7 +56,7 @@ wisr_outcome wisr_permanent_redirect(const char *location);
 /* How long it stays fresh; without either, as wisr.toml says. */
 wisr_outcome wisr_revalidate(wisr_outcome outcome, uint32_t seconds);
 wisr_outcome wisr_never(wisr_outcome outcome);
-/* A name under which the page can be revalidated together with others. */
+/* A name under which the page, the 404 or the redirect can be revalidated together with others. */
 wisr_outcome wisr_tag(wisr_outcome outcome, const char *tag);
 
 /* --- the rendered page -------------------------------------------------------------------------- */
@@ -104,6 +104,9 @@ wisr_document shell(const wisr_context *ctx);
 
 /* A setting of this route from wisr.toml, or NULL. */
 const char *wisr_setting(const char *name);
+
+/* Tags what is being made, whatever comes of it: the same as wisr_tag, from wherever the data is read. */
+void wisr_add_tag(const char *tag);
 
 typedef enum { WISR_TRACE, WISR_DEBUG, WISR_INFO, WISR_WARN, WISR_ERROR } wisr_level;
 

@@ -6,6 +6,7 @@ import { retrace } from "./trace.js";
 import { scalar, scalars } from "./text.js";
 import { settled } from "./timers.js";
 import { described, fail, htmlOf, jsonOf, wordOf } from "./values.js";
+import { tag } from "./wisr.js";
 
 const FALLBACKS = new Map([[false, "not-found"], ["blocking", "blocking"], [true, "shell"]]);
 
@@ -62,6 +63,8 @@ const freshness = (revalidate) => {
 
 const outcome = (result) => {
   const lifetime = freshness(result?.revalidate);
+  // The contract has a place for the tags of props alone.
+  if (result?.notFound || result?.redirect) tagged(result.tags ?? []).forEach(tag);
   if (result?.notFound) return { tag: "not-found", val: lifetime };
   if (result?.redirect) {
     const { destination, permanent = false, statusCode: status = permanent ? 308 : 307 } = result.redirect;
@@ -78,14 +81,14 @@ const outcome = (result) => {
 
 const tagged = (tags) => {
   if (!Array.isArray(tags)) fail(`\`tags\` is an array of names, not ${described(tags)}`);
-  return tags.map((tag, at) => wordOf(tag, `\`tags[${at}]\``));
+  return tags.map((name, at) => wordOf(name, `\`tags[${at}]\``));
 };
 
 const document = (rendered, name) => {
   if (rendered instanceof Response) {
     const { content, status, headers } = rendered;
-    const tag = typeof content === "string" ? "text" : "bytes";
-    return { status, headers: [...headers], body: { tag, val: content } };
+    const form = typeof content === "string" ? "text" : "bytes";
+    return { status, headers: [...headers], body: { tag: form, val: content } };
   }
   return { status: 200, headers: [["content-type", HTML]], body: { tag: "text", val: htmlOf(rendered, name) } };
 };

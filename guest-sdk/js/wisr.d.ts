@@ -43,10 +43,10 @@ export type StaticProps<Props> =
       /** Names under which the page can be revalidated together with others. */
       tags?: string[];
     }
-  /** There is no such page: 404. Without `revalidate` it is looked for again after 60 s. */
-  | { notFound: true; revalidate?: Revalidate }
+  /** There is no such page: 404. Without `revalidate` it is looked for again after 60 s, or when a tag is called. */
+  | { notFound: true; revalidate?: Revalidate; tags?: string[] }
   /** The page is elsewhere: 307, or 308 where it is permanent, or as `statusCode` says. */
-  | { redirect: Redirect; revalidate?: Revalidate };
+  | { redirect: Redirect; revalidate?: Revalidate; tags?: string[] };
 
 export type Redirect =
   | { destination: string; permanent?: boolean }
@@ -99,6 +99,12 @@ export function escape(text: unknown): string;
 
 /** A setting of this route, from wisr.toml. */
 export function setting(name: string): string | undefined;
+
+/**
+ * Tags what is being made, whatever comes of it: a page, a 404 or a redirect. The same as `tags` of a result,
+ * from wherever the data is read.
+ */
+export function tag(name: string): void;
 
 /** Lines in the server's log, each with the route and the generation that said it. */
 export const log: Record<"trace" | "debug" | "info" | "warn" | "error", (message: unknown) => void>;

@@ -2,7 +2,7 @@
 
 import * as host from "wisr:page/host@0.1.0";
 import { Html, hasText, scalar } from "./text.js";
-import { described, fail } from "./values.js";
+import { described, fail, wordOf } from "./values.js";
 
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 
@@ -26,6 +26,8 @@ export const html = (strings, ...values) =>
   new Html(strings.reduce((text, string, at) => text + shown(values[at - 1]) + string));
 
 export const setting = (name) => host.setting(scalar(name)) ?? undefined;
+
+export const tag = (name) => host.tag(scalar(wordOf(name, "a tag")));
 
 /** Values in one line for the log: text as it is, an error with its stack, all else as JSON. */
 export const line = (values) => {

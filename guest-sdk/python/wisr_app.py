@@ -176,6 +176,10 @@ def words_of(values, name: str) -> list[str]:
 
 
 def outcome(result) -> wit.Outcome:
+    if isinstance(result, (wisr.NotFound, wisr.Redirect)):
+        # The contract has a place for the tags of props alone.
+        for name in words_of(result.tags, "tags"):
+            wisr.tag(name)
     match result:
         case wisr.Props():
             data = json.dumps(plain(result.value), ensure_ascii=False)

@@ -26,6 +26,7 @@ use super::limits::{
     STACK_KEPT, TABLE_ELEMENTS, TABLE_KEPT, TABLES,
 };
 use super::module::LoadError;
+use super::repeats::Repeats;
 use super::runtime::{Runtime, Tier};
 use super::sandbox::State;
 use super::symbols::Symbolizer;
@@ -87,6 +88,7 @@ struct Inner {
     trials: Arc<Semaphore>,
     max_memory: u64,
     generations: AtomicU64,
+    repeats: Arc<Repeats>,
 }
 
 /// What an instance is for. Each has places of its own: a module that cannot list its paths, or API
@@ -144,6 +146,7 @@ impl Engine {
             trials: Arc::new(Semaphore::new(TRIALS as usize)),
             max_memory: config.max_memory,
             generations: AtomicU64::new(0),
+            repeats: Arc::default(),
         })))
     }
 
@@ -228,6 +231,11 @@ impl Engine {
     /// The next number by which the log tells generations apart.
     pub(super) fn next_generation(&self) -> u64 {
         self.0.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What was said on stderr lately, by all.
+    pub(super) fn repeats(&self) -> Arc<Repeats> {
+        Arc::clone(&self.0.repeats)
     }
 
     /// A place for one instance, as soon as there is one.

@@ -38,6 +38,7 @@ mod module;
 mod needs;
 pub mod outbound;
 mod render;
+mod repeats;
 mod revalidate;
 mod run;
 mod runtime;

@@ -71,7 +71,11 @@ impl<'a> Order<'a> {
         // one, and not an error that the guest makes what it likes of.
         let deadline = tokio::time::Instant::now() + limits.wall.min(LONGEST) + GRACE;
         let fittings = Fittings {
-            journal: Journal::new(Arc::clone(&self.route), self.engine.next_generation()),
+            journal: Journal::new(
+                Arc::clone(&self.route),
+                self.engine.next_generation(),
+                self.engine.repeats(),
+            ),
             session: session(deadline),
             settings: Arc::clone(&self.settings),
             cpu: limits.cpu,

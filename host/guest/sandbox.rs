@@ -345,7 +345,7 @@ mod tests {
     async fn every_store_is_bounded() {
         let places = Arc::new(tokio::sync::Semaphore::new(1));
         let fittings = Fittings {
-            journal: Journal::new(Arc::from("/x"), 1),
+            journal: Journal::new(Arc::from("/x"), 1, Arc::default()),
             session: None,
             settings: Arc::default(),
             cpu: Duration::from_secs(1),

@@ -5,6 +5,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::bindings::wisr::page::host::Level;
 use super::limits::{LOG_BYTES, LOG_LINE_BYTES, STDERR_BYTES};
+use super::repeats::Repeats;
 use crate::page::visible;
 
 /// What Rust's panics end with; a page has no environment, and the frames are shown anyway.
@@ -37,6 +39,7 @@ pub(super) struct Journal(Arc<Inner>);
 struct Inner {
     route: Arc<str>,
     generation: u64,
+    repeats: Arc<Repeats>,
     state: Mutex<State>,
 }
 
@@ -52,10 +55,11 @@ struct State {
 
 impl Journal {
     /// An empty journal. `generation` tells the generations of a route apart in the log.
-    pub(super) fn new(route: Arc<str>, generation: u64) -> Self {
+    pub(super) fn new(route: Arc<str>, generation: u64, repeats: Arc<Repeats>) -> Self {
         Self(Arc::new(Inner {
             route,
             generation,
+            repeats,
             state: Mutex::default(),
         }))
     }
@@ -87,7 +91,7 @@ impl Journal {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = std::mem::take(state.partial(stream));
             if !rest.is_empty() {
-                self.line(&mut state, stream.level(), &rest);
+                self.say(&mut state, stream, &rest);
             }
         }
         if state.dropped > 0 {
@@ -114,7 +118,7 @@ impl Journal {
             self.append(&mut state, stream, text);
             if ended {
                 let line = std::mem::take(state.partial(stream));
-                self.line(&mut state, stream.level(), &line);
+                self.say(&mut state, stream, &line);
             }
         }
     }
@@ -125,10 +129,27 @@ impl Journal {
             let (now, later) = text.split_at(whole(text, room));
             state.partial(stream).extend_from_slice(now);
             let line = std::mem::take(state.partial(stream));
-            self.line(state, stream.level(), &line);
+            self.say(state, stream, &line);
             text = later;
         }
         state.partial(stream).extend_from_slice(text);
+    }
+
+    /// A line of a stream; of stderr, one that the route says over and over is told once in a while.
+    fn say(&self, state: &mut State, stream: Stream, line: &[u8]) {
+        let Inner { route, repeats, .. } = &*self.0;
+        let times = match stream {
+            Stream::Stdout => Some(1),
+            Stream::Stderr => repeats.told(route, line, Instant::now()),
+        };
+        match times {
+            None => {}
+            Some(1) => self.line(state, stream.level(), line),
+            Some(times) => {
+                let line = [line, format!(" ({times} times so far)").as_bytes()].concat();
+                self.line(state, stream.level(), &line);
+            }
+        }
     }
 
     fn line(&self, state: &mut State, level: Level, line: &[u8]) {
@@ -270,7 +291,7 @@ mod tests {
     use super::*;
 
     fn journal() -> Journal {
-        Journal::new(Arc::from("/x"), 1)
+        Journal::new(Arc::from("/x"), 1, Arc::default())
     }
 
     #[test]

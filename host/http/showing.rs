@@ -36,6 +36,8 @@ pub(super) struct Showing<'a> {
     lifetime: Lifetime,
     max_stale: Duration,
     age: Duration,
+    /// When it was made, and never after the time of the response (RFC 9110 section 8.8.2.1).
+    made: Timestamp,
 }
 
 /// What shared caches in front of wisr are told.
@@ -73,6 +75,7 @@ impl<'a> Showing<'a> {
             lifetime,
             max_stale,
             age: now.since(entry.stamp.generated),
+            made: entry.stamp.generated.min(now),
         })
     }
 
@@ -91,7 +94,7 @@ impl<'a> Showing<'a> {
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
         headers.insert(X_WISR_CACHE, HeaderValue::from_static(self.word));
         headers.insert(header::AGE, self.age.as_secs().into());
-        let made = httpdate::fmt_http_date(whole_seconds(self.entry.stamp.generated));
+        let made = httpdate::fmt_http_date(whole_seconds(self.made));
         let control = cache_control(&self.entry.stamp, self.lifetime, self.max_stale);
         for (name, text) in [
             (header::CACHE_CONTROL, control),

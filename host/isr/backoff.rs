@@ -117,7 +117,10 @@ impl Backoffs {
     ) -> Option<Arc<Failure>> {
         let mut state = self.state.lock();
         let page = state.failing.get(key)?;
-        (page.module == module && now < page.retry_at).then(|| page.failure.clone())
+        // A clock that was set back must not make the wait longer than any wait is.
+        let wait = page.retry_at.since(now);
+        let holds = !wait.is_zero() && wait <= LATEST.mul_f64(1.0 + JITTER);
+        (page.module == module && holds).then(|| page.failure.clone())
     }
 
     /// The page failed once more. `jitter` in 0..1.

@@ -9,8 +9,8 @@ use http::{HeaderValue, header};
 
 use super::Ask;
 use crate::page::{
-    Cause, Content, Context, Cost, Digest, Document, Entry, Failure, FailureKind, Lifetime,
-    NOT_FOUND_REVALIDATE, Outcome, Payload, Props, Revalidate, Stamp, Tag, Timestamp,
+    CLOCK_TOLERANCE, Cause, Content, Context, Cost, Digest, Document, Entry, Failure, FailureKind,
+    Lifetime, NOT_FOUND_REVALIDATE, Outcome, Payload, Props, Revalidate, Stamp, Tag, Timestamp,
 };
 use crate::telemetry::Clock;
 
@@ -106,7 +106,11 @@ async fn generate(
         _ => generation.tags,
     };
     let revalidate = resolve(&content, lifetime, ask.page.policy.revalidate);
-    let stamp = stamp(clock.now(), revalidate, module, sequence, tags);
+    let now = clock.now();
+    let stamp = Stamp {
+        generated: dated(now, previous),
+        ..stamp(now, revalidate, module, sequence, tags)
+    };
     Ok(Entry {
         key: ask.key.clone(),
         route: ask.page.route.clone(),
@@ -123,6 +127,19 @@ fn resolve(content: &Content, lifetime: Lifetime, inherited: Revalidate) -> Reva
         Content::Document { .. } | Content::Redirect { .. } => {
             Revalidate::resolve(lifetime, inherited)
         }
+    }
+}
+
+/// When a page was made, as readers are told in whole seconds: no two pages of one address have the same, else a
+/// date would say of the newer one that a reader has it (RFC 9110 section 8.8.2.2). A page of the future, from
+/// before the clock was set back, is no measure.
+fn dated(now: Timestamp, previous: Option<&Entry>) -> Timestamp {
+    let second = |at: Timestamp| at.as_millis() / 1_000;
+    match previous.map(|entry| entry.stamp.generated) {
+        Some(before) if second(before) >= second(now) && before <= now.plus(CLOCK_TOLERANCE) => {
+            Timestamp::from_millis((second(before) + 1) * 1_000)
+        }
+        _ => now,
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Policy {
 pub const NOT_FOUND_REVALIDATE: Revalidate = Revalidate::After(60);
 
 /// Entries from further ahead than this were made before the clock was set back.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// What freshness depends on, of an entry.
 #[derive(Debug, Clone)]

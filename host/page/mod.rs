@@ -30,7 +30,9 @@ pub use encoding::{Coding, Payload, Variant, compressible};
 pub use entry::{Content, Entry, Stamped};
 pub use etag::BodyHash;
 pub use failure::{Failure, FailureKind, Frame};
-pub use freshness::{Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge};
+pub use freshness::{
+    CLOCK_TOLERANCE, Freshness, NOT_FOUND_REVALIDATE, Policy, Revalidate, Stamp, Why, judge,
+};
 pub use hidden::{is_hidden, visible};
 pub use key::PageKey;
 pub use plural::plural;

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ._fetch import FetchError, Response, fetch
-from ._host import log, setting
+from ._host import log, setting, tag
 
 __all__ = [
     "Cause",
@@ -40,6 +40,7 @@ __all__ = [
     "fetch",
     "log",
     "setting",
+    "tag",
 ]
 
 Cause = Literal["build", "first-request", "stale", "on-demand", "draft"]
@@ -80,9 +81,11 @@ class Props:
 
 @dataclass
 class NotFound:
-    """There is no such page: 404. Without ``revalidate`` it is looked for again after 60 s."""
+    """There is no such page: 404. Without ``revalidate`` it is looked for again after 60 s, or when a tag is
+    called."""
 
     revalidate: Revalidate = None
+    tags: Iterable[str] = ()
 
 
 @dataclass
@@ -92,6 +95,7 @@ class Redirect:
     location: str
     permanent: bool = False
     revalidate: Revalidate = None
+    tags: Iterable[str] = ()
 
 
 @dataclass
