@@ -22,6 +22,7 @@ pub mod serve;
 mod shadow;
 mod symbols;
 mod terminal;
+mod trial;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -84,6 +85,8 @@ enum Command {
     Asked(Asked),
     #[command(name = Compiler::COMMAND, hide = true)]
     Compile(compile::CompileArgs),
+    #[command(name = Compiler::TRIAL, hide = true)]
+    Trial(trial::TrialArgs),
     #[command(name = Compiler::SYMBOLS, hide = true)]
     Symbols(symbols::SymbolArgs),
 }
@@ -142,6 +145,7 @@ impl Cli {
         let asked = match self.command {
             // Before a thread is started that would share its limits.
             Command::Compile(args) => return compile::run(&args),
+            Command::Trial(args) => return trial::run(&args),
             Command::Symbols(args) => return symbols::run(&args),
             Command::Asked(asked) => asked,
         };

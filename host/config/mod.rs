@@ -230,6 +230,7 @@ impl Config {
         let poll = poll(fixed)?;
         let engine = EngineConfig {
             cache: Some(artifacts),
+            state: Some(site.join(".wisr")),
             instances: u32::try_from(concurrency).unwrap_or(u32::MAX),
             max_memory: frame.max_memory,
             compiler: Compiler::of_this_program(),

@@ -13,11 +13,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
+use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
 use super::compile::Made;
 use super::symbols::DebugInfo;
-use crate::page::Digest;
+use crate::page::{Cost, Digest};
 
 /// A folder of compiled modules that belongs to this process's user alone.
 #[derive(Debug)]
@@ -27,6 +28,27 @@ pub(super) struct Artifacts {
 
 /// The extension of a module's debug information, beside its code.
 const DEBUG: &str = "debug";
+
+/// The extension of the note that it passed its first start.
+const PASSED: &str = "passed";
+
+/// The version of that note. Another one is no note: the module is tried again.
+const PASSED_VERSION: u32 = 1;
+
+/// That an artifact passed its first start.
+#[derive(Debug, Serialize, Deserialize)]
+struct Passed {
+    version: u32,
+    /// What that took.
+    start: Cost,
+}
+
+impl Passed {
+    fn parse(record: &[u8]) -> Option<Cost> {
+        let passed: Self = serde_json::from_slice(record).ok()?;
+        (passed.version == PASSED_VERSION).then_some(passed.start)
+    }
+}
 
 /// Bytes of artifacts that outlive a restart: those of thousands of Rust pages, or of a hundred in
 /// JavaScript or Python.
@@ -72,6 +94,12 @@ impl Fingerprint {
         env!("CARGO_PKG_VERSION").hash(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Self(Digest::from(*hasher.0.finalize().as_bytes()))
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -193,13 +221,34 @@ impl Artifacts {
         }
     }
 
+    /// What the first start of an artifact took, if it passed.
+    pub(super) fn passed(&self, name: Fingerprint) -> Option<Cost> {
+        let record = fs::read(self.path(name).with_extension(PASSED)).ok()?;
+        Passed::parse(&record)
+    }
+
+    /// Remembers that an artifact passed its first start, if that is possible.
+    pub(super) fn note_passed(&self, name: Fingerprint, start: &Cost) {
+        let path = self.path(name).with_extension(PASSED);
+        let record = Passed {
+            version: PASSED_VERSION,
+            start: start.clone(),
+        };
+        let written = serde_json::to_vec(&record).map_err(io::Error::other);
+        let written = written.and_then(|json| self.write(&path, &*json));
+        if let Err(error) = written {
+            let path = path.display();
+            tracing::debug!(%path, "a restart will try this module again: {error}");
+        }
+    }
+
     /// Forgets an artifact. Whoever has it mapped keeps it.
     pub(super) fn remove(&self, name: Fingerprint) {
         remove(&self.path(name));
     }
 
     fn path(&self, name: Fingerprint) -> PathBuf {
-        self.folder.join(name.0.to_string()).with_extension("code")
+        self.folder.join(name.to_string()).with_extension("code")
     }
 
     fn write_all(&self, path: &Path, made: &Made) -> io::Result<()> {
@@ -232,6 +281,7 @@ fn remove(artifact: &Path) {
     remove_file(artifact);
     remove_file(&artifact.with_extension("sum"));
     remove_file(&artifact.with_extension(DEBUG));
+    remove_file(&artifact.with_extension(PASSED));
 }
 
 fn remove_file(path: &Path) {
@@ -314,6 +364,23 @@ mod tests {
         fs::write(&path, b"c0de").unwrap();
         assert!(artifacts.find(name).is_none());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn that_a_module_passed_is_read_as_it_was_written() {
+        let kept = br#"{"version":1,"start":{"cpu_us":1,"wall_us":2,"instantiate_us":3,"static_props_us":0,"render_us":0,"encode_us":0,"memory":7,"fetches":[]}}"#;
+        assert_eq!(Passed::parse(kept).map(|start| start.memory), Some(7));
+        let later = String::from_utf8_lossy(kept).replace("\"version\":1", "\"version\":2");
+        assert!(Passed::parse(later.as_bytes()).is_none());
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(folder.path().join("own")).unwrap();
+        let name = Fingerprint::of(&engine(), b"component");
+        assert!(artifacts.passed(name).is_none());
+        artifacts.keep(name, Made::of_code(b"code"));
+        artifacts.note_passed(name, &Cost::default());
+        assert!(artifacts.passed(name).is_some());
+        artifacts.remove(name);
+        assert!(artifacts.passed(name).is_none());
     }
 
     #[test]

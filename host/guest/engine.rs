@@ -19,8 +19,9 @@ use wasmtime_wasi_http::p2::bindings as wasi_http;
 
 use super::artifact::{Artifacts, Fingerprint};
 use super::bindings::wisr::page::{host, page_types, revalidate};
-use super::compile::{CompileLimits, Compiler, Job, Made};
+use super::compile::{CompileLimits, Compiler, Job, Made, Room, Turn};
 use super::held::CountedHttp;
+use super::killed::Killed;
 use super::limits::{
     BACKTRACE_FRAMES, CORE_INSTANCES, INSTANCE_BYTES, MEMORIES, MEMORY_KEPT, STACK_BYTES,
     STACK_KEPT, TABLE_ELEMENTS, TABLE_KEPT, TABLES,
@@ -37,6 +38,8 @@ use crate::page::Digest;
 pub struct EngineConfig {
     /// The folder of compiled modules; none keeps nothing.
     pub cache: Option<PathBuf>,
+    /// The folder of the site's state; none remembers nothing of what was killed.
+    pub state: Option<PathBuf>,
     /// Generations and shells at once. As many requests to API routes run beside them, and a few
     /// listings and dry runs of new modules.
     pub instances: u32,
@@ -81,7 +84,8 @@ struct Inner {
     fast_compile: bool,
     quick: u64,
     compile_threads: usize,
-    compilations: Arc<Semaphore>,
+    room: Arc<Room>,
+    killed: Killed,
     upgrades: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     apis: Arc<Semaphore>,
@@ -106,10 +110,6 @@ pub(super) enum Purpose {
 /// Listings and dry runs at once: as many as modules are loaded at once, or more.
 pub(super) const TRIALS: u32 = 4;
 
-/// Modules that compile at once. Two keep the threads busy while one of them ends in its largest
-/// function; more would only take more memory.
-pub(super) const COMPILATIONS: usize = 2;
-
 /// Modules that run already and get faster code, at once: nobody waits for it.
 pub(super) const UPGRADES: usize = 1;
 
@@ -121,6 +121,10 @@ impl Engine {
     /// only logged.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
         let optimized = Runtime::start(Tier::Optimized, pooled(&config)?, linker)?;
+        Self::on(optimized, config)
+    }
+
+    fn on(optimized: Runtime, config: EngineConfig) -> Result<Self, EngineError> {
         let artifacts = config.cache.and_then(|folder| {
             let shown = folder.display().to_string();
             Artifacts::open(folder)
@@ -139,7 +143,8 @@ impl Engine {
             fast_compile: config.fast_compile,
             quick: config.quick,
             compile_threads: config.compile_threads.max(1),
-            compilations: Arc::new(Semaphore::new(COMPILATIONS)),
+            room: Arc::default(),
+            killed: Killed::open(config.state.as_deref()),
             upgrades: Arc::new(Semaphore::new(UPGRADES)),
             pages: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
             apis: Arc::new(Semaphore::new(config.instances.max(1) as usize)),
@@ -148,6 +153,32 @@ impl Engine {
             generations: AtomicU64::new(0),
             repeats: Arc::default(),
         })))
+    }
+
+    /// An engine for one module, which is only tried: it keeps nothing, and reserves no places for
+    /// others.
+    ///
+    /// # Errors
+    /// When the machine lacks what it takes.
+    pub(super) fn for_trial(
+        tier: Tier,
+        fast_compile: bool,
+        max_memory: u64,
+    ) -> Result<Self, EngineError> {
+        let engine = for_compiling(tier, fast_compile)
+            .map_err(|error| EngineError::Runtime(format!("{error:#}")))?;
+        let settings = EngineConfig {
+            cache: None,
+            state: None,
+            instances: 1,
+            max_memory,
+            compiler: Compiler::InProcess,
+            compile: CompileLimits::default(),
+            fast_compile,
+            quick: u64::MAX,
+            compile_threads: 1,
+        };
+        Self::on(Runtime::start(tier, engine, linker)?, settings)
     }
 
     /// What modules run on for good.
@@ -183,6 +214,21 @@ impl Engine {
         self.artifacts().map(tidied).unwrap_or_default()
     }
 
+    /// What is not compiled again for want of memory.
+    pub(super) fn killed(&self) -> &Killed {
+        &self.0.killed
+    }
+
+    /// Where modules are compiled and tried.
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.0.compiler
+    }
+
+    /// Whether modules are compiled quickly to slower code.
+    pub(super) fn is_fast(&self) -> bool {
+        self.0.fast_compile
+    }
+
     pub(super) fn artifacts(&self) -> Option<&Artifacts> {
         self.0.artifacts.as_ref()
     }
@@ -191,17 +237,23 @@ impl Engine {
     ///
     /// # Errors
     /// What is wrong with the module, or what became of the compiler.
-    pub(super) async fn compile(&self, runtime: &Runtime, bytes: Bytes) -> Result<Made, LoadError> {
+    pub(super) async fn compile(
+        &self,
+        runtime: &Runtime,
+        bytes: Bytes,
+        turn: &Turn,
+    ) -> Result<Made, LoadError> {
         let threads = self.0.compile_threads;
         let job = Job {
             bytes,
             limits: self.0.compile.clone(),
+            left: turn.space(),
             fast: self.0.fast_compile,
             tier: runtime.tier,
             threads: match runtime.tier {
                 Tier::Optimized => threads,
                 // A reader waits for it.
-                Tier::Baseline => threads * COMPILATIONS,
+                Tier::Baseline => threads * 2,
             },
             max_memory: self.0.max_memory,
         };
@@ -213,9 +265,11 @@ impl Engine {
         &self.0.symbolizer
     }
 
-    /// A turn to compile, as soon as there is one.
-    pub(super) async fn compilation(&self) -> OwnedSemaphorePermit {
-        permit(&self.0.compilations).await
+    /// A turn to compile a module of `size` bytes, as soon as there is one: for somebody who waits,
+    /// or for faster code.
+    pub(super) async fn compilation(&self, size: u64, is_upgrade: bool) -> Turn {
+        let most = self.0.compile.memory;
+        self.0.room.turn(size, most, is_upgrade).await
     }
 
     /// A turn to make faster code, as soon as there is one.
@@ -368,6 +422,7 @@ mod tests {
     fn large_limits_still_pool() {
         let settings = EngineConfig {
             cache: None,
+            state: None,
             instances: 4,
             max_memory: u64::MAX,
             compiler: Compiler::InProcess,

@@ -12,13 +12,13 @@ use wasmtime::component::Component;
 
 use super::artifact::{Compiled, Fingerprint};
 use super::code::{Code, Facts, Native};
-use super::dry_run::dry_run;
+use super::compile::Turn;
 use super::engine::{Engine, for_compiling};
 use super::limits::{MEMORIES, MODULE_BYTES, TABLE_ELEMENTS, TABLES};
 use super::module::{LoadError, Module, ModuleKind};
 use super::runtime::{Runtime, Tier};
 use super::trap::story;
-use crate::page::Digest;
+use crate::page::{Cost, Digest};
 
 impl Engine {
     /// Reads, checks, adapts if it is a core module, compiles (or loads what was compiled before)
@@ -29,6 +29,18 @@ impl Engine {
     /// # Errors
     /// The first check that it fails.
     pub async fn load(&self, bytes: Vec<u8>) -> Result<Arc<Module>, LoadError> {
+        self.load_as(bytes, false).await
+    }
+
+    /// The same for a file that was refused, and that nobody has touched since.
+    ///
+    /// # Errors
+    /// The first check that it fails.
+    pub async fn load_again(&self, bytes: Vec<u8>) -> Result<Arc<Module>, LoadError> {
+        self.load_as(bytes, true).await
+    }
+
+    async fn load_as(&self, bytes: Vec<u8>, is_retry: bool) -> Result<Arc<Module>, LoadError> {
         let bytes = Bytes::from(bytes);
         let (engine, module) = (self.clone(), bytes.clone());
         let (file, kept) = blocking(move || {
@@ -37,19 +49,19 @@ impl Engine {
             Ok((file, kept))
         })
         .await?;
-        let native = match kept {
-            Some(kept) => kept,
+        let tried = match kept {
+            Some(kept) => Some(kept),
+            None => self.again(&file).await?,
+        };
+        let (native, start) = match tried {
+            Some(tried) => tried,
             None => {
-                let _turn = self.compilation().await;
-                match self.in_haste(&file, &bytes).await? {
-                    Some(native) => native,
-                    None => self.make(file.name, bytes.clone()).await?,
-                }
+                let fresh = self.compile_first(&file, &bytes, is_retry).await?;
+                self.settle(fresh, file.digest).await?
             }
         };
         let (code, facts) = self.prepare(native).await?;
         let code = Arc::new(code);
-        let start = dry_run(self, &code, facts.role, file.digest).await?;
         let tier = code.runtime.tier;
         let module = Arc::new(Module {
             digest: file.digest,
@@ -67,9 +79,55 @@ impl Engine {
         Ok(module)
     }
 
+    /// What was compiled before and is of use, tried anew: it never passed, or that is not known.
+    async fn again(&self, file: &FileFacts) -> Result<Option<Tried>, LoadError> {
+        let (engine, name) = (self.clone(), file.name);
+        let found = blocking(move || Ok(engine.artifacts().and_then(|kept| kept.find(name))));
+        let Some(kept) = found.await? else {
+            return Ok(None);
+        };
+        let fresh = Fresh {
+            compiled: kept,
+            runtime: Arc::clone(self.runtime()),
+            time: None,
+            name: Some(name),
+        };
+        match self.settle(fresh, file.digest).await {
+            // What it asks for is looked at where it is compiled, by the file itself.
+            Err(LoadError::NeedsTooMuch(_)) => Ok(None),
+            settled => settled.map(Some),
+        }
+    }
+
+    /// A module's first code.
+    async fn compile_first(
+        &self,
+        file: &FileFacts,
+        bytes: &Bytes,
+        is_retry: bool,
+    ) -> Result<Fresh, LoadError> {
+        let turn = self.compilation(file.size, false).await;
+        let left = turn.space();
+        if let Some(refusal) = self.killed().refusal(file.name, Some(left), is_retry) {
+            return Err(refusal);
+        }
+        let compiled = match self.in_haste(file, bytes, &turn).await {
+            Ok(None) => self.make(file.name, bytes.clone(), &turn).await,
+            Ok(Some(fresh)) => Ok(fresh),
+            Err(error) => Err(error),
+        };
+        self.killed().note(file.name, left, &compiled);
+        compiled
+    }
+
     /// A large module's code by the baseline compiler, or none where the optimising one is to make
     /// the first code already.
-    async fn in_haste(&self, file: &FileFacts, bytes: &Bytes) -> Result<Option<Native>, LoadError> {
+    async fn in_haste(
+        &self,
+        file: &FileFacts,
+        bytes: &Bytes,
+        turn: &Turn,
+    ) -> Result<Option<Fresh>, LoadError> {
         let skipped = |reason: &dyn Display| {
             let module = file.digest.short();
             tracing::info!(
@@ -86,7 +144,7 @@ impl Engine {
             }
         };
         let start = Instant::now();
-        let code = match self.compile(&runtime, bytes.clone()).await {
+        let code = match self.compile(&runtime, bytes.clone(), turn).await {
             Ok(code) => code,
             // It may use what only the other compiler knows, such as tail calls.
             Err(error @ (LoadError::Compile(_) | LoadError::Crashed(_))) => {
@@ -96,24 +154,55 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let time = Some(start.elapsed());
-        // Of use for seconds: not worth waiting for a disk.
-        let native = blocking(move || Native::open(&Compiled::Fresh(code), runtime, time)).await?;
-        Ok(Some(native))
+        Ok(Some(Fresh {
+            // Of use for seconds: not worth waiting for a disk.
+            compiled: Compiled::Fresh(code),
+            runtime,
+            time,
+            name: None,
+        }))
     }
 
     /// Compiles a module for good, and keeps what came of it.
-    pub(super) async fn make(&self, name: Fingerprint, bytes: Bytes) -> Result<Native, LoadError> {
+    pub(super) async fn make(
+        &self,
+        name: Fingerprint,
+        bytes: Bytes,
+        turn: &Turn,
+    ) -> Result<Fresh, LoadError> {
         let start = Instant::now();
         let runtime = Arc::clone(self.runtime());
-        let code = self.compile(&runtime, bytes).await?;
+        let code = self.compile(&runtime, bytes, turn).await?;
         let time = Some(start.elapsed());
         let engine = self.clone();
-        blocking(move || {
-            let compiled = match engine.artifacts() {
+        let compiled = blocking(move || {
+            Ok(match engine.artifacts() {
                 Some(artifacts) => artifacts.keep(name, code),
                 None => Compiled::Fresh(code),
-            };
-            Native::open(&compiled, runtime, time)
+            })
+        });
+        Ok(Fresh {
+            compiled: compiled.await?,
+            runtime,
+            time,
+            name: Some(name),
+        })
+    }
+
+    /// Has code tried that never was, and makes it runnable here. That it passed is kept beside it.
+    pub(super) async fn settle(&self, fresh: Fresh, module: Digest) -> Result<Tried, LoadError> {
+        let start = self
+            .dry_run(&fresh.compiled, &fresh.runtime, module)
+            .await?;
+        let engine = self.clone();
+        blocking(move || {
+            if let (Some(name), Some(artifacts), Compiled::Kept(_)) =
+                (fresh.name, engine.artifacts(), &fresh.compiled)
+            {
+                artifacts.note_passed(name, &start);
+            }
+            let native = Native::open(&fresh.compiled, fresh.runtime, fresh.time)?;
+            Ok((native, start))
         })
         .await
     }
@@ -123,9 +212,22 @@ impl Engine {
     }
 }
 
+/// Code that no server has run yet.
+pub(super) struct Fresh {
+    compiled: Compiled,
+    runtime: Arc<Runtime>,
+    /// How long compiling took, unless it had been kept.
+    time: Option<Duration>,
+    /// By what it is kept, if it is.
+    name: Option<Fingerprint>,
+}
+
+/// Code that passed its dry run, and what that took.
+pub(super) type Tried = (Native, Cost);
+
 impl Native {
-    /// Code that `runtime`'s own compiler made just now.
-    fn open(
+    /// Code that `runtime`'s own compiler made.
+    pub(super) fn open(
         compiled: &Compiled,
         runtime: Arc<Runtime>,
         time: Option<Duration>,
@@ -175,18 +277,26 @@ impl FileFacts {
     }
 }
 
-/// What was compiled before, if it is still of use.
-fn find(engine: &Engine, name: Fingerprint) -> Option<Native> {
+/// What was compiled and tried before, if it is still of use.
+fn find(engine: &Engine, name: Fingerprint) -> Option<Tried> {
     let artifacts = engine.artifacts()?;
+    let start = artifacts.passed(name)?;
+    // It was tried when more was allowed.
+    if start.memory > engine.max_memory() {
+        return None;
+    }
     let kept = artifacts.find(name)?;
     match kept.open(&engine.runtime().engine) {
-        Ok(component) => Some(Native {
-            component,
-            runtime: Arc::clone(engine.runtime()),
-            size: kept.size(),
-            time: None,
-            debug: kept.debug(),
-        }),
+        Ok(component) => {
+            let native = Native {
+                component,
+                runtime: Arc::clone(engine.runtime()),
+                size: kept.size(),
+                time: None,
+                debug: kept.debug(),
+            };
+            Some((native, start))
+        }
         Err(error) => {
             tracing::warn!("a kept module is compiled again: {error:#}");
             artifacts.remove(name);

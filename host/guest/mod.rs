@@ -31,6 +31,7 @@ mod engine;
 mod frames;
 mod grants;
 mod held;
+mod killed;
 mod limits;
 mod load;
 mod meter;
@@ -50,6 +51,7 @@ mod upgrade;
 
 pub use api::{ApiGuest, Unanswered};
 pub use compile::{CompileLimits, CompileOrder, Compiler, Overran, run_child};
+pub use dry_run::{TrialOrder, run_trial_child};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use grants::Grants;
 pub use limits::Limits;

@@ -121,11 +121,21 @@ pub enum LoadError {
     Crashed(String),
     /// Somebody ended the compiler: mostly the kernel, for want of memory.
     #[error(
-        "the process that compiled it was killed from outside: is the machine short of memory?"
+        "the process that compiled it was killed from outside: is the machine short of memory? It is \
+         compiled again when the file, wisr or the memory that is left has changed"
     )]
     Killed,
+    /// It took with it the process in which it was started.
+    #[error(
+        "starting it ended the process that tried it ({0}): no server is to run it; please report it, \
+         with the module"
+    )]
+    Died(String),
+    /// Somebody ended that process: mostly the kernel, for want of memory.
+    #[error("the process that tried it was killed from outside: is the machine short of memory?")]
+    KilledInTrial,
     /// There is no compiler.
-    #[error("no process could be started to compile it: {0}")]
+    #[error("no process could be started to compile or try it: {0}")]
     NoCompiler(String),
     /// It does not even start.
     #[error("it does not start: {0}")]
@@ -137,13 +147,15 @@ impl LoadError {
     pub fn may_pass_later(&self) -> bool {
         match self {
             LoadError::Compile(_)
-            | LoadError::Overran(Overran::Wall(_))
+            | LoadError::Overran(Overran::Wall(_) | Overran::Left(_))
             | LoadError::Crashed(_)
             | LoadError::Killed
+            | LoadError::KilledInTrial
             | LoadError::NoCompiler(_)
             | LoadError::StartUp(_) => true,
             LoadError::TooLarge(_)
             | LoadError::Precompiled
+            | LoadError::Died(_)
             | LoadError::NotWasm
             | LoadError::Malformed(_)
             | LoadError::NoComponentType

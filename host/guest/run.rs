@@ -142,12 +142,9 @@ impl Run<'_> {
             Err(failed) => failed,
         };
         let symbolizer = engine.symbolizer();
-        let (frames, unread) = symbolizer.frames(module, &code.debug, &places).await;
-        failure.frames = frames;
-        if let Some(unread) = unread {
-            let told = format!("; its debug information was not read: {unread}");
-            failure.message.push_str(&told);
-        }
+        symbolizer
+            .tell(&mut failure, module, &code.debug, &places)
+            .await;
         Err(failure)
     }
 

@@ -10,9 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::artifact::Fingerprint;
 use super::code::Code;
-use super::dry_run::dry_run;
 use super::engine::Engine;
-use super::module::{LoadError, Module, Role};
+use super::module::{LoadError, Module};
 use crate::page::Digest;
 
 /// Better code being made. Dropping it ends that, the compiler included.
@@ -29,9 +28,9 @@ impl Engine {
     /// needs none.
     pub(super) fn upgrade(&self, module: &Arc<Module>, name: Fingerprint, bytes: Bytes) {
         let (engine, held) = (self.clone(), Arc::downgrade(module));
-        let (role, digest) = (module.role, module.digest);
+        let digest = module.digest;
         let work = tokio::spawn(async move {
-            let made = engine.optimized(role, digest, name, bytes).await;
+            let made = engine.optimized(digest, name, bytes).await;
             settle(&held, digest, made);
         });
         // Nobody else sets it: the module is new.
@@ -40,17 +39,17 @@ impl Engine {
 
     async fn optimized(
         &self,
-        role: Role,
         digest: Digest,
         name: Fingerprint,
         bytes: Bytes,
     ) -> Result<Arc<Code>, LoadError> {
         let _turn = self.upgrade_turn().await;
-        let native = self.make(name, bytes).await?;
+        let turn = self.compilation(bytes.len() as u64, true).await;
+        let fresh = self.make(name, bytes, &turn).await?;
+        drop(turn);
+        let (native, _) = self.settle(fresh, digest).await?;
         let (code, _) = self.prepare(native).await?;
-        let code = Arc::new(code);
-        dry_run(self, &code, role, digest).await?;
-        Ok(code)
+        Ok(Arc::new(code))
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Before {
     pub(super) route: Option<Route>,
     /// The version of it that is not to be tried.
     pub(super) fallen: Option<Digest>,
+    /// The version of it that was refused.
+    pub(super) refused: Option<Mark>,
 }
 
 /// What became of a file.
@@ -132,7 +134,8 @@ impl Loader {
         if before.route.is_some_and(|held| held.digest() == digest) {
             return Loaded::Same(digest);
         }
-        match self.make(file, found.pattern, bytes).await {
+        let is_retry = before.refused == Some(found.mark);
+        match self.make(file, found.pattern, bytes, is_retry).await {
             Ok(route) => Loaded::New(route),
             Err(lost) => Loaded::Refused {
                 retry: match lost {
@@ -162,13 +165,22 @@ impl Loader {
         };
         let reading = tokio::task::spawn_blocking(reading).await;
         let bytes = reading.unwrap_or(Err(Lost::NotKept))?;
-        self.make(file, pattern, bytes).await
+        self.make(file, pattern, bytes, false).await
     }
 
     /// Loads a module, keeps its bytes and makes a route of it.
-    async fn make(&self, file: &Path, pattern: Pattern, bytes: Vec<u8>) -> Result<Route, Lost> {
+    async fn make(
+        &self,
+        file: &Path,
+        pattern: Pattern,
+        bytes: Vec<u8>,
+        is_retry: bool,
+    ) -> Result<Route, Lost> {
         let kept = self.archive.clone().map(|archive| (archive, bytes.clone()));
-        let module = self.measured(self.engine.load(bytes)).await?;
+        let module = match is_retry {
+            true => self.measured(self.engine.load_again(bytes)).await?,
+            false => self.measured(self.engine.load(bytes)).await?,
+        };
         let digest = module.digest();
         let route = self.route(file, pattern, module)?;
         if let Some((archive, bytes)) = kept {

@@ -72,6 +72,7 @@ impl State {
             route: held.route.clone(),
             // Who drops it in again means it; a restart does not.
             fallen: held.fallen.filter(|_| held.known.mark.is_none()),
+            refused: held.refusal.as_ref().and(held.known.mark),
         }
     }
 

@@ -72,6 +72,7 @@ fn engine() -> Engine {
         cache: None,
         instances: 8,
         max_memory: 128 << 20,
+        state: None,
         compiler: Compiler::InProcess,
         compile: CompileLimits::default(),
         fast_compile: true,

@@ -141,6 +141,7 @@ fn compiling(module: &[u8], report: &mut Report) -> Result<()> {
     let engine = |compiler| {
         Engine::new(EngineConfig {
             cache: None,
+            state: None,
             instances: 2,
             max_memory: 128 << 20,
             compiler,

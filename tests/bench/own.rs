@@ -27,6 +27,7 @@ impl Own {
     pub(crate) async fn new(module: &[u8], runtime: Handle) -> Result<Self> {
         let engine = guest::Engine::new(EngineConfig {
             cache: None,
+            state: None,
             instances: INSTANCES,
             max_memory: MEMORY as u64,
             compiler: Compiler::InProcess,

@@ -77,6 +77,7 @@ pub(crate) fn engine(quick: u64) -> Result<Engine> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Engine::new(EngineConfig {
         cache: None,
+        state: None,
         instances: 2,
         max_memory: Limits::default().memory,
         compiler: Compiler::Child(PathBuf::from(env!("CARGO_BIN_EXE_wisr"))),

@@ -67,6 +67,8 @@ pub async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(EngineConfig {
         // What is made here is kept, and no reader waits for it.
         quick: u64::MAX,
+        // Whoever builds wants it tried.
+        state: None,
         ..engine
     })?;
     let report = {

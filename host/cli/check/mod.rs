@@ -110,6 +110,7 @@ async fn check(file: &Path, place: Place, path: Option<&str>) -> anyhow::Result<
     let engine = Engine::new(EngineConfig {
         // What it costs is not what it cost before.
         cache: None,
+        state: None,
         quick: u64::MAX,
         instances: INSTANCES,
         ..place.engine.clone()

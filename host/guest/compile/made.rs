@@ -32,6 +32,8 @@ impl Parts {
 #[derive(Clone)]
 pub(in super::super) struct Made {
     file: Arc<File>,
+    /// Where the code begins.
+    from: u64,
     code: u64,
     debug: u64,
 }
@@ -47,8 +49,19 @@ impl Made {
         let debug = debug.ok_or_else(|| io::Error::other("it ends early"))?;
         Ok(Self {
             file: Arc::new(file),
+            from: HEAD,
             code,
             debug,
+        })
+    }
+
+    /// A file with nothing but code in it.
+    pub(in super::super) fn of_code_alone(file: File) -> io::Result<Self> {
+        Ok(Self {
+            code: file.metadata()?.len(),
+            file: Arc::new(file),
+            from: 0,
+            debug: 0,
         })
     }
 
@@ -74,19 +87,24 @@ impl Made {
 
     /// The code.
     pub(in super::super) fn code(&self) -> impl Read + use<> {
-        self.part(HEAD, self.code)
+        self.part(self.from, self.code)
+    }
+
+    /// The file as a compiler left it.
+    pub(in super::super) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// The debug information, where there is any.
     pub(in super::super) fn debug(&self) -> Option<impl Read + use<>> {
-        (self.debug > 0).then(|| self.part(HEAD + self.code, self.debug))
+        (self.debug > 0).then(|| self.part(self.from + self.code, self.debug))
     }
 
     /// Where its debug information is while nothing else has it.
     pub(in super::super) fn held_debug(&self) -> DebugInfo {
         match self.debug {
             0 => DebugInfo::None,
-            _ => DebugInfo::Held(Arc::clone(&self.file), HEAD + self.code),
+            _ => DebugInfo::Held(Arc::clone(&self.file), self.from + self.code),
         }
     }
 

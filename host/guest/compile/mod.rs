@@ -12,6 +12,7 @@
 mod child;
 mod made;
 mod parent;
+mod room;
 mod steps;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 pub use child::{CompileOrder, run as run_child};
 pub(super) use made::Made;
+pub(super) use room::{Room, Turn};
 
 use super::limits::MODULE_BYTES;
 use super::module::LoadError;
@@ -61,6 +63,15 @@ impl Default for CompileLimits {
     }
 }
 
+impl CompileLimits {
+    /// Bytes of memory that compiling a module of `size` bytes may be expected to take. What is
+    /// really there bounds it, too: children take what is left, and are the first that the kernel
+    /// ends.
+    pub fn need(&self, size: u64) -> u64 {
+        room::need(size, self.memory)
+    }
+}
+
 /// Bytes of compiled code: guests compile to two or three times their size, in development to more.
 const CODE_BYTES: u64 = 8 * MODULE_BYTES as u64;
 
@@ -70,6 +81,9 @@ pub enum Overran {
     /// Of [`CompileLimits::memory`].
     #[error("needed more than {} of memory (limit `compile.memory`)", size(*.0))]
     Memory(u64),
+    /// Of what the machine, or the control group around the server, has left.
+    #[error("needed more than the {} of memory that were left", size(*.0))]
+    Left(u64),
     /// Of [`CompileLimits::cpu`].
     #[error("took more than {} of CPU time (limit `compile.cpu`)", span(*.0))]
     Cpu(Duration),
@@ -86,6 +100,8 @@ pub(super) struct Job {
     /// The module as it was found: a component, or a core module to be made one.
     pub(super) bytes: Bytes,
     pub(super) limits: CompileLimits,
+    /// Bytes of memory that are left for it.
+    pub(super) left: u64,
     /// Compile quickly to slower code.
     pub(super) fast: bool,
     pub(super) tier: Tier,
@@ -98,6 +114,9 @@ pub(super) struct Job {
 impl Compiler {
     /// The command by which a child knows that it is one. It takes an [`CompileOrder`].
     pub const COMMAND: &'static str = "compile-artifact";
+
+    /// The command of a child that tries a module. It takes a [`super::TrialOrder`].
+    pub const TRIAL: &'static str = "try-artifact";
 
     /// The command of a child that reads debug information. It takes a [`super::SymbolOrder`].
     pub const SYMBOLS: &'static str = "read-symbols";

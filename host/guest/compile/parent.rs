@@ -29,6 +29,7 @@ pub(super) async fn compile(program: &Path, job: Job) -> Result<Made, LoadError>
     let Job {
         bytes,
         limits,
+        left,
         fast,
         tier,
         threads,
@@ -38,7 +39,7 @@ pub(super) async fn compile(program: &Path, job: Job) -> Result<Made, LoadError>
         confinement: Confinement {
             parent: std::process::id(),
             nice: nice(tier),
-            space: Some(limits.memory),
+            space: Some(limits.memory.min(left)),
             data: None,
             // Zero seconds would be no limit at all.
             cpu: limits.cpu.as_secs().max(1),
@@ -61,7 +62,7 @@ pub(super) async fn compile(program: &Path, job: Job) -> Result<Made, LoadError>
         wall: limits.wall,
     };
     let ended = errand.run().await.map_err(unready)?;
-    judge(ended, &limits)
+    judge(ended, &limits, left)
 }
 
 fn written(module: &[u8]) -> io::Result<File> {
@@ -72,7 +73,7 @@ fn written(module: &[u8]) -> io::Result<File> {
 }
 
 /// What the child made, if it ended well.
-fn judge(ended: Ended, limits: &CompileLimits) -> Result<Made, LoadError> {
+fn judge(ended: Ended, limits: &CompileLimits, left: u64) -> Result<Made, LoadError> {
     let Some(status) = ended.status else {
         return Err(LoadError::Overran(Overran::Wall(limits.wall)));
     };
@@ -83,7 +84,7 @@ fn judge(ended: Ended, limits: &CompileLimits) -> Result<Made, LoadError> {
         return Made::of_answer(ended.answer)
             .map_err(|error| LoadError::Crashed(format!("its code cannot be read: {error}")));
     }
-    let overran = overran(&ended, limits);
+    let overran = overran(&ended, limits, left);
     let words = ended.words.clone();
     Err(match (verdict, overran) {
         // These words are the module's own in part: no conclusions are drawn from them.
@@ -100,13 +101,16 @@ fn judge(ended: Ended, limits: &CompileLimits) -> Result<Made, LoadError> {
 }
 
 /// The limit that ended it, if one did.
-fn overran(ended: &Ended, limits: &CompileLimits) -> Option<Overran> {
+fn overran(ended: &Ended, limits: &CompileLimits, left: u64) -> Option<Overran> {
     if ended.is_by(Signal::XCPU) {
         Some(Overran::Cpu(limits.cpu))
     } else if ended.is_by(Signal::XFSZ) {
         Some(Overran::Code)
     } else if ended.is_starved() {
-        Some(Overran::Memory(limits.memory))
+        Some(match left < limits.memory {
+            true => Overran::Left(left),
+            false => Overran::Memory(limits.memory),
+        })
     } else {
         None
     }

@@ -30,7 +30,7 @@ use super::compile::Compiler;
 use super::frames::{Place, Symbol, Symbols, frames};
 use super::limits::FRAME_BYTES;
 use super::trap::{clip, size, span};
-use crate::page::{Digest, Frame};
+use crate::page::{Digest, Failure};
 use cache::Cache;
 
 /// Where the debug information of a module is.
@@ -144,16 +144,21 @@ impl Symbolizer {
         }
     }
 
-    /// The frames of a backtrace in a module, and why they have no lines if that is the module's
-    /// fault or the machine's. Takes no longer than [`WAIT`].
-    pub(super) async fn frames(
+    /// Adds to a failure in `module` the frames of its backtrace, and why they have no lines if that
+    /// is the module's fault or the machine's. Takes no longer than [`WAIT`].
+    pub(super) async fn tell(
         self: &Arc<Self>,
+        failure: &mut Failure,
         module: Digest,
         debug: &DebugInfo,
         places: &[Place],
-    ) -> (Vec<Frame>, Option<Unread>) {
+    ) {
         let (known, unread) = self.symbols(module, debug, places).await;
-        (frames(places, &known), unread)
+        failure.frames = frames(places, &known);
+        if let Some(unread) = unread {
+            let told = format!("; its debug information was not read: {unread}");
+            failure.message.push_str(&told);
+        }
     }
 
     async fn symbols(

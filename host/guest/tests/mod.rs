@@ -40,6 +40,7 @@ fn hostile_bytes(target: &str) -> Vec<u8> {
 fn config() -> EngineConfig {
     EngineConfig {
         cache: None,
+        state: None,
         instances: 8,
         max_memory: 128 << 20,
         compiler: Compiler::InProcess,
