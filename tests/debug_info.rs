@@ -292,6 +292,26 @@ async fn peak_while<T>(site: &Running, work: impl Future<Output = T>) -> (T, u64
     (done, peak.into_inner())
 }
 
+/// Where a page failed is told by its author's files and lines at the first failure, inlined functions
+/// included; so it is after a restart, which reads what was kept.
+#[tokio::test]
+async fn a_failure_is_told_by_the_authors_files_and_lines() {
+    let site = Site::new().module("posts/[id]", &modules::with_lines());
+    let mut site = site.config(OWN).start().await;
+    for path in ["/posts/1", "/posts/2"] {
+        assert_eq!(site.get(path).await.status, 500);
+        let incident = site.until_incident("trap", path).await;
+        let frames = &incident["failure"]["frames"];
+        for (number, function, line) in [(0, "page::inlined", 14), (1, "page::called", 19)] {
+            let frame = &frames[number];
+            assert_eq!(frame["function"], function, "{incident:#}");
+            let place = frame["location"].as_str().unwrap();
+            assert!(place.ends_with(&format!("lines/page.rs:{line}")), "{place}");
+        }
+        site.restart().await;
+    }
+}
+
 /// The artifacts of these modules are of no use to others.
 const OWN: &str = "[server]\nartifacts = \".wisr/artifacts\"";
 

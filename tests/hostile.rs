@@ -357,10 +357,15 @@ fn threads(site: &Running, name: &str) -> Vec<Vec<i64>> {
         .collect()
 }
 
-/// The processes that compile for a server: its children, once they are programs of their own.
+/// The processes that compile for a server.
 fn compilers(site: &Running) -> Vec<u32> {
+    children(site, "compile-artifact")
+}
+
+/// A server's children that do this for it, once they are programs of their own.
+fn children(site: &Running, command: &str) -> Vec<u32> {
     let server = site.pid().as_raw_nonzero().get();
-    let compiles_for_it = |pid: &u32| {
+    let does_it = |pid: &u32| {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
         // The name before it may have spaces and parentheses.
         let parent = read("stat")?
@@ -371,18 +376,20 @@ fn compilers(site: &Running) -> Vec<u32> {
             .parse::<i32>()
             .ok()?;
         let words = read("cmdline")?;
-        Some(parent == server && words.split('\0').nth(1) == Some("compile-artifact"))
+        Some(parent == server && words.split('\0').nth(1) == Some(command))
     };
     let processes = std::fs::read_dir("/proc").unwrap();
     let numbers = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    numbers
-        .filter(|pid| compiles_for_it(pid) == Some(true))
-        .collect()
+    numbers.filter(|pid| does_it(pid) == Some(true)).collect()
 }
 
 async fn until_compiling(site: &Running) -> u32 {
-    wait_for("a compiling child", async || {
-        compilers(site)
+    until_child(site, "compile-artifact").await
+}
+
+async fn until_child(site: &Running, command: &str) -> u32 {
+    wait_for("a child", async || {
+        children(site, command)
             .first()
             .copied()
             .ok_or("there is none".to_owned())
@@ -412,7 +419,7 @@ async fn a_module_that_explodes_in_the_compiler_is_refused() {
     ] {
         site.swap("posts", &module);
         let child = until_compiling(&site).await;
-        check_child(child);
+        check_child(child).await;
         for path in ["/about", "/posts"] {
             assert_eq!(site.get(path).await.verdict(), "HIT");
         }
@@ -429,8 +436,17 @@ async fn a_module_that_explodes_in_the_compiler_is_refused() {
 }
 
 /// A child has nothing of the server's but three streams: no listening socket, no store, no secret.
-fn check_child(child: u32) {
+/// The kernel ends it before the server.
+async fn check_child(child: u32) {
     let read = |name: &str| std::fs::read(format!("/proc/{child}/{name}")).unwrap();
+    wait_for(
+        "the child to be the first to go",
+        async || match &*String::from_utf8(read("oom_score_adj")).unwrap() {
+            "1000\n" => Ok(()),
+            other => Err(other.to_owned()),
+        },
+    )
+    .await;
     let environment = String::from_utf8(read("environ")).unwrap();
     assert!(!environment.contains(CANARY.1), "{environment}");
     // What it opens itself for a moment is no matter: it is what it keeps that it inherited.
@@ -467,6 +483,14 @@ async fn a_compiler_ends_with_its_time_and_with_its_server() {
         .await;
     assert_eq!(site.get("/about").await.verdict(), "HIT");
 
+    // The next start does not try it again, unless somebody asks.
+    site.restart().await;
+    let refused = site
+        .until_incident("module", "was killed from outside")
+        .await;
+    assert_eq!(compilers(&site), Vec::<u32>::new(), "{refused:#}");
+    assert_eq!(site.get("/about").await.verdict(), "HIT");
+
     site.swap("posts", &modules::endless());
     let child = until_compiling(&site).await;
     site.kill();
@@ -478,6 +502,115 @@ async fn a_compiler_ends_with_its_time_and_with_its_server() {
         },
     )
     .await;
+}
+
+/// A module that takes the process with it in which it starts is refused, by a running server as by
+/// the next one, which both serve on.
+#[tokio::test]
+async fn a_module_that_ends_whoever_starts_it_is_refused() {
+    let mut site = Site::new().pages(&["about"]).start().await;
+    for again in [false, true] {
+        if again {
+            site.restart().await;
+        }
+        site.swap(
+            "posts",
+            &modules::component("(start $s) (func $s (loop (br 0)))"),
+        );
+        let child = until_child(&site, "try-artifact").await;
+        check_child(child).await;
+        let child = rustix::process::Pid::from_raw(child.try_into().unwrap()).unwrap();
+        // wasmtime asks itself whose a fault is: this one is nobody's.
+        rustix::process::kill_process(child, rustix::process::Signal::ABORT).unwrap();
+        let words = "starting it ended the process that tried it (signal: 6";
+        site.until_incident("module", words).await;
+        assert_eq!(site.get("/about").await.verdict(), "HIT");
+        assert_eq!(site.get("/posts").await.status, 404);
+    }
+}
+
+/// In a container with little memory, a compilation takes what is left and no more: the kernel ends
+/// nobody.
+#[tokio::test]
+async fn a_compilation_takes_no_more_than_the_container_has() {
+    let Some(group) = Group::of_memory(400 << 20) else {
+        eprintln!("no control group can be made here: what reads them has tests of its own");
+        return;
+    };
+    let site = Site::new()
+        .pages(&["about"])
+        .under(group.enter())
+        .start()
+        .await;
+    site.swap("posts", &modules::exploding());
+    site.until_incident(
+        "module",
+        "of memory that the machine or its control group had left",
+    )
+    .await;
+    assert_eq!(site.get("/about").await.verdict(), "HIT");
+    assert_eq!(group.kills(), 0);
+    site.swap("posts", &modules::puppet_version(7));
+    let version = |page: &Response| page.status == 200 && page.puppet()["version"] == "0007";
+    site.until("/posts", version).await;
+}
+
+/// A control group with so many bytes of memory, of version 1 or 2, whichever can be made here.
+struct Group {
+    folder: std::path::PathBuf,
+    is_v2: bool,
+}
+
+impl Group {
+    fn of_memory(bytes: u64) -> Option<Self> {
+        let name = format!("wisr-test-{}", std::process::id());
+        for (root, limit, is_v2) in [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", false),
+            ("/sys/fs/cgroup", "memory.max", true),
+        ] {
+            let group = Self {
+                folder: std::path::Path::new(root).join(&name),
+                is_v2,
+            };
+            let made = std::fs::create_dir(&group.folder)
+                .and_then(|()| std::fs::write(group.folder.join(limit), bytes.to_string()));
+            if made.is_ok() {
+                return Some(group);
+            }
+        }
+        None
+    }
+
+    /// The words before a command that put it into the group.
+    fn enter(&self) -> Vec<String> {
+        let procs = self.folder.join("cgroup.procs");
+        let script = format!("echo $$ > {} && shift && exec \"$@\"", procs.display());
+        ["sh", "-c", &script, "sh"].map(str::to_owned).into()
+    }
+
+    /// How often the kernel ended somebody in it.
+    fn kills(&self) -> u64 {
+        let file = if self.is_v2 {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
+        let told = std::fs::read_to_string(self.folder.join(file)).unwrap();
+        let line = told.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        line.map_or(0, |count| count.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The processes in it have ended, and leave it a moment later.
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.folder).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
 }
 
 /// While one module keeps its compiler busy, others come, change, move and go, and a rollback is

@@ -176,13 +176,45 @@ pub(crate) fn leb(mut value: usize) -> Vec<u8> {
     bytes
 }
 
+/// A page of one Rust file without a library, with its debug information as the compiler makes it.
+pub(crate) fn with_lines() -> Vec<u8> {
+    // The targets are there once the fixtures are built.
+    puppet_core();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let built = tool("rustc")
+        .args([
+            "--edition",
+            "2024",
+            "--target",
+            "wasm32-wasip1",
+            "--crate-type",
+            "cdylib",
+        ])
+        .args(["-g", "-C", "opt-level=2", "-C", "panic=abort", "-o"])
+        .args([out.path(), &root.join("tests/fixtures/lines/page.rs")])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "the page does not build:\n{said}");
+    a_page("guest-sdk/wit/page.wit", std::fs::read(out.path()).unwrap())
+}
+
 /// A page by hand: `core` is the text of a core module's fields, which names itself a page.
 pub(crate) fn by_hand(core: &str) -> Vec<u8> {
     of_contract("guest-sdk/wit/page.wit", core)
 }
 
 fn of_contract(contract: &str, core: &str) -> Vec<u8> {
-    let mut bytes = wat::parse_str(format!("(module {core})")).unwrap();
+    a_page(
+        contract,
+        wat::parse_str(format!("(module {core})")).unwrap(),
+    )
+}
+
+/// A core module that names itself a page of this contract.
+fn a_page(contract: &str, mut bytes: Vec<u8>) -> Vec<u8> {
     let mut wit = wit_parser::Resolve::default();
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join(contract);
     let package = wit.push_file(contract).unwrap();

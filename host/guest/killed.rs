@@ -185,7 +185,7 @@ mod tests {
         let told = next.refusal(other, Some(100), true).unwrap();
         assert!(
             told.to_string()
-                .contains("100 bytes of memory that were left"),
+                .contains("100 bytes of memory that the machine"),
             "{told}"
         );
         next.note(one, 100, &Ok(()));

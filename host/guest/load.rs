@@ -305,11 +305,15 @@ fn find(engine: &Engine, name: Fingerprint) -> Option<Tried> {
     }
 }
 
+/// What files of native code begin with (ELF).
+const NATIVE: &[u8] = b"\x7fELF";
+
 fn recognise(bytes: &[u8]) -> Result<ModuleKind, LoadError> {
     if bytes.len() > MODULE_BYTES {
         return Err(LoadError::TooLarge(bytes.len() as u64));
     }
-    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
+    // Whatever it was compiled for; nothing more of it is looked at.
+    if bytes.starts_with(NATIVE) {
         return Err(LoadError::Precompiled);
     }
     if Parser::is_component(bytes) {

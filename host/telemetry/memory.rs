@@ -50,18 +50,23 @@ impl Memory {
 
     /// The same by the files below `root`.
     fn below(root: &Path) -> Option<Self> {
-        let machine = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-        let row = |name: &str| Some(number(&machine, name)?.saturating_mul(1024));
-        let machine = Self {
-            total: row("MemTotal:")?,
-            left: row("MemAvailable:")?,
-        };
         let groups = groups(root).into_iter();
         let groups = groups.filter_map(|(folder, files)| Self::of_group(&folder, files));
-        Some(groups.fold(machine, |least, group| Self {
+        // Hidden where only processes are shown, as under systemd's `ProcSubset=pid`.
+        let machine = Self::of_machine(root).into_iter();
+        machine.chain(groups).reduce(|least, group| Self {
             total: least.total.min(group.total),
             left: least.left.min(group.left),
-        }))
+        })
+    }
+
+    fn of_machine(root: &Path) -> Option<Self> {
+        let told = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+        let row = |name: &str| Some(number(&told, name)?.saturating_mul(1024));
+        Some(Self {
+            total: row("MemTotal:")?,
+            left: row("MemAvailable:")?,
+        })
     }
 
     fn of_group(folder: &Path, files: &Files) -> Option<Self> {
@@ -189,6 +194,10 @@ mod tests {
         assert_eq!(found(&files), (512, 312));
         files.push(("sys/fs/cgroup/pod/wisr/memory.high", "209715200\n"));
         assert_eq!(found(&files), (200, 100));
+        let root = machine(&files);
+        fs::remove_file(root.path().join("proc/meminfo")).unwrap();
+        let hidden = Memory::below(root.path()).unwrap();
+        assert_eq!((hidden.total / MIB, hidden.left / MIB), (200, 100));
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub enum Overran {
     #[error("needed more than {} of memory (limit `compile.memory`)", size(*.0))]
     Memory(u64),
     /// Of what the machine, or the control group around the server, has left.
-    #[error("needed more than the {} of memory that were left", size(*.0))]
+    #[error("needed more than the {} of memory that the machine or its control group had left", size(*.0))]
     Left(u64),
     /// Of [`CompileLimits::cpu`].
     #[error("took more than {} of CPU time (limit `compile.cpu`)", span(*.0))]

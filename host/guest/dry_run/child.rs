@@ -65,7 +65,7 @@ fn attempt(order: &TrialOrder) -> io::Result<Result<Cost, Refusal>> {
     let engine = engine.map_err(io::Error::other)?;
     // On its main thread: what overflows a stack overflows that of a process.
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_time()
         .build()?;
     let code = Compiled::Fresh(made);
     Ok(runtime.block_on(first_start(&engine, &code, engine.runtime(), order.module)))

@@ -139,8 +139,8 @@ mod tests {
         assert_eq!((missing, known.len()), (vec![0], 1));
         for number in 0..2 * MODULES as u64 {
             let module = Digest::of(&number.to_le_bytes());
-            cache.give_up(module, Unread::Memory);
-            assert_eq!(cache.unread(module), Some(Unread::Memory));
+            cache.give_up(module, Unread::Depth);
+            assert_eq!(cache.unread(module), Some(Unread::Depth));
         }
         assert!(cache.modules.len() <= MODULES + 1);
     }

@@ -31,6 +31,7 @@ use super::frames::{Place, Symbol, Symbols, frames};
 use super::limits::FRAME_BYTES;
 use super::trap::{clip, size, span};
 use crate::page::{Digest, Failure};
+use crate::telemetry::Memory;
 use cache::Cache;
 
 /// Where the debug information of a module is.
@@ -56,8 +57,11 @@ const WALL: Duration = Duration::from_secs(10);
 /// Wall time of all children of one module: a module may fail in as many places as it has.
 const BUDGET: Duration = Duration::from_secs(60);
 
-/// Bytes of memory of one child.
+/// Bytes of memory of one child, and no more than half of what is left.
 pub(super) const MEMORY: u64 = 256 << 20;
+
+/// With less than this a child does not even start.
+const LEAST_MEMORY: u64 = 64 << 20;
 
 /// Bytes of address space beside it: the program itself.
 const PROGRAM: u64 = 768 << 20;
@@ -85,8 +89,8 @@ const NICE: i32 = 10;
 pub(super) enum Unread {
     #[error("it is malformed ({0})")]
     Malformed(String),
-    #[error("reading it takes more than {} of memory (fixed)", size(MEMORY))]
-    Memory,
+    #[error("reading it takes more than {} of memory (fixed)", size(*.0))]
+    Memory(u64),
     #[error("reading it takes more than {} of CPU time (fixed)", span(CPU))]
     Cpu,
     #[error("its parts lie within each other too deeply")]
@@ -115,8 +119,8 @@ impl Unread {
     /// Whether it would be the same another time.
     fn is_final(&self) -> bool {
         match self {
+            Unread::Memory(most) => *most == MEMORY,
             Unread::Malformed(_)
-            | Unread::Memory
             | Unread::Cpu
             | Unread::Depth
             | Unread::Crashed(_)
@@ -268,12 +272,14 @@ async fn ask_child(
     offsets: Vec<u64>,
 ) -> Result<Vec<Vec<Symbol>>, Unread> {
     let count = offsets.len();
+    let memory = Memory::now().map_or(MEMORY, |memory| MEMORY.min(memory.left / 2));
+    let memory = memory.max(LEAST_MEMORY);
     let order = SymbolOrder {
         confinement: Confinement {
             parent: std::process::id(),
             nice: NICE,
-            space: Some(MEMORY + PROGRAM),
-            data: Some(MEMORY),
+            space: Some(memory + PROGRAM),
+            data: Some(memory),
             cpu: CPU.as_secs(),
             answer: ANSWER,
         },
@@ -295,7 +301,7 @@ async fn ask_child(
         .await
         .map_err(|error| unready(error.to_string()))?;
     if ended.code() != Some(0) {
-        return Err(judge(&ended));
+        return Err(judge(&ended, memory));
     }
     let json = ended.read(ANSWER).unwrap_or_default();
     parse(&json, count).ok_or_else(|| Unread::Crashed("its answer is none".to_owned()))
@@ -318,7 +324,7 @@ fn parse(json: &[u8], count: usize) -> Option<Vec<Vec<Symbol>>> {
     Some(found)
 }
 
-fn judge(ended: &Ended) -> Unread {
+fn judge(ended: &Ended, memory: u64) -> Unread {
     let Some(status) = ended.status else {
         return Unread::Late;
     };
@@ -327,7 +333,7 @@ fn judge(ended: &Ended) -> Unread {
     } else if ended.is_by(Signal::XCPU) {
         Unread::Cpu
     } else if ended.is_starved() {
-        Unread::Memory
+        Unread::Memory(memory)
     } else if ended.words.contains("overflowed its stack") {
         Unread::Depth
     } else if ended.is_by(Signal::KILL) {

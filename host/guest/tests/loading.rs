@@ -18,6 +18,11 @@ async fn an_artifact_is_kept_and_a_damaged_one_made_again() {
     assert!(fresh.compile_time().is_some() && fresh.compiled_size() > fresh.size());
     let kept = engine().load(bytes.clone()).await.unwrap();
     assert!(kept.compile_time().is_none());
+    // What the first start took is remembered: it was not started again.
+    assert_eq!(
+        kept.start().wall.as_micros(),
+        fresh.start().wall.as_micros()
+    );
     assert_eq!(
         (kept.digest(), kept.compiled_size()),
         (fresh.digest(), fresh.compiled_size())
