@@ -14,7 +14,7 @@
 //! | tables, elements of each | 16, 100,000; they count | `TABLE_ELEMENTS` | `a_table_grows_up_to_the_limit_and_counts_as_memory` |
 //! | core instances | 64 | `CORE_INSTANCES` | `modules_that_do_not_fit_are_refused_with_a_reason` |
 //! | the host's records of an instance | 4 MiB | `INSTANCE_BYTES` | `modules_that_do_not_fit_are_refused_with_a_reason` |
-//! | its start function | CPU and wall time of a dry run | `DRY_RUN` | `modules_that_do_not_start_are_refused_with_a_reason` |
+//! | its start function | CPU and wall time of a dry run, in a process of its own | `DRY_RUN` | `modules_that_do_not_start_are_refused_with_a_reason` |
 //! | messages about it | 4 KiB | `MESSAGE_BYTES` | `files_that_are_no_pages_are_refused_with_a_reason` |
 //!
 //! # A call, and what it hands over

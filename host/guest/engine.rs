@@ -19,7 +19,7 @@ use wasmtime_wasi_http::p2::bindings as wasi_http;
 
 use super::artifact::{Artifacts, Fingerprint};
 use super::bindings::wisr::page::{host, page_types, revalidate};
-use super::compile::{CompileLimits, Compiler, Job, Made, Room, Turn};
+use super::compile::{COMPILATIONS, CompileLimits, Compiler, Job, Made, Room, Turn};
 use super::held::CountedHttp;
 use super::killed::Killed;
 use super::limits::{
@@ -253,7 +253,7 @@ impl Engine {
             threads: match runtime.tier {
                 Tier::Optimized => threads,
                 // A reader waits for it.
-                Tier::Baseline => threads * 2,
+                Tier::Baseline => threads * COMPILATIONS,
             },
             max_memory: self.0.max_memory,
         };

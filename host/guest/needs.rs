@@ -1,6 +1,7 @@
 //! `Needs`: the memory that sandboxes may take at worst, for who sizes a machine.
 
-use super::engine::{COMPILATIONS, EngineConfig, TRIALS, UPGRADES};
+use super::compile::COMPILATIONS;
+use super::engine::{EngineConfig, TRIALS, UPGRADES};
 use super::limits::{
     CALL_BYTES, INSTANCE_BYTES, LISTING_BYTES, MEMORY_KEPT, RESOURCE_BYTES, RESOURCES, STACK_BYTES,
     TABLE_KEPT,

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use child::{CompileOrder, run as run_child};
 pub(super) use made::Made;
-pub(super) use room::{Room, Turn};
+pub(super) use room::{COMPILATIONS, Room, Turn};
 
 use super::limits::MODULE_BYTES;
 use super::module::LoadError;
@@ -60,15 +60,6 @@ impl Default for CompileLimits {
             // One of the two turns to compile is taken for that long.
             wall: Duration::from_secs(120),
         }
-    }
-}
-
-impl CompileLimits {
-    /// Bytes of memory that compiling a module of `size` bytes may be expected to take. What is
-    /// really there bounds it, too: children take what is left, and are the first that the kernel
-    /// ends.
-    pub fn need(&self, size: u64) -> u64 {
-        room::need(size, self.memory)
     }
 }
 

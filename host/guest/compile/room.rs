@@ -10,7 +10,7 @@ use crate::telemetry::Memory;
 
 /// Modules that compile at once for somebody who waits. Two keep the threads busy while one of them
 /// ends in its largest function; more would only take more memory.
-const COMPILATIONS: usize = 2;
+pub(in super::super) const COMPILATIONS: usize = 2;
 
 /// Modules of more bytes compile one after the other: each of them keeps all threads busy by itself.
 const LARGE: u64 = 4 << 20;
@@ -26,7 +26,7 @@ const FACTOR: u64 = 24;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Bytes that compiling a module of `size` bytes may be expected to take, and no more than `most`.
-pub(super) fn need(size: u64, most: u64) -> u64 {
+fn need(size: u64, most: u64) -> u64 {
     BASE.saturating_add(size.saturating_mul(FACTOR)).min(most)
 }
 
