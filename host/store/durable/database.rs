@@ -8,18 +8,18 @@ use std::ops::Bound;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::{PersistMode, Readable, Slice, Snapshot};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::aside::{self, Trust};
 use super::commits::Commits;
 use super::health::DiskError;
 use super::keys::{BODY, META, PATH, PURGE, REPLACED, SITE, TAG, decode_mark, text_key};
 use super::lock::Lock;
-use super::open::{Damage, OpenError, Prepared, begin, prepare};
+use super::open::{CHANGED, Damage, OpenError, Prepared, begin, is_of_the_bytes, prepare};
 use super::opened::{self, MEMTABLE, Opened, SEPARATE, cache_beside};
 use super::queue::{Change, Round};
 use super::salvage::Old;
@@ -32,6 +32,9 @@ use crate::store::marks::{Saved, Site, numbered};
 const DISTRUST: &str = "distrust";
 /// Invalidations that a site may have had of which nothing can be read: one a second for 34 years.
 const UNSEEN: u64 = 1 << 30;
+/// A database that takes nothing again so soon after it was opened again may have more than a disk that
+/// fails: then all of it is read once.
+const SOON: Duration = Duration::from_mins(10);
 /// How long a disk that hangs is waited for at the end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -44,6 +47,8 @@ pub(super) struct Database {
     cache: u64,
     /// Bytes after which a table is begun.
     memtable: u64,
+    /// When it was opened again last.
+    reopened: Mutex<Option<Instant>>,
     _lock: Lock,
 }
 
@@ -158,6 +163,7 @@ impl Database {
             pages,
             cache,
             memtable,
+            reopened: Mutex::default(),
             _lock: lock,
         };
         let unusable = |error: DiskError| failed(io::Error::other(error));
@@ -184,7 +190,26 @@ impl Database {
             pages: place.join("pages"),
             cache: 0,
             memtable: MEMTABLE,
+            reopened: Mutex::default(),
             _lock: lock,
+        }
+    }
+
+    /// Whether a record cannot be read any more: compaction stumbles over it, and with it all writing.
+    /// Reads everything.
+    fn is_damaged(&self) -> bool {
+        let read = self.snapshot(|snapshot, keyspace| {
+            for guard in snapshot.iter(keyspace) {
+                guard.into_inner()?;
+            }
+            Ok(())
+        });
+        match read {
+            Err(ReadError::Database(fjall::Error::Storage(fjall::LsmError::Io(error)))) => {
+                is_of_the_bytes(&error)
+            }
+            Err(ReadError::Database(fjall::Error::Storage(_))) => true,
+            _ => false,
         }
     }
 
@@ -195,6 +220,14 @@ impl Database {
     pub(super) fn reopen(&self) -> Result<(), DiskError> {
         // While the disk is still full or failing, what is on it can at least be read.
         probe(&self.folder)?;
+        if self.folder.join(CHANGED).exists() {
+            return Err(DiskError::Damaged);
+        }
+        let before = self.reopened.lock().replace(Instant::now());
+        if before.is_some_and(|before| before.elapsed() < SOON) && self.is_damaged() {
+            File::create(self.folder.join(CHANGED))?.sync_all()?;
+            return Err(DiskError::Damaged);
+        }
         let mut opened = self.opened.write();
         *opened = None;
         *opened = Some(opened::open(&self.pages, self.cache)?);

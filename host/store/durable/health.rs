@@ -50,6 +50,11 @@ pub(super) enum DiskError {
     /// It is being opened again.
     #[error("the database is closed after a failure")]
     Closed,
+    /// It has other bytes than were written, and cannot go on with them.
+    #[error(
+        "the disk or the file system changed bytes of the store. Start the server again: the store is then set aside, and what can be read of it taken back"
+    )]
+    Damaged,
     /// A bug, or bytes that nobody wrote.
     #[error("the database panicked (please report it)")]
     Panicked,

@@ -56,7 +56,13 @@ pub(super) enum Damage {
     /// The database says so.
     #[error("its database cannot be opened: {0}")]
     Database(String),
+    /// An earlier run came upon bytes that nobody wrote, and could write no more.
+    #[error("the disk or the file system changed bytes of it")]
+    Changed,
 }
+
+/// The file that a run leaves that came upon bytes which nobody wrote.
+pub(super) const CHANGED: &str = "changed";
 
 /// The version of the folder's layout and of the keys in the database. Records have their own.
 const FORMAT: u32 = 1;
@@ -117,6 +123,9 @@ pub(super) fn begin(
         && let Err(damage) = check_files(pages).map_err(failed)?
     {
         return Ok(Err(damage));
+    }
+    if folder.join(CHANGED).exists() {
+        return Ok(Err(Damage::Changed));
     }
     let opened = if pages.exists() {
         opened::open(pages, cache)

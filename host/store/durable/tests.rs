@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::health::DiskError;
 use super::*;
 use crate::page::{Content, Tag};
 use crate::store::conformance::{document, entry, told};
@@ -489,6 +490,36 @@ async fn what_cannot_be_opened_is_set_aside_with_a_word() {
         assert_eq!(durable.health(), StoreHealth::Ok);
         assert!(durable.get(&page(2).key).is_some());
     }
+}
+
+/// A database that a changed byte keeps from writing says so, and is set aside at the next start.
+#[tokio::test]
+async fn bytes_that_changed_under_a_running_server_are_told() {
+    let site = tempfile::tempdir().unwrap();
+    let store = site.path().join("store");
+    let (durable, _) = open(&store);
+    for number in 0..20 {
+        durable.put(Arc::new(page(number))).unwrap();
+    }
+    durable.synced().await.unwrap();
+    durable.database.flush_tables();
+    drop(durable);
+    let (durable, _) = open(&store);
+    for table in files(&store.join("pages/keyspaces/1/tables")) {
+        let mut bytes = std::fs::read(&table).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&table, bytes).unwrap();
+    }
+    // Once may be a disk that was full for a moment.
+    durable.database.reopen().unwrap();
+    let damaged = durable.database.reopen();
+    assert!(matches!(damaged, Err(DiskError::Damaged)), "{damaged:?}");
+    drop(durable);
+    let (durable, _) = open(&store);
+    let StoreHealth::Degraded(told) = durable.health() else {
+        panic!("it is well");
+    };
+    assert!(told.to_string().contains("changed bytes of it"), "{told}");
 }
 
 fn put(store: &Path, name: &str, bytes: &[u8]) {
