@@ -100,3 +100,71 @@ async fn a_page_on_disk_is_the_same_by_either_way() {
         assert_eq!(site.origin.count(path), 1, "{path}");
     }
 }
+
+/// Pages are forgotten when their route is known to be gone, and not because nobody knows it at the
+/// moment: the history of releases is lost, or damaged, or the modules with it, and the file that
+/// lies there is refused.
+#[tokio::test]
+async fn a_route_that_nobody_knows_at_a_start_keeps_its_pages() {
+    let mut site = Site::new().pages(&["index", "posts/[id]"]).start().await;
+    assert_eq!(site.get("/posts/1").await.n(), 1);
+    let state = site.folder().join(".wisr");
+    for round in 1..=3 {
+        site.swap("posts/[id]", &modules::puppet_version(0));
+        let page = site.until("/posts/1", |page| page.status == 200).await;
+        assert_eq!((page.verdict(), page.n()), ("HIT", 1), "{round}");
+        site.revalidate(json!({"tags": ["barrier"]})).await;
+        site.kill();
+        for file in ["releases.json", "releases.copy.json"] {
+            match round {
+                1 => std::fs::remove_file(state.join(file)).unwrap(),
+                2 => std::fs::write(state.join(file), "{}").unwrap(),
+                _ => {}
+            }
+        }
+        if round == 3 {
+            std::fs::remove_dir_all(state.join("modules")).unwrap();
+        }
+        site.swap("posts/[id]", b"no module");
+        site.restart().await;
+        site.until_incident("module", "posts/[id].wasm").await;
+        assert_eq!(site.get("/posts/1").await.status, 404, "{round}");
+        assert_eq!(site.get("/").await.verdict(), "HIT");
+    }
+    site.swap("posts/[id]", &modules::puppet_version(1));
+    let page = site.until("/posts/1", |page| page.status == 200).await;
+    assert_eq!((page.verdict(), page.n()), ("STALE", 1));
+}
+
+/// A folder that is mounted later than the server starts is not one that was emptied.
+#[tokio::test]
+async fn a_folder_that_is_not_there_yet_at_a_start_costs_no_page() {
+    let mut site = Site::new().pages(&["posts/[id]"]).start().await;
+    assert_eq!(site.get("/posts/1").await.n(), 1);
+    site.revalidate(json!({"tags": ["barrier"]})).await;
+    site.kill();
+    // Another disk, which the folder is on from now on.
+    let disk = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (pages, mount) = (site.folder().join("pages"), site.folder().join("mount"));
+    std::fs::create_dir(disk.path().join("posts")).unwrap();
+    let file = "posts/[id].wasm";
+    std::fs::copy(pages.join(file), disk.path().join(file)).unwrap();
+    std::fs::remove_dir_all(&pages).unwrap();
+    std::os::unix::fs::symlink(disk.path(), &pages).unwrap();
+    site.restart().await;
+    assert_eq!(site.get("/posts/1").await.verdict(), "HIT");
+    site.kill();
+    std::fs::create_dir(&mount).unwrap();
+    let turn = |to: &std::path::Path| {
+        std::fs::remove_file(&pages).unwrap();
+        std::os::unix::fs::symlink(to, &pages).unwrap();
+    };
+    turn(&mount);
+    site.restart().await;
+    site.until_incident("folder", "mount").await;
+    assert_eq!(site.get("/posts/1").await.verdict(), "HIT");
+    turn(disk.path());
+    site.restart().await;
+    let page = site.get("/posts/1").await;
+    assert_eq!((page.verdict(), page.n()), ("HIT", 1));
+}

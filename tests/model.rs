@@ -6,7 +6,7 @@
 //! that many sequences.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -100,6 +100,8 @@ struct World {
     folder: Option<u32>,
     /// Whether a rollback holds: the folder is not served until it changes.
     is_held: bool,
+    /// The versions that a rollback took back: what they made is not shown.
+    withdrawn: BTreeSet<u32>,
     pages: [Page; PAGES],
     /// Generations that have landed since the server started.
     landed: u64,
@@ -204,16 +206,23 @@ impl Page {
         }
     }
 
-    /// The generation ends, and the next one begins.
-    fn land(&mut self) {
+    /// The generation ends, and the next one begins. What a withdrawn module makes is not kept.
+    fn land(&mut self, withdrawn: &BTreeSet<u32>) {
         let Some(flight) = self.flight.take() else {
             return;
         };
         let since = flight.will_be.made.0;
-        self.settle(flight.will_be, flight.is_purged);
+        let is_void = flight.is_purged || withdrawn.contains(&flight.will_be.version);
+        self.settle(flight.will_be, is_void);
         if let Some(version) = flight.next {
             self.launch(version, since);
         }
+    }
+
+    /// What a reader may be shown.
+    fn shown(&self, withdrawn: &BTreeSet<u32>) -> Option<&Entry> {
+        let entry = self.entry.as_ref()?;
+        (!withdrawn.contains(&entry.version)).then_some(entry)
     }
 
     fn settle(&mut self, mut will_be: Entry, is_purged: bool) {
@@ -315,6 +324,7 @@ impl World {
             releases: [(1, Some(0))].into(),
             folder: Some(0),
             is_held: false,
+            withdrawn: BTreeSet::new(),
             pages: std::array::from_fn(|_| Page::new(String::new())),
             landed: 0,
         }
@@ -333,6 +343,9 @@ impl World {
         let (current, served) = self.current();
         if served != version {
             self.releases.push_back((current + 1, version));
+            if let Some(version) = version {
+                self.withdrawn.remove(&version);
+            }
         }
         if self.releases.len() > REMEMBERED {
             self.releases.pop_front();
@@ -457,6 +470,7 @@ impl Play {
 
     async fn read(&mut self, number: usize, face: Face) {
         let version = self.world.version();
+        let withdrawn = self.world.withdrawn.clone();
         let page = &mut self.world.pages[number];
         let path = match face {
             Face::Page => page.path.clone(),
@@ -470,17 +484,17 @@ impl Play {
             assert_eq!((answer.status, answer.verdict()), (404, ""));
             return;
         };
-        if page.is_held && page.entry.is_none() {
+        if page.is_held && page.shown(&withdrawn).is_none() {
             // The reader would wait for the release.
             return;
         }
         let asked = Instant::now();
         let answer = self.site.get(&path).await;
-        let Some(entry) = &page.entry else {
+        let Some(entry) = page.shown(&withdrawn) else {
             page.launch(version, asked);
             self.land(number).await;
             let page = &self.world.pages[number];
-            match &page.entry {
+            match page.shown(&withdrawn) {
                 None => assert_eq!((answer.status, answer.verdict()), (500, "")),
                 Some(entry) => {
                     assert_eq!(answer.verdict(), "MISS");
@@ -585,7 +599,12 @@ impl Play {
 
     /// Waits for all generations of a page to end, unless they are held; there are no others.
     async fn land(&mut self, number: usize) {
-        let World { pages, landed, .. } = &mut self.world;
+        let World {
+            pages,
+            landed,
+            withdrawn,
+            ..
+        } = &mut self.world;
         let page = &mut pages[number];
         let (site, calls) = (&self.site, |page: &Page| usize::try_from(page.n).unwrap());
         while page.flight.is_some() {
@@ -595,7 +614,7 @@ impl Play {
             }
             *landed += 1;
             until_landed(site, *landed).await;
-            page.land();
+            page.land(withdrawn);
         }
         assert_eq!(site.origin.count(&page.source), calls(page), "{page:?}");
         assert_eq!(until_landed(site, *landed).await, *landed, "{page:?}");
@@ -611,7 +630,7 @@ impl Play {
             Some(version) => self.site.swap(MODULE, &modules::puppet_version(version)),
             None => self.site.remove(MODULE),
         }
-        if version.is_some() && world.version().is_none() {
+        if version.is_some() && world.version().is_none() && world.folder.is_none() {
             // A route whose file comes back begins empty.
             world.pages.iter_mut().for_each(Page::forget);
         }
@@ -633,6 +652,14 @@ impl Play {
             Some((_, version)) if version == served => 409,
             Some((_, version)) => {
                 world.is_held = true;
+                let (before, after): (Vec<_>, Vec<_>) =
+                    world.releases.iter().partition(|(id, _)| *id <= wanted);
+                let bad = after
+                    .into_iter()
+                    .filter(|(_, made)| !before.iter().any(|(_, version)| version == made));
+                world
+                    .withdrawn
+                    .extend(bad.filter_map(|(_, version)| version));
                 world.publish(version);
                 200
             }

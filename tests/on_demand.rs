@@ -530,3 +530,69 @@ async fn a_renewal_is_made_by_the_module_that_owns_the_route() {
     })
     .await;
 }
+
+/// What a list says, and whose other paths are 404.
+fn only(ids: &[&str]) -> Value {
+    let paths: Vec<Value> = ids.iter().map(|id| json!({ "id": [id] })).collect();
+    json!({ "fallback": "not-found", "paths": paths })
+}
+
+/// A call for a path that no list has is about one of a moment ago: the paths are listed anew before
+/// it is said to be missing. Strangers have nothing listed, and a list that cannot be had stays.
+#[tokio::test]
+async fn a_path_that_is_not_listed_is_looked_for_in_a_list_of_now() {
+    let site = Site::new()
+        .pages(&["posts/[id]"])
+        .listed("/posts/[id]", "posts", only(&["1"]))
+        .start()
+        .await;
+    for _ in 0..20 {
+        assert_eq!(site.get("/posts/2").await.status, 404);
+    }
+    assert_eq!(site.origin.count("/@paths/posts"), 1);
+    site.origin.script("/@paths/posts", only(&["1", "2"]));
+    let call = async |path: &str| site.revalidate(json!({ "paths": [path] })).await;
+    let answer = call("/posts/2").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let page = site.get("/posts/2").await;
+    assert_eq!((page.status, page.verdict()), (200, "HIT"));
+    let answer = call("/posts/3").await;
+    assert_eq!(answer.status, 404, "{}", answer.text());
+    assert!(answer.text().contains("No route has this path"));
+
+    // Many calls share a listing.
+    let before = site.origin.count("/@paths/posts");
+    site.origin
+        .script("/@paths/posts", only(&["1", "2", "3", "4", "5", "6"]));
+    let paths = ["/posts/3", "/posts/4", "/posts/5", "/posts/6"];
+    let answer = site.revalidate(json!({ "paths": paths })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let listings = site.origin.count("/@paths/posts") - before;
+    assert!((1..=2).contains(&listings), "{listings}");
+
+    // Neither a list that fails nor another module that has none makes any path a page.
+    site.origin.fail("/@paths/posts");
+    let answer = call("/posts/7").await;
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert!(answer.text().contains("listed anew"), "{}", answer.text());
+    site.swap("posts/[id]", &modules::puppet_version(1));
+    site.until("/posts/1", |page| page.header("x-puppet-version") == "0001")
+        .await;
+    assert_eq!(site.get("/posts/7").await.status, 404);
+    assert_eq!(site.get("/posts/6").await.status, 200);
+}
+
+/// What was published without a call is there when the list has become old.
+#[tokio::test]
+async fn a_list_becomes_old() {
+    let site = Site::new()
+        .pages(&["posts/[id]"])
+        .config("[routes.\"/posts/[id]\"]\npaths-revalidate = 1")
+        .listed("/posts/[id]", "posts", only(&["1"]))
+        .start()
+        .await;
+    assert_eq!(site.get("/posts/2").await.status, 404);
+    site.origin.script("/@paths/posts", only(&["2"]));
+    site.until("/posts/2", |page| page.status == 200).await;
+    assert_eq!(site.get("/posts/1").await.status, 404);
+}

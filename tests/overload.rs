@@ -173,8 +173,8 @@ async fn a_group_of_slow_routes_leaves_another_the_next_place() {
         let newcomer = site.waiting(&format!("/posts/{round}"));
         site.until_metric("wisr_generations_waiting", f64::from(30 - round))
             .await;
-        let running = paths.iter().filter(|path| site.origin.count(path) > 0);
-        let running = running.filter(|path| !over.contains(path)).next().unwrap();
+        let mut running = paths.iter().filter(|path| site.origin.count(path) > 0);
+        let running = running.find(|path| !over.contains(path)).unwrap();
         site.origin.release(running);
         over.push(running);
         assert_eq!(newcomer.await.unwrap().status, 200);

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::guest::Engine;
 use crate::guest::outbound::{Client, ClientConfig};
 use crate::isr::{Isr, Parts, Queue};
-use crate::release::{self, Change, Gone, Herald, Releases};
+use crate::release::{self, Change, Herald, Releases};
 use crate::store::{Degraded, Lock, Note, Notes, Tiers};
 use crate::telemetry::Incidents;
 use crate::telemetry::metrics::Metrics;
@@ -141,12 +141,12 @@ fn herald(isr: Isr, apis: Arc<Queue>) -> Herald {
         let (isr, apis) = (isr.clone(), apis.clone());
         Box::pin(async move {
             // First: a route that comes back shows nothing of what it had.
-            let pages = match change.gone {
-                Some(Gone::These(routes)) => isr.forget_routes(routes).await,
-                Some(Gone::AllBut(routes)) => isr.keep_routes(routes).await,
-                None => 0,
+            let pages = match change.gone.is_empty() {
+                true => 0,
+                false => isr.forget_routes(change.gone).await,
             };
             isr.serve_routes(change.served);
+            isr.withdraw(change.withdrawn);
             isr.share_out(&change.concurrency);
             apis.share_out(&change.concurrency);
             if pages > 0 {

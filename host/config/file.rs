@@ -139,6 +139,7 @@ pub(super) struct Route {
     pub(super) fetch_bytes: Option<Size>,
     pub(super) outbound: Option<Vec<String>>,
     pub(super) query: Option<Vec<String>>,
+    pub(super) paths_revalidate: Option<Lifetime>,
     pub(super) may_revalidate: Option<bool>,
     #[serde(deserialize_with = "secrets")]
     pub(super) settings: BTreeMap<String, String>,
@@ -363,6 +364,7 @@ impl Route {
             fetch_bytes: self.fetch_bytes.or(defaults.fetch_bytes),
             outbound: self.outbound.clone().or_else(|| defaults.outbound.clone()),
             query: self.query.clone().or_else(|| defaults.query.clone()),
+            paths_revalidate: self.paths_revalidate.or(defaults.paths_revalidate),
             may_revalidate: self.may_revalidate.or(defaults.may_revalidate),
             settings,
         }

@@ -17,6 +17,10 @@ use crate::release::{RouteConfig, RouteRules};
 use crate::route::Pattern;
 use crate::{http, isr};
 
+/// How long a list of paths is gone by: an entry that nobody called about is there within minutes,
+/// and a thousand routes list theirs a few times in a second.
+const PATHS_REVALIDATE: Revalidate = Revalidate::After(300);
+
 /// What can be told to a server that runs.
 #[derive(Clone)]
 pub struct Live {
@@ -144,6 +148,9 @@ fn resolve(table: &Route, concurrency: usize) -> anyhow::Result<RouteConfig> {
         outbound: Arc::new(outbound::Policy::parse(outbound)?),
         settings: Arc::new(table.settings.clone()),
         query: table.query.clone().unwrap_or_default(),
+        paths_revalidate: table
+            .paths_revalidate
+            .map_or(PATHS_REVALIDATE, |lifetime| lifetime.0),
         may_revalidate: table.may_revalidate.unwrap_or(false),
     })
 }

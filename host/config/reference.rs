@@ -416,6 +416,11 @@ const KEYS: &[Key] = &[
         "seconds that a page is fresh, where the page itself does not say",
     ),
     row(
+        "defaults.paths-revalidate",
+        Value("300"),
+        "seconds after which a page lists its paths again, or `\"never\"`",
+    ),
+    row(
         "defaults.max-stale",
         Value("\"365d\""),
         "beyond this age a reader waits for a new page",
@@ -516,7 +521,7 @@ mod tests {
                 &route.outbound,
                 &route.query,
                 &route.settings,
-                route.may_revalidate
+                (route.may_revalidate, route.paths_revalidate)
             ),
             (
                 &config.trace,

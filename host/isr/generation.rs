@@ -16,6 +16,10 @@ use crate::telemetry::trace::Caller;
 /// Waiting for a turn, which is no part of what it cost.
 const QUEUE: Phase = Phase { phase: "queue" };
 
+/// How often a generation is asked for whose module turns out to be taken back: by this host, and
+/// by others that make the page at the same time.
+const TRIES: usize = 3;
+
 /// A turn to generate.
 pub(super) struct Turn {
     pub(super) slot: Slot,
@@ -71,6 +75,26 @@ impl Inner {
                 (wait, true)
             }
         }
+    }
+
+    /// What a generation made that reads its data after the invalidation `least`, waited for; and
+    /// whether it was started. One that began before a rollback took its module back is not it.
+    pub(super) async fn make(
+        self: &Arc<Self>,
+        before: Before,
+        ask: &Ask,
+        least: u64,
+        (priority, cause): (Priority, Cause),
+        patience: Duration,
+    ) -> Result<(Arc<Entry>, bool), Refused> {
+        for _ in 0..TRIES {
+            let (wait, led) = self.launch_after(before, ask.clone(), least, priority, cause);
+            let entry = self.landed(wait, patience).await?;
+            if !self.is_withdrawn(ask, &entry) {
+                return Ok((entry, led));
+            }
+        }
+        Err(self.overloaded())
     }
 
     pub(super) fn overloaded(&self) -> Refused {
@@ -134,7 +158,7 @@ impl Inner {
         phase.observe(queued.elapsed().as_secs_f64());
         let sequence = permit.begin(|| self.parts.store.sequence());
         let previous = match before {
-            Before::Unknown => self.find(&ask).await,
+            Before::Unknown => self.known(&ask).await,
             Before::Nothing => self.parts.store.get_hot(&ask.key),
         };
         if let Some(fresh) = previous
@@ -195,11 +219,11 @@ impl Inner {
         match made {
             Ok(entry) => {
                 self.backoffs.forget(&ask.key);
-                self.routes
-                    .unless_forgotten(&ask.page.route, began, || match lifetime {
-                        Some(_) => self.parts.store.replace(entry.clone()),
-                        None => self.parts.store.put(entry.clone()),
-                    });
+                let by = (&*ask.page.route, entry.stamp.module);
+                self.routes.unless_forgotten(by, began, || match lifetime {
+                    Some(_) => self.parts.store.replace(entry.clone()),
+                    None => self.parts.store.put(entry.clone()),
+                });
                 Landing::Stored(entry)
             }
             Err(failure) => {

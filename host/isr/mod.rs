@@ -47,7 +47,8 @@ pub use queue::{NoSlot, Queue, Slot, share};
 pub use served::{Ask, Hit, Patience, Refused, Renewal, Served, Toll};
 
 use crate::page::{
-    Cause, Entry, Failure, Freshness, Page, PageKey, Stamp, Summary, Tag, Timestamp, Why, judge,
+    Cause, Digest, Entry, Failure, Freshness, Page, PageKey, Stamp, Summary, Tag, Timestamp, Why,
+    judge,
 };
 use crate::store::{
     Census, Degraded, Kept, Mark, SharedHealth, Sharing, StoreHealth, Tiers, Trouble, Window,
@@ -56,6 +57,7 @@ use crate::telemetry::metrics::{Metrics, Verdict};
 use crate::telemetry::{Clock, Incidents};
 use backoff::Backoffs;
 use flight::Flights;
+use generation::Before;
 use queue::Priority;
 use routes::Routes;
 
@@ -231,15 +233,15 @@ impl Isr {
     ) -> Result<Arc<Entry>, Refused> {
         let store = &self.0.parts.store;
         let least = store.path_mark(&ask.key).max(store.tag_mark(tags));
-        if only_generated && self.0.find(&ask).await.is_none() {
+        if only_generated && self.0.known(&ask).await.is_none() {
             return Err(Refused::NeverGenerated);
         }
-        let key = ask.key.clone();
-        let (wait, _) = self
+        let whom = (Priority::OnDemand, Cause::OnDemand);
+        let made = self
             .0
-            .launch(ask, least, Priority::OnDemand, Cause::OnDemand);
-        let made = self.0.landed(wait, ON_DEMAND_WAIT).await?;
-        store.mark_replaced(&key, least);
+            .make(Before::Unknown, &ask, least, whom, ON_DEMAND_WAIT);
+        let (made, _) = made.await?;
+        store.mark_replaced(&ask.key, least);
         Ok(made)
     }
 
@@ -270,7 +272,7 @@ impl Isr {
     /// more, and removed by [`Isr::forget_variants`]. [`Isr::synced`] tells when it cannot come back.
     pub async fn purge(&self, ask: &Ask) -> bool {
         let (store, key) = (&self.0.parts.store, &ask.key);
-        let was_there = self.0.find(ask).await.is_some();
+        let was_there = self.0.known(ask).await.is_some();
         self.0.backoffs.forget(key);
         self.0.flights.exclusively(key, || {
             store.mark([Mark::Purge(key.clone())]);
@@ -330,6 +332,12 @@ impl Isr {
         self.0.routes.serve(routes);
     }
 
+    /// Says which modules, by route, have made pages that are not shown again: a rollback took them
+    /// back. They are kept, since it may be taken back itself.
+    pub fn withdraw(&self, modules: BTreeMap<Arc<str>, Vec<Digest>>) {
+        self.0.routes.withdraw(modules);
+    }
+
     /// Says how many generations of each of these routes run at once from here on. A route that is
     /// not named has its [`share`].
     pub fn share_out(&self, routes: &BTreeMap<Arc<str>, usize>) {
@@ -340,12 +348,6 @@ impl Isr {
     pub async fn forget_routes(&self, routes: BTreeSet<Arc<str>>) -> usize {
         self.0.routes.forget(&routes);
         let is_gone = move |route: &str| routes.contains(route);
-        self.0.parts.store.remove_routes(is_gone).await
-    }
-
-    /// Forgets the pages of all routes but these; how many there were.
-    pub async fn keep_routes(&self, routes: BTreeSet<Arc<str>>) -> usize {
-        let is_gone = move |route: &str| !routes.contains(route);
         self.0.parts.store.remove_routes(is_gone).await
     }
 
@@ -433,6 +435,18 @@ impl Inner {
 
     /// The entry that may be shown to who asks.
     async fn find(&self, ask: &Ask) -> Option<Arc<Entry>> {
+        let entry = self.known(ask).await?;
+        (!self.is_withdrawn(ask, &entry)).then_some(entry)
+    }
+
+    /// Whether a rollback took back the module that made the entry, of which who asks knows.
+    fn is_withdrawn(&self, ask: &Ask, entry: &Entry) -> bool {
+        let module = entry.stamp.module;
+        module != ask.page.renderer.module() && self.routes.is_withdrawn(&entry.route, module)
+    }
+
+    /// The entry that there is.
+    async fn known(&self, ask: &Ask) -> Option<Arc<Entry>> {
         let entry = match self.parts.store.find(&ask.key).await {
             Some(entry) => entry,
             None => self.parts.store.fetch(&ask.key, &ask.maker()).await?,

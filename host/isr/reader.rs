@@ -48,7 +48,8 @@ impl Inner {
         if judged(&entry) != Freshness::Expired(Why::Replaced) {
             return entry;
         }
-        match self.parts.store.look(&ask.key, &ask.maker()).await {
+        let theirs = self.parts.store.look(&ask.key, &ask.maker()).await;
+        match theirs.filter(|theirs| !self.is_withdrawn(ask, theirs)) {
             Some(theirs) => match judged(&theirs) {
                 Freshness::Stale(Why::Path) | Freshness::Expired(_) => entry,
                 Freshness::Fresh(_) | Freshness::Stale(_) => self.parts.store.adopt(theirs),
@@ -66,7 +67,7 @@ impl Inner {
         let theirs = self.parts.store.look(&ask.key, &ask.maker()).await;
         let is_newer = |theirs: &Arc<Entry>| {
             let judged = self.judge(&ask.page, theirs, self.now());
-            judged != Freshness::Expired(Why::Replaced)
+            judged != Freshness::Expired(Why::Replaced) && !self.is_withdrawn(ask, theirs)
         };
         let theirs = theirs.filter(is_newer);
         theirs.map_or(entry, |theirs| self.parts.store.adopt(theirs))
@@ -75,9 +76,9 @@ impl Inner {
     /// There is no entry: the reader waits for one.
     async fn first(self: &Arc<Self>, ask: Ask) -> Result<Served, Refused> {
         let least = self.parts.store.path_mark(&ask.key);
-        let (priority, cause) = (Priority::Reader, Cause::FirstRequest);
-        let (wait, led) = self.launch_after(Before::Nothing, ask.clone(), least, priority, cause);
-        let entry = self.landed(wait, self.config.wait).await?;
+        let whom = (Priority::Reader, Cause::FirstRequest);
+        let made = self.make(Before::Nothing, &ask, least, whom, self.config.wait);
+        let (entry, led) = made.await?;
         Ok(self.rendered(ask, entry, None, !led).await)
     }
 
@@ -168,9 +169,10 @@ impl Inner {
             };
         }
         let least = self.parts.store.path_mark(&ask.key);
-        let (wait, led) = self.launch(ask.clone(), least, Priority::Reader, Cause::Stale);
-        let failed = match self.landed(wait, self.config.wait).await {
-            Ok(made) => return self.rendered(ask, made, Some(why), !led).await,
+        let whom = (Priority::Reader, Cause::Stale);
+        let made = self.make(Before::Unknown, &ask, least, whom, self.config.wait);
+        let failed = match made.await {
+            Ok((made, led)) => return self.rendered(ask, made, Some(why), !led).await,
             Err(failed) => failed,
         };
         let entry = self.last_good(&ask, entry, &why).await;

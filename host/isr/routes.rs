@@ -1,15 +1,19 @@
 //! `Routes`: which routes have pages, and which had theirs forgotten.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
+use crate::page::Digest;
+
 /// What the cache knows of routes.
 #[derive(Default)]
 pub(super) struct Routes {
     served: ArcSwap<BTreeSet<Arc<str>>>,
+    /// Modules that a rollback took back, by route.
+    withdrawn: ArcSwap<BTreeMap<Arc<str>, Vec<Digest>>>,
     forgotten: RwLock<Forgotten>,
 }
 
@@ -31,6 +35,17 @@ impl Routes {
         self.served.load().contains(route)
     }
 
+    pub(super) fn withdraw(&self, modules: BTreeMap<Arc<str>, Vec<Digest>>) {
+        self.withdrawn.store(Arc::new(modules));
+    }
+
+    /// Whether what the module made of the route's pages is not to be shown.
+    pub(super) fn is_withdrawn(&self, route: &str, module: Digest) -> bool {
+        let withdrawn = self.withdrawn.load();
+        let modules = withdrawn.get(route);
+        modules.is_some_and(|modules| modules.contains(&module))
+    }
+
     /// How often pages were forgotten so far. Read it before a generation begins.
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten.read().latest
@@ -46,10 +61,17 @@ impl Routes {
         forgotten.routes.extend(forget);
     }
 
-    /// Stores what a generation made, unless its route was forgotten after `began`.
-    pub(super) fn unless_forgotten(&self, route: &str, began: u64, store: impl FnOnce()) {
+    /// Stores what a generation made, unless its route was forgotten after `began`, or a rollback
+    /// has taken its module back meanwhile: what there was before is better.
+    pub(super) fn unless_forgotten(
+        &self,
+        (route, module): (&str, Digest),
+        began: u64,
+        store: impl FnOnce(),
+    ) {
         let forgotten = self.forgotten.read();
-        if forgotten.routes.get(route).is_none_or(|at| *at <= began) {
+        let is_kept = forgotten.routes.get(route).is_none_or(|at| *at <= began);
+        if is_kept && !self.is_withdrawn(route, module) {
             store();
         }
     }
@@ -65,7 +87,8 @@ mod tests {
 
     fn stores(routes: &Routes, route: &str, began: u64) -> bool {
         let mut stored = false;
-        routes.unless_forgotten(route, began, || stored = true);
+        let module = Digest::of(b"module");
+        routes.unless_forgotten((route, module), began, || stored = true);
         stored
     }
 
@@ -79,5 +102,15 @@ mod tests {
         let after = routes.forgotten();
         routes.forget(&set(&["/b"]));
         assert!(stores(&routes, "/a", after) && !stores(&routes, "/b", after));
+    }
+
+    #[test]
+    fn what_a_module_makes_that_was_taken_back_is_not_stored() {
+        let (routes, module) = (Routes::default(), Digest::of(b"module"));
+        routes.withdraw([(Arc::from("/a"), vec![module])].into());
+        let now = routes.forgotten();
+        assert!(!stores(&routes, "/a", now) && stores(&routes, "/b", now));
+        routes.withdraw(BTreeMap::new());
+        assert!(stores(&routes, "/a", now));
     }
 }

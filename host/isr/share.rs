@@ -63,7 +63,8 @@ impl Inner {
         permit.land(|| {
             self.backoffs.forget(&ask.key);
             let mut shown = entry.clone();
-            self.routes.unless_forgotten(&ask.page.route, began, || {
+            let by = (&*ask.page.route, entry.stamp.module);
+            self.routes.unless_forgotten(by, began, || {
                 shown = self.parts.store.adopt(entry);
             });
             Landing::Stored(shown)

@@ -2,7 +2,7 @@
 //! their modules. Pure data, and its form on disk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -21,6 +21,9 @@ const FORMAT: u32 = 1;
 
 /// Files of the folder, each with the digest of its module.
 pub type Files = BTreeMap<PathBuf, Digest>;
+
+/// Modules by route.
+pub type Modules = BTreeMap<Arc<str>, Vec<Digest>>;
 
 /// One release that was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +65,19 @@ pub struct History {
     fallen: Files,
     /// What the routes return to whose modules have made no page yet.
     trials: Files,
+    /// While a rollback holds: what had changed in the folder by then and was not dealt with, as the
+    /// module of a file, or that it was gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pending: BTreeMap<PathBuf, Option<Digest>>,
+    /// Routes of remembered releases whose files were seen to be gone from the folder.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    gone: BTreeSet<Arc<str>>,
+    /// Modules that a rollback took back, by route: what they made is not shown again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    withdrawn: Modules,
+    /// The device that the folder was on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<u64>,
 }
 
 /// Why there is no history in a file.
@@ -89,15 +105,20 @@ impl How {
 impl Record {
     /// The routes of its pages. API routes leave nothing behind that could be forgotten.
     pub(super) fn routes(&self) -> impl Iterator<Item = Arc<str>> {
-        // A name that is no route got no place in any release.
-        let patterns = self
-            .files
-            .keys()
-            .filter_map(|file| Pattern::of_file(file).ok());
-        patterns
-            .filter(|pattern| !pattern.is_api())
-            .map(|pattern| pattern.route())
+        self.files.keys().filter_map(|file| page_of(file))
     }
+
+    /// The routes of its pages, each with its module.
+    fn pages(&self) -> impl Iterator<Item = (Arc<str>, Digest)> {
+        let files = self.files.iter();
+        files.filter_map(|(file, digest)| Some((page_of(file)?, *digest)))
+    }
+}
+
+/// The route of a file, if it is a page's. A name that is no route got no place in any release.
+pub(super) fn page_of(file: &Path) -> Option<Arc<str>> {
+    let pattern = Pattern::of_file(file).ok()?;
+    (!pattern.is_api()).then(|| pattern.route())
 }
 
 impl History {
@@ -140,13 +161,88 @@ impl History {
         let id = self.current().map_or(0, |current| current.id) + 1;
         let files = Arc::new(files);
         self.releases.push_back(Record { id, at, how, files });
-        (self.releases.len() > KEPT)
+        let dropped = (self.releases.len() > KEPT)
             .then(|| self.releases.pop_front())
-            .flatten()
+            .flatten();
+        self.reinstate();
+        dropped
     }
 
     pub(super) fn set_held(&mut self, held: Option<Files>) {
         self.held = held;
+    }
+
+    /// What had changed in the folder when the rollback began, and was not dealt with.
+    pub(super) fn pending(&self) -> &BTreeMap<PathBuf, Option<Digest>> {
+        &self.pending
+    }
+
+    pub(super) fn set_pending(&mut self, pending: BTreeMap<PathBuf, Option<Digest>>) {
+        self.pending = pending;
+    }
+
+    /// The device that the folder was on.
+    pub(super) fn device(&self) -> Option<u64> {
+        self.device
+    }
+
+    pub(super) fn set_device(&mut self, device: Option<u64>) {
+        self.device = device;
+    }
+
+    /// Routes of remembered releases whose files were seen to be gone.
+    pub(super) fn gone(&self) -> &BTreeSet<Arc<str>> {
+        &self.gone
+    }
+
+    /// Notes which routes of `before` the current release lacks because their files are gone:
+    /// those that are not `present` in the folder.
+    pub(super) fn note_gone(&mut self, before: Option<&Record>, present: &BTreeSet<Arc<str>>) {
+        let served: BTreeSet<_> = self
+            .current()
+            .into_iter()
+            .flat_map(Record::routes)
+            .collect();
+        let lost = before.into_iter().flat_map(Record::routes);
+        self.gone.extend(lost);
+        let known = self.routes();
+        self.gone.retain(|route| {
+            !served.contains(route) && !present.contains(route) && known.contains(route)
+        });
+    }
+
+    /// Modules that a rollback took back, by route.
+    pub(super) fn withdrawn(&self) -> &Modules {
+        &self.withdrawn
+    }
+
+    /// Takes back the modules of the releases after `of` that none up to it had. Call it before the
+    /// rollback's own release is added.
+    pub(super) fn withdraw(&mut self, of: u64) {
+        let (before, after): (Vec<_>, Vec<_>) =
+            self.releases.iter().partition(|record| record.id <= of);
+        let good: BTreeSet<_> = before.into_iter().flat_map(Record::pages).collect();
+        let bad = after.into_iter().flat_map(Record::pages);
+        let bad: BTreeSet<_> = bad.filter(|page| !good.contains(page)).collect();
+        for (route, module) in bad {
+            let modules = self.withdrawn.entry(route).or_default();
+            modules.retain(|known| *known != module);
+            modules.push(module);
+            // As many as releases are remembered: older pages were made anew long ago.
+            if modules.len() > KEPT {
+                modules.remove(0);
+            }
+        }
+    }
+
+    /// What serves now is not withdrawn; nor does it matter what routes made that nobody remembers.
+    fn reinstate(&mut self) {
+        let served: BTreeSet<_> = self.current().into_iter().flat_map(Record::pages).collect();
+        let known = self.routes();
+        self.withdrawn.retain(|route, modules| {
+            modules.retain(|module| !served.contains(&(route.clone(), *module)));
+            !modules.is_empty() && known.contains(route)
+        });
     }
 
     pub(super) fn set_trials(&mut self, trials: Files, fallen: Files) {
@@ -259,6 +355,27 @@ mod tests {
             sample()
         );
         assert_eq!(sample().to_json().unwrap(), GOLDEN.trim_end());
+    }
+
+    #[test]
+    fn what_was_added_to_format_1_is_read_and_written() {
+        let mut history = sample();
+        history.withdraw(1);
+        assert_eq!(
+            history.withdrawn(),
+            &[(Arc::from("/"), vec![Digest::of(b"two")])].into()
+        );
+        let pending = [(PathBuf::from("a.wasm"), None)];
+        history.set_pending(pending.into());
+        history.set_device(Some(7));
+        history.push(at(5_000), How::Folder, files(&[("a.wasm", "a")]));
+        history.note_gone(sample().current(), &BTreeSet::new());
+        assert_eq!(history.gone(), &[Arc::from("/")].into());
+        let json = history.to_json().unwrap();
+        assert_eq!(History::from_json(json.as_bytes()).unwrap(), history);
+        // What serves again is not withdrawn any more.
+        history.push(at(6_000), How::Folder, files(&[("index.wasm", "two")]));
+        assert!(history.withdrawn().is_empty());
     }
 
     #[test]

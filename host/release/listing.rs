@@ -1,15 +1,18 @@
-//! `Listing`: what a module's `static-paths` said, asked once for each module.
+//! `Listing`: what a module's `static-paths` said, asked again from time to time and when somebody
+//! calls.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
-use tokio::sync::SetOnce;
+use tokio::sync::{SetOnce, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use crate::page::{Failure, FailureKind, Fallback, Param, PathList, Render};
+use crate::page::{Failure, FailureKind, Fallback, Param, PathList, Render, Revalidate};
 use crate::route::{ParamsError, Path, Pattern};
 use crate::telemetry::{Clock, Incidents, Subject};
 
@@ -19,15 +22,21 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Long enough to leave an API that is down alone, short enough to notice that it is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// From the begin of one listing to the next, however often it is called for: all who call
+/// meanwhile share it.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a call waits for a listing: as long as for a generation to begin.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Failures of one module that become incidents: the next differ only in numbers and times.
 const INCIDENTS: usize = 16;
 
 /// The paths that a module listed, once it is known. Dropping it ends the asking.
 pub struct Listing {
-    known: Arc<SetOnce<Known>>,
-    /// What the module listed under other rules, until it has answered under these.
-    before: Option<Arc<SetOnce<Known>>>,
-    tried: Arc<SetOnce<()>>,
+    latest: Arc<Latest>,
+    /// How often it was called for; none where there is nothing to ask.
+    calls: Option<watch::Sender<u64>>,
     task: Option<AbortHandle>,
 }
 
@@ -40,9 +49,22 @@ pub enum Place {
     Unlisted(Fallback),
 }
 
+/// What is known so far.
+#[derive(Default)]
+struct Latest {
+    /// The last list: of this module, or until it has answered, of the one before it.
+    known: ArcSwapOption<Known>,
+    /// Whether the module has answered itself.
+    answered: SetOnce<()>,
+    /// Whether it was asked, whatever came of it.
+    tried: SetOnce<()>,
+    /// How many of the calls are dealt with, and what became of the last one.
+    dealt: watch::Sender<(u64, Option<String>)>,
+}
+
 struct Known {
     /// Sorted, for look-up.
-    paths: Box<[Path]>,
+    paths: Arc<[Path]>,
     fallback: Fallback,
 }
 
@@ -50,10 +72,11 @@ struct Known {
 struct Asking {
     renderer: Arc<dyn Render>,
     pattern: Pattern,
+    lifetime: Revalidate,
     clock: Clock,
     incidents: Arc<Incidents>,
-    known: Arc<SetOnce<Known>>,
-    tried: Arc<SetOnce<()>>,
+    latest: Arc<Latest>,
+    calls: watch::Receiver<u64>,
 }
 
 /// Why there is no list yet.
@@ -65,60 +88,61 @@ enum Trouble {
 impl Listing {
     /// The listing of a route without parameters: its one path.
     pub(super) fn of_static() -> Self {
-        let known = Known {
-            paths: Box::default(),
-            fallback: Fallback::Blocking,
+        let latest = Latest {
+            answered: SetOnce::new_with(Some(())),
+            tried: SetOnce::new_with(Some(())),
+            ..Latest::default()
         };
+        latest.known.store(Some(Arc::new(Known {
+            paths: Arc::default(),
+            fallback: Fallback::Blocking,
+        })));
         Self {
-            known: Arc::new(SetOnce::new_with(Some(known))),
-            before: None,
-            tried: Arc::new(SetOnce::new_with(Some(()))),
+            latest: Arc::new(latest),
+            calls: None,
             task: None,
         }
     }
 
-    /// Asks a module for its paths until it answers.
+    /// Asks a module for its paths until it answers, and again when its list is older than
+    /// `lifetime`.
     pub(super) fn ask(
         renderer: Arc<dyn Render>,
         pattern: Pattern,
+        lifetime: Revalidate,
         clock: Clock,
         incidents: Arc<Incidents>,
     ) -> Self {
-        let known = Arc::new(SetOnce::new());
-        let tried = Arc::new(SetOnce::new());
+        let latest = Arc::new(Latest::default());
+        let (calls, called) = watch::channel(0);
         let asking = Asking {
             renderer,
             pattern,
+            lifetime,
             clock,
             incidents,
-            known: Arc::clone(&known),
-            tried: Arc::clone(&tried),
+            latest: Arc::clone(&latest),
+            calls: called,
         };
         let task = tokio::spawn(asking.run()).abort_handle();
         Self {
-            known,
-            before: None,
-            tried,
+            latest,
+            calls: Some(calls),
             task: Some(task),
         }
     }
 
-    /// Goes by what the same module listed before, until it answers.
-    pub(super) fn follow(&mut self, before: &Listing) {
-        self.before = match before.known.get() {
-            Some(_) => Some(Arc::clone(&before.known)),
-            None => before.before.clone(),
-        };
-    }
-
-    fn latest(&self) -> Option<&Known> {
-        let before = || self.before.as_ref()?.get();
-        self.known.get().or_else(before)
+    /// Goes by what the route's listing was before, until the module answers.
+    pub(super) fn follow(&self, before: &Listing) {
+        let none: Option<Arc<Known>> = None;
+        let before = before.latest.known.load_full();
+        self.latest.known.compare_and_swap(&none, before);
     }
 
     /// What `path`, which the route matches, is to the listing; nothing while it is not known.
     pub fn of(&self, path: &Path) -> Option<Place> {
-        let known = self.latest()?;
+        let known = self.latest.known.load();
+        let known = known.as_ref()?;
         Some(if known.paths.binary_search(path).is_ok() {
             Place::Listed
         } else {
@@ -127,28 +151,54 @@ impl Listing {
     }
 
     /// The listed paths, sorted; none while they are not known.
-    pub fn paths(&self) -> &[Path] {
-        self.latest().map_or(&[], |known| &known.paths)
+    pub fn paths(&self) -> Arc<[Path]> {
+        let known = self.latest.known.load();
+        known
+            .as_ref()
+            .map_or_else(Arc::default, |known| Arc::clone(&known.paths))
     }
 
     /// What a path that is not listed gets, once that is known.
     pub fn fallback(&self) -> Option<Fallback> {
-        self.latest().map(|known| known.fallback)
+        let known = self.latest.known.load();
+        known.as_ref().map(|known| known.fallback)
+    }
+
+    /// Has the module list its paths once more, and waits for it. Whoever calls meanwhile shares
+    /// the next one.
+    ///
+    /// # Errors
+    /// Why it could not: the list stays as it was.
+    pub async fn renew(&self) -> Result<(), String> {
+        let Some(calls) = &self.calls else {
+            return Ok(());
+        };
+        let mut call = 0;
+        let mut dealt = self.latest.dealt.subscribe();
+        calls.send_modify(|calls| {
+            *calls += 1;
+            call = *calls;
+        });
+        let waiting = dealt.wait_for(|(dealt, _)| *dealt >= call);
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(Ok(dealt)) => dealt.1.clone().map_or(Ok(()), Err),
+            Ok(Err(_)) | Err(_) => Err("static-paths takes too long".to_owned()),
+        }
     }
 
     /// Waits until the module was asked once, whatever came of it.
     pub async fn tried(&self) {
-        self.tried.wait().await;
+        self.latest.tried.wait().await;
     }
 
     /// Whether the module has answered.
     pub fn is_known(&self) -> bool {
-        self.known.get().is_some()
+        self.latest.answered.get().is_some()
     }
 
     /// Waits until the module has answered.
     pub async fn ready(&self) {
-        self.known.wait().await;
+        self.latest.answered.wait().await;
     }
 }
 
@@ -161,36 +211,70 @@ impl Drop for Listing {
 }
 
 impl Asking {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         let mut told = BTreeSet::new();
         loop {
-            // A bug of wisr is told of like one of the module's.
-            let asked = AssertUnwindSafe(async {
-                let route = self.pattern.route();
-                self.renderer.static_paths(route).await
-            });
-            let answer = asked.catch_unwind().await.unwrap_or_else(|_| {
-                let message = "wisr panicked: please report it, with what stderr says";
-                Err(Failure::new(FailureKind::Host, "static-paths", message))
-            });
-            match answer
-                .map_err(|failure| Trouble::Failed(Arc::new(failure)))
-                .and_then(|list| self.read(list))
-            {
+            let (began, called) = (Instant::now(), *self.calls.borrow_and_update());
+            let wait = match self.list().await {
                 Ok(known) => {
-                    // Nobody else sets it: each listing has one asking.
-                    let _ = self.known.set(known);
-                    let _ = self.tried.set(());
-                    return;
+                    self.latest.known.store(Some(Arc::new(known)));
+                    // Later rounds find it set.
+                    let _ = self.latest.answered.set(());
+                    self.latest.dealt.send_replace((called, None));
+                    told.clear();
+                    pause = FIRST_PAUSE;
+                    self.age()
                 }
-                Err(trouble) => self.tell(trouble, &mut told),
-            }
+                Err(trouble) => {
+                    let failed = Some(trouble.message());
+                    self.tell(trouble, &mut told);
+                    self.latest.dealt.send_replace((called, failed));
+                    let wait = pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    Some(wait)
+                }
+            };
             // Later rounds find it set.
-            let _ = self.tried.set(());
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let _ = self.latest.tried.set(());
+            let due = async {
+                match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                // The listing that holds the sender aborts this when it goes.
+                _ = self.calls.changed() => tokio::time::sleep_until(began + SHORTEST_PAUSE).await,
+            }
         }
+    }
+
+    /// How long the list may be gone by; for ever, if none. At random a little longer, so that
+    /// those of many routes do not end at once.
+    fn age(&self) -> Option<Duration> {
+        match self.lifetime {
+            Revalidate::Never => None,
+            Revalidate::After(seconds) => {
+                let lifetime = Duration::from_secs(seconds.into());
+                Some(lifetime.mul_f64(1.0 + fastrand::f64() / 10.0))
+            }
+        }
+    }
+
+    async fn list(&self) -> Result<Known, Trouble> {
+        // A bug of wisr is told of like one of the module's.
+        let asked = AssertUnwindSafe(async {
+            let route = self.pattern.route();
+            self.renderer.static_paths(route).await
+        });
+        let answer = asked.catch_unwind().await.unwrap_or_else(|_| {
+            let message = "wisr panicked: please report it, with what stderr says";
+            Err(Failure::new(FailureKind::Host, "static-paths", message))
+        });
+        let answer = answer.map_err(|failure| Trouble::Failed(Arc::new(failure)));
+        self.read(answer?)
     }
 
     fn read(&self, list: PathList) -> Result<Known, Trouble> {
@@ -205,15 +289,16 @@ impl Asking {
         paths.sort_unstable();
         paths.dedup();
         Ok(Known {
-            paths: paths.into_boxed_slice(),
+            paths: paths.into(),
             fallback: list.fallback,
         })
     }
 
     fn tell(&self, trouble: Trouble, told: &mut BTreeSet<String>) {
-        let (message, failure) = match trouble {
-            Trouble::Failed(failure) => (failure.to_string(), Some(failure)),
-            Trouble::Unfit(error) => (format!("static-paths: {error}"), None),
+        let message = trouble.message();
+        let failure = match trouble {
+            Trouble::Failed(failure) => Some(failure),
+            Trouble::Unfit(_) => None,
         };
         if told.len() < INCIDENTS && told.insert(message.clone()) {
             let route = self.pattern.route();
@@ -225,12 +310,24 @@ impl Asking {
     }
 }
 
+impl Trouble {
+    fn message(&self) -> String {
+        match self {
+            Trouble::Failed(failure) => failure.to_string(),
+            Trouble::Unfit(error) => format!("static-paths: {error}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join_all;
     use parking_lot::Mutex;
 
     use super::*;
     use crate::page::{Context, Digest, Document, Generation, Pending, Timestamp};
+
+    const LIFETIME: Revalidate = Revalidate::After(100);
 
     /// Answers `static-paths` from a script, last answer first.
     struct Scripted(Mutex<Vec<Result<PathList, &'static str>>>);
@@ -283,7 +380,7 @@ mod tests {
         let pattern = Pattern::parse("/posts/[id]").unwrap();
         let clock = Clock::starting_at(Timestamp::from_millis(0));
         (
-            Listing::ask(renderer, pattern, clock, Arc::clone(&incidents)),
+            Listing::ask(renderer, pattern, LIFETIME, clock, Arc::clone(&incidents)),
             incidents,
         )
     }
@@ -312,11 +409,11 @@ mod tests {
     async fn other_rules_leave_the_paths_as_they_are_until_they_are_listed_anew() {
         let (first, _) = ask(vec![Ok(list("id", &["a"], Fallback::NotFound))]);
         first.ready().await;
-        let (mut second, _) = ask(vec![Err("down"), Err("down")]);
+        let (second, _) = ask(vec![Err("down"), Err("down")]);
         second.follow(&first);
         second.tried().await;
         let listed = list("id", &["b"], Fallback::Blocking);
-        let (mut third, _) = ask(vec![Ok(listed)]);
+        let (third, _) = ask(vec![Ok(listed)]);
         third.follow(&second);
         for listing in [&second, &third] {
             assert_eq!(place(listing, "/posts/a"), Some(Place::Listed));
@@ -363,11 +460,48 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_asking_ends_with_the_listing() {
         let (listing, _) = ask(vec![Err("down")]);
-        let known = Arc::downgrade(&listing.known);
+        let known = Arc::downgrade(&listing.latest);
         tokio::time::sleep(Duration::from_millis(500)).await;
         drop(listing);
         // Well within the first pause, in which the asking would still be held.
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(known.upgrade().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_read_again_when_it_is_old_and_stays_when_that_fails() {
+        let first = list("id", &["a"], Fallback::NotFound);
+        let second = list("id", &["a", "b"], Fallback::NotFound);
+        let (listing, incidents) = ask(vec![Ok(first), Err("down"), Err("down"), Ok(second)]);
+        listing.ready().await;
+        let gone = Some(Place::Unlisted(Fallback::NotFound));
+        // The lifetime, a tenth of it by chance, and two pauses.
+        for (seconds, expected) in [(99, 0), (12, 1)] {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            assert_eq!(incidents.count(), expected, "{seconds}");
+            if expected == 0 {
+                assert_eq!(place(&listing, "/posts/b"), gone);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(place(&listing, "/posts/b"), Some(Place::Listed));
+        assert_eq!(listing.paths().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_call_share_the_next_listing_and_hear_why_it_failed() {
+        let lists = ["a", "b"].map(|id| Ok(list("id", &[id], Fallback::NotFound)));
+        let [first, second] = lists;
+        let (listing, _) = ask(vec![first, second, Err("down")]);
+        listing.ready().await;
+        let all = join_all((0..100).map(|_| listing.renew())).await;
+        assert!(all.iter().all(Result::is_ok), "{all:?}");
+        assert_eq!(place(&listing, "/posts/b"), Some(Place::Listed));
+        let began = Instant::now();
+        let failed = listing.renew().await.unwrap_err();
+        assert!(failed.contains("down"), "{failed}");
+        assert_eq!(began.elapsed(), SHORTEST_PAUSE);
+        assert_eq!(place(&listing, "/posts/b"), Some(Place::Listed));
+        assert!(Listing::of_static().renew().await.is_ok());
     }
 }

@@ -131,12 +131,19 @@ impl Loader {
         if before.fallen == Some(digest) {
             return Loaded::Fallen;
         }
-        if before.route.is_some_and(|held| held.digest() == digest) {
+        let (before, refused) = (before.route, before.refused);
+        if before.as_ref().is_some_and(|held| held.digest() == digest) {
             return Loaded::Same(digest);
         }
-        let is_retry = before.refused == Some(found.mark);
+        let is_retry = refused == Some(found.mark);
         match self.make(file, found.pattern, bytes, is_retry).await {
-            Ok(route) => Loaded::New(route),
+            Ok(route) => {
+                if let (Route::Page(new), Some(Route::Page(old))) = (&route, &before) {
+                    // One that cannot list its paths has not said that any path is a page.
+                    new.listing.follow(&old.listing);
+                }
+                Loaded::New(route)
+            }
             Err(lost) => Loaded::Refused {
                 retry: match lost {
                     Lost::Load(ref error) if error.may_pass_later() => Retry::Later,
@@ -274,6 +281,7 @@ impl Loader {
             Listing::ask(
                 Arc::clone(&renderer),
                 pattern.clone(),
+                config.paths_revalidate,
                 self.clock,
                 incidents,
             )
@@ -312,6 +320,12 @@ fn read(path: &Path, seen: &Mark) -> io::Result<Option<Vec<u8>>> {
         Err(error) if ErrorKind::NotFound == io::Error::kind(&error) => Ok(None),
         result => result,
     }
+}
+
+/// What the file holds at the moment; none if it is no whole file.
+pub(super) fn digest_of(path: &Path) -> Option<Digest> {
+    let seen = Mark::of(&fs::metadata(path).ok().filter(fs::Metadata::is_file)?);
+    Some(Digest::of(&read(path, &seen).ok()??))
 }
 
 /// The file's bytes, if they are those of `digest`.

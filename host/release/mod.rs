@@ -44,10 +44,10 @@ mod trial;
 mod watch;
 
 pub use api::{ApiError, ApiRouted};
-pub use history::{Files, History, How, Record};
+pub use history::{Files, History, How, Modules, Record};
 pub use listing::{Listing, Place};
 pub use load::misplaced;
-pub use releases::{Change, Config, Gone, Herald, Parts, Releases, ScanReport};
+pub use releases::{Change, Config, Herald, Parts, Releases, ScanReport};
 pub use rollback::RollbackError;
 pub use routed::{Admission, Probation, RouteConfig, RouteRules, Routed};
 pub use routes::{Refusal, Release};

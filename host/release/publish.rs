@@ -1,14 +1,14 @@
 //! `Releases::settle`: from what is held of the folder to the release that is served.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::telemetry::Subject;
 
 use super::archive::Tidied;
-use super::history::{Files, History, How, Record};
-use super::releases::{Gone, Releases};
+use super::history::{Files, History, How, Record, page_of};
+use super::releases::Releases;
 use super::routed::Route;
 use super::routes::{Refusal, Release};
 use super::state::State;
@@ -51,7 +51,12 @@ impl Releases {
         self.tell(state, &next);
         let before = self.history();
         let mut history = History::clone(&before);
+        history.set_pending(match held {
+            Some(_) => state.pending.clone(),
+            None => BTreeMap::new(),
+        });
         history.set_held(held);
+        history.set_device(state.device);
         let (trials, fallen) = state.trials();
         history.set_trials(trials, fallen);
         let files = next.files();
@@ -60,13 +65,22 @@ impl Releases {
             .is_some_and(|record| *record.files == files);
         let current = self.current();
         let is_served = is_same && current.has_routes_of(&next);
-        let mut forgotten = None;
+        let mut forgotten = BTreeSet::new();
         if !is_same {
+            if let How::Rollback { of } = how {
+                history.withdraw(of);
+            }
             let dropped = history.push(next.at, how, files);
-            forgotten = gone(&before, &history, dropped.as_ref());
+            // Also what is refused: its file is there.
+            let present = state
+                .files
+                .keys()
+                .filter_map(|file| page_of(file))
+                .collect();
+            forgotten = gone(&before, &mut history, dropped.as_ref(), &present);
         }
         if !is_served {
-            self.announce(&next, forgotten).await;
+            self.announce(&next, &history, forgotten).await;
         }
         if let Some(record) = history.current() {
             (next.id, next.at) = (record.id, record.at);
@@ -198,26 +212,28 @@ impl Releases {
     }
 }
 
-/// Whose pages the next release must not show again: a route that comes back with its file begins
-/// empty, and a route that no remembered release has is gone for good.
-fn gone(before: &History, after: &History, dropped: Option<&Record>) -> Option<Gone> {
-    let Some((current, next)) = before.current().zip(after.current()) else {
-        // Pages may be there of a time that nobody remembers, when other routes were served. A
-        // folder without any may be one that is not mounted yet.
-        let routes = after.routes();
-        return (!routes.is_empty()).then_some(Gone::AllBut(routes));
-    };
+/// Whose pages the next release must not show again: a route whose file was gone and comes back
+/// begins empty, and a route that no remembered release has, nor the folder, is gone for good.
+/// Of routes that nobody remembers it is not known that they are gone.
+fn gone(
+    before: &History,
+    after: &mut History,
+    dropped: Option<&Record>,
+    present: &BTreeSet<Arc<str>>,
+) -> BTreeSet<Arc<str>> {
     let mut gone = BTreeSet::new();
-    if !matches!(next.how, How::Rollback { .. }) {
-        let (served, known) = (current.routes().collect::<BTreeSet<_>>(), before.routes());
-        let is_back = |route: &Arc<str>| !served.contains(route) && known.contains(route);
-        gone.extend(next.routes().filter(is_back));
+    if let Some(next) = after.current()
+        && !matches!(next.how, How::Rollback { .. })
+    {
+        gone.extend(next.routes().filter(|route| before.gone().contains(route)));
     }
+    after.note_gone(before.current(), present);
     if let Some(dropped) = dropped {
         let kept = after.routes();
-        gone.extend(dropped.routes().filter(|route| !kept.contains(route)));
+        let lost = dropped.routes();
+        gone.extend(lost.filter(|route| !kept.contains(route) && !present.contains(route)));
     }
-    (!gone.is_empty()).then_some(Gone::These(gone))
+    gone
 }
 
 #[cfg(test)]
@@ -225,15 +241,27 @@ mod tests {
     use super::*;
     use crate::page::{Digest, Timestamp};
 
-    /// Publishes the routes of these files, and says whose pages go.
-    fn next(history: &mut History, how: How, names: &[&str]) -> Option<Gone> {
-        let files = names.iter().map(|name| {
-            let file = PathBuf::from(format!("{name}.wasm"));
-            (file, Digest::of(name.as_bytes()))
-        });
+    /// Publishes the routes of these files, which are all that the folder has, and says whose
+    /// pages go.
+    fn next(history: &mut History, how: How, names: &[&str]) -> BTreeSet<Arc<str>> {
+        next_of(history, how, names, names)
+    }
+
+    /// The same where the folder has other files.
+    fn next_of(
+        history: &mut History,
+        how: How,
+        names: &[&str],
+        folder: &[&str],
+    ) -> BTreeSet<Arc<str>> {
+        let file = |name: &&str| PathBuf::from(format!("{name}.wasm"));
+        let files = names
+            .iter()
+            .map(|name| (file(name), Digest::of(name.as_bytes())));
         let before = history.clone();
         let dropped = history.push(Timestamp::from_millis(0), how, files.collect());
-        gone(&before, history, dropped.as_ref())
+        let present = folder.iter().filter_map(|name| page_of(&file(name)));
+        gone(&before, history, dropped.as_ref(), &present.collect())
     }
 
     fn these(routes: &[&str]) -> BTreeSet<Arc<str>> {
@@ -244,11 +272,27 @@ mod tests {
     fn a_route_begins_empty_when_its_file_comes_back() {
         let mut history = History::default();
         next(&mut history, How::Folder, &["a", "b", "api/x"]);
-        assert_eq!(next(&mut history, How::Folder, &["a"]), None);
+        assert_eq!(next(&mut history, How::Folder, &["a"]), these(&[]));
         // One that was never there has nothing to forget.
-        assert_eq!(next(&mut history, How::Folder, &["a", "c"]), None);
+        assert_eq!(next(&mut history, How::Folder, &["a", "c"]), these(&[]));
         let back = next(&mut history, How::Folder, &["a", "b", "api/x"]);
-        assert_eq!(back, Some(Gone::These(these(&["/b"]))));
+        assert_eq!(back, these(&["/b"]));
+        // It is known once.
+        assert_eq!(next(&mut history, How::Folder, &["a", "b"]), these(&[]));
+    }
+
+    #[test]
+    fn a_route_whose_file_is_refused_keeps_its_pages() {
+        let mut history = History::default();
+        next(&mut history, How::Folder, &["a", "b"]);
+        for round in 2..=12 {
+            let added = format!("c{round}");
+            let (served, folder) = (["a", &added], ["a", "b", &added]);
+            let gone = next_of(&mut history, How::Folder, &served, &folder);
+            assert!(!gone.contains("/b"), "{round}");
+        }
+        let back = next(&mut history, How::Folder, &["a", "b", "c12"]);
+        assert!(!back.contains("/b"), "{back:?}");
     }
 
     #[test]
@@ -256,15 +300,14 @@ mod tests {
         let mut history = History::default();
         next(&mut history, How::Folder, &["a", "b"]);
         next(&mut history, How::Folder, &["a"]);
-        assert_eq!(
-            next(&mut history, How::Rollback { of: 1 }, &["a", "b"]),
-            None
-        );
-        // And it leaves those of the folder's own routes to the folder.
+        let rollback = How::Rollback { of: 1 };
+        let back = next_of(&mut history, rollback, &["a", "b"], &["a"]);
+        assert_eq!(back, these(&[]));
+        // It takes nothing from the folder's own routes.
         next(&mut history, How::Folder, &["a", "c"]);
-        next(&mut history, How::Rollback { of: 1 }, &["a", "b"]);
+        next_of(&mut history, rollback, &["a", "b"], &["a", "c"]);
         let back = next(&mut history, How::Folder, &["a", "c"]);
-        assert_eq!(back, Some(Gone::These(these(&["/c"]))));
+        assert_eq!(back, these(&[]));
     }
 
     #[test]
@@ -273,20 +316,16 @@ mod tests {
         next(&mut history, How::Folder, &["a", "b"]);
         for round in 2..=10 {
             let added = format!("c{round}");
-            assert_eq!(
-                next(&mut history, How::Folder, &["a", &added]),
-                None,
-                "{round}"
-            );
+            let gone = next(&mut history, How::Folder, &["a", &added]);
+            assert_eq!(gone, these(&[]), "{round}");
         }
         let eleventh = next(&mut history, How::Folder, &["a"]);
-        assert_eq!(eleventh, Some(Gone::These(these(&["/b"]))));
+        assert_eq!(eleventh, these(&["/b"]));
     }
 
     #[test]
-    fn the_first_release_knows_no_other_routes_but_its_own() {
+    fn the_first_release_does_not_know_which_routes_are_gone() {
         let first = next(&mut History::default(), How::Folder, &["a", "api/x"]);
-        assert_eq!(first, Some(Gone::AllBut(these(&["/a"]))));
-        assert_eq!(next(&mut History::default(), How::Folder, &[]), None);
+        assert_eq!(first, these(&[]));
     }
 }

@@ -59,7 +59,7 @@ impl Loader {
         let renderer: Arc<dyn Render> = Arc::new(guest);
         // Other rules are no other module: what it has shown so far counts.
         let trial = Trial::after(&routed.trial, renderer);
-        let mut renewed = self.routed(
+        let renewed = self.routed(
             &routed.file,
             routed.pattern.clone(),
             Arc::clone(&routed.module),

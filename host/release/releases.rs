@@ -23,7 +23,7 @@ use crate::telemetry::{Clock, Incidents, Subject};
 
 use super::archive::Archive;
 use super::folder::{FolderError, Snapshot};
-use super::history::History;
+use super::history::{History, Modules};
 use super::load::{Loaded, Loader};
 use super::loads::{Loads, Order};
 use super::plan::{Known, Patience, Plan, needs_second_look, plan};
@@ -82,17 +82,10 @@ pub struct Change {
     pub served: BTreeSet<Arc<str>>,
     /// How much of each route runs at once, API routes included.
     pub concurrency: BTreeMap<Arc<str>, usize>,
-    /// The routes whose pages must not come back.
-    pub gone: Option<Gone>,
-}
-
-/// Routes whose pages are to be forgotten.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gone {
-    /// These.
-    These(BTreeSet<Arc<str>>),
-    /// All but these.
-    AllBut(BTreeSet<Arc<str>>),
+    /// The modules whose pages are not shown again, by route: a rollback took them back.
+    pub withdrawn: Modules,
+    /// The routes whose pages are to be forgotten: they must not come back.
+    pub gone: BTreeSet<Arc<str>>,
 }
 
 /// What passes did.
@@ -329,7 +322,12 @@ impl Releases {
     }
 
     /// Tells of what will be served, and has pages forgotten.
-    pub(super) async fn announce(&self, release: &Release, gone: Option<Gone>) {
+    pub(super) async fn announce(
+        &self,
+        release: &Release,
+        history: &History,
+        gone: BTreeSet<Arc<str>>,
+    ) {
         let routes = release.table.iter().map(|(pattern, _)| pattern.route());
         let served = routes.collect();
         let all = release.all();
@@ -337,6 +335,7 @@ impl Releases {
         (self.herald)(Change {
             served,
             concurrency: concurrency.collect(),
+            withdrawn: history.withdrawn().clone(),
             gone,
         })
         .await;

@@ -11,7 +11,7 @@ use crate::page::Digest;
 use crate::telemetry::Subject;
 
 use super::history::{Files, History, How, Record};
-use super::load::Lost;
+use super::load::{Lost, digest_of};
 use super::publish::Step;
 use super::releases::{LOADS, Releases, listed};
 use super::routed::Route;
@@ -72,7 +72,7 @@ impl Releases {
         });
         let routes: Vec<Route> = routes.collect::<Result<_, _>>()?;
         let (pending, refused) = match self.snapshot(&state).await {
-            Ok(seen) => (state.changes(&seen), seen.refused),
+            Ok(seen) => (self.pending(state.changes(&seen)).await, seen.refused),
             // Nothing is known to have changed; the next pass says what is wrong.
             Err(_) => Default::default(),
         };
@@ -90,6 +90,26 @@ impl Releases {
             "rolled back, until the folder changes"
         );
         Ok(release)
+    }
+
+    /// What lies in the folder of the files that changed: their modules, or that they are gone.
+    async fn pending(
+        &self,
+        (changed, gone): (Vec<PathBuf>, Vec<PathBuf>),
+    ) -> BTreeMap<PathBuf, Option<Digest>> {
+        let pages = self.config().pages.clone();
+        let reading = move || {
+            let read = changed.into_iter().filter_map(|file| {
+                // What cannot be read is no module, and not served for that.
+                let digest = digest_of(&pages.join(&file))?;
+                Some((file, Some(digest)))
+            });
+            read.chain(gone.into_iter().map(|file| (file, None)))
+                .collect()
+        };
+        let reading = tokio::task::spawn_blocking(reading).await;
+        // The runtime is shutting down.
+        reading.unwrap_or_default()
     }
 
     /// Takes up what an earlier process left, once: the release that it served is served, so that
@@ -116,6 +136,8 @@ impl Releases {
             restored.as_ref().ok().cloned()
         };
         state.files = held_files(&history, &folder, route);
+        state.pending.clone_from(history.pending());
+        state.device = history.device();
         let served: Vec<Route> = current.files.iter().filter_map(route).collect();
         if history.held().is_some() {
             if served.len() == current.files.len() {
@@ -135,8 +157,9 @@ impl Releases {
         (release.id, release.refused) = (current.id, Vec::new());
         state.seated = release.files().into_keys().collect();
         state.saved = Some(Arc::new(saved));
-        self.history.store(Arc::new(history));
-        self.announce(&release, None).await;
+        let history = Arc::new(history);
+        self.history.store(Arc::clone(&history));
+        self.announce(&release, &history, BTreeSet::new()).await;
         self.current.store(Arc::new(release));
         self.changed.send_replace(current.id);
         state.is_restored = true;

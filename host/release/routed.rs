@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::guest::outbound;
 use crate::guest::{Limits, Module};
-use crate::page::{Digest, Fallback, Page, Param, Policy};
+use crate::page::{Digest, Fallback, Page, Param, Policy, Revalidate};
 use crate::route::{Path, Pattern};
 
 use super::api::ApiRouted;
@@ -32,6 +32,8 @@ pub struct RouteConfig {
     pub settings: Arc<BTreeMap<String, String>>,
     /// The query parameters that are part of the key and reach the page.
     pub query: Vec<String>,
+    /// How long a list of paths is gone by.
+    pub paths_revalidate: Revalidate,
     /// Whether an API route may have pages made anew.
     pub may_revalidate: bool,
 }
@@ -105,13 +107,23 @@ impl Routed {
             false => self.pattern.path_of(&[]).ok(),
         };
         // One after the other: with their parameters, a million would take some 400 MB.
-        let count = self.listing.paths().len() + usize::from(alone.is_some());
+        let listed = self.listing.paths();
+        let count = listed.len() + usize::from(alone.is_some());
         (0..count).map(move |place| {
-            let path = alone
-                .as_ref()
-                .unwrap_or_else(|| &self.listing.paths()[place]);
+            let path = alone.as_ref().unwrap_or_else(|| &listed[place]);
             (path.clone(), self.pattern.params_of(path))
         })
+    }
+
+    /// Has the module list its paths once more, if `path` is none of them and gets nothing for it.
+    ///
+    /// # Errors
+    /// Why it could not: the list stays as it was.
+    pub async fn renew_listing(&self, path: &Path) -> Result<(), String> {
+        match self.admits(path) {
+            Admission::No => self.listing.renew().await,
+            Admission::Page | Admission::Shell => Ok(()),
+        }
     }
 
     /// Waits until the module was asked once for its paths, whatever came of it.

@@ -28,9 +28,9 @@ pub(super) struct State {
     pub(super) hold: Option<Arc<[Route]>>,
     /// Whether a route is back from a fallen module that no release tells of yet.
     pub(super) has_returned: bool,
-    /// Changes of the folder from before the rollback that no pass had dealt with: the version of
+    /// Changes of the folder from before the rollback that no pass had dealt with: the module of
     /// a file, or that it was gone.
-    pub(super) pending: BTreeMap<PathBuf, Option<Mark>>,
+    pub(super) pending: BTreeMap<PathBuf, Option<Digest>>,
     /// Modules of remembered releases that the archive does not have.
     pub(super) spare: BTreeMap<(PathBuf, Digest), Route>,
     /// What of the folder was refused before it was looked into, when it was last read.
@@ -169,16 +169,18 @@ impl State {
         self.files.iter().filter_map(digest).collect()
     }
 
-    /// What changed in the folder by this look at it that no pass has dealt with.
-    pub(super) fn changes(&self, seen: &Snapshot) -> BTreeMap<PathBuf, Option<Mark>> {
-        let known = |file: &PathBuf| self.files.get(file).and_then(|held| held.known.mark);
+    /// The files of which a look at the folder shows another version than the one that is held, and
+    /// those that are gone. A version that is refused counts, too: it may be taken up later.
+    pub(super) fn changes(&self, seen: &Snapshot) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let is_held = |file: &PathBuf, mark: &Mark| {
+            let held = self.files.get(file);
+            held.is_some_and(|held| held.known.mark == Some(*mark) && held.refusal.is_none())
+        };
         let changed = seen.files.iter();
-        let changed = changed.filter(|(file, found)| known(file) != Some(found.mark));
-        let changed = changed.map(|(file, found)| (file.clone(), Some(found.mark)));
+        let changed = changed.filter(|(file, found)| !is_held(file, &found.mark));
+        let changed = changed.map(|(file, _)| file.clone());
         let gone = self.files.keys().filter(|file| is_gone(file, seen));
-        changed
-            .chain(gone.map(|file| (file.clone(), None)))
-            .collect()
+        (changed.collect(), gone.cloned().collect())
     }
 
     /// What lay in the folder at the rollback, `held`, with those changes that it had by then
@@ -187,9 +189,11 @@ impl State {
         for (file, change) in &self.pending {
             match (change, self.files.get(file)) {
                 (None, None) => drop(held.remove(file)),
-                (Some(mark), Some(found)) if found.known.mark == Some(*mark) => {
-                    let digest = found.route.as_ref().map(Route::digest);
-                    held.extend(digest.map(|digest| (file.clone(), digest)));
+                (Some(digest), Some(found)) => {
+                    let route = found.route.as_ref();
+                    if route.is_some_and(|route| route.digest() == *digest) {
+                        held.insert(file.clone(), *digest);
+                    }
                 }
                 _ => {}
             }

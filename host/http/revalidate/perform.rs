@@ -25,6 +25,8 @@ struct Named {
     written: String,
     /// What is to be made, if a route has it.
     ask: Option<Ask>,
+    /// Why it is not known whether it is listed, if so.
+    unlisted: Option<String>,
     /// The page itself, if it is that of a path alone whose query variants are meant as well.
     whole: Option<PageKey>,
 }
@@ -53,7 +55,8 @@ impl Revalidation {
         let mode = call.mode.unwrap_or(Mode::Regenerate);
         let only_generated = call.only_generated;
         let named = call.paths.into_iter();
-        let named: Vec<Named> = named.map(|target| Named::by(target, &release)).collect();
+        let named = named.map(|target| Named::by(target, &release));
+        let named: Vec<Named> = stream::iter(named).buffered(AT_ONCE).collect().await;
         let whole: Vec<PageKey> = named.iter().filter_map(|it| it.whole.clone()).collect();
         // Before anything changes.
         let census = self.isr.count(whole.clone(), call.tags.clone()).await;
@@ -73,13 +76,15 @@ impl Revalidation {
             async |Named {
                        written,
                        ask,
+                       unlisted,
                        whole,
                    }| {
                 let census = census.as_ref();
                 let count = census.and_then(|it| Some(it.count(*it.variants.get(&whole?)?)));
-                let done = match ask {
-                    Some(ask) => self.apply(ask, &[], mode, only_generated).await,
-                    None => (Effect::UnknownRoute, None),
+                let done = match (ask, unlisted) {
+                    (Some(ask), _) => self.apply(ask, &[], mode, only_generated).await,
+                    (None, Some(error)) => (Effect::Failed, Some(error)),
+                    (None, None) => (Effect::UnknownRoute, None),
                 };
                 fate(page::Target::Path(written), done, count)
             },
@@ -166,8 +171,31 @@ impl Revalidation {
     }
 }
 
+/// Has paths listed anew where a path is in no list: what was published a moment ago is in none of
+/// before.
+///
+/// # Errors
+/// Why such a list cannot be had.
+async fn list(release: &Release, target: &Target) -> Result<(), String> {
+    let is_located = || locate(release, &target.path, target.query.as_deref()).is_some();
+    if is_located() {
+        return Ok(());
+    }
+    let mut failed = None;
+    for found in release.table.matches(&target.path) {
+        if let Err(error) = found.value.renew_listing(&target.path).await {
+            failed = Some(error);
+        }
+    }
+    match failed {
+        Some(error) if !is_located() => Err(format!("its paths could not be listed anew: {error}")),
+        _ => Ok(()),
+    }
+}
+
 impl Named {
-    fn by(target: Target, release: &Release) -> Self {
+    async fn by(target: Target, release: &Release) -> Self {
+        let unlisted = list(release, &target).await.err();
         let located = locate(release, &target.path, target.query.as_deref());
         let has_variants = |located: &Located<'_>| {
             located.query.is_empty() && !located.routed.config.query.is_empty()
@@ -177,6 +205,7 @@ impl Named {
         Self {
             whole: ask.as_ref().filter(|_| is_whole).map(|ask| ask.key.clone()),
             written: target.written,
+            unlisted,
             ask,
         }
     }
