@@ -139,7 +139,7 @@ metrics! {
     connections: Gauge = Gauge::default(),
         "Open public connections";
     connections_refused: Counter = Counter::default(),
-        "Public connections closed because their address had too many";
+        "Public connections closed at once: too many of one address, or not opened by a trusted proxy as they must be";
     in_flight_bytes: Gauge = Gauge::default(),
         "Bytes that requests and responses hold while they are under way, each page once";
     readers_too_slow: Counter = Counter::default(),
