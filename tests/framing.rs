@@ -37,6 +37,16 @@ fn line(line: &str) -> String {
     format!("{line}\r\nhost: localhost\r\n\r\n")
 }
 
+/// A row of a later request on its connection: what holds for the first holds for it.
+fn later(rows: Vec<Row>) -> Vec<Row> {
+    let after = |bytes: String| get("") + &bytes;
+    // Empty lines that are read with the end of the request before are nobody's.
+    rows.into_iter()
+        .filter(|row| !row.1.starts_with("\r\n\r\n\r\n"))
+        .map(|(section, bytes, status, kept)| (section, after(bytes), status, kept))
+        .collect()
+}
+
 /// The statuses of the answers in what came.
 fn statuses(answer: &str) -> Vec<u16> {
     let heads = answer.match_indices("HTTP/1.");
@@ -45,19 +55,28 @@ fn statuses(answer: &str) -> Vec<u16> {
         .collect()
 }
 
-/// Holds a door to each row. All at once: a row that is not answered takes long.
-async fn hold(door: SocketAddr, rows: Vec<Row>) {
+/// Holds a door to each row, behind so many requests. All at once: a row that is not answered takes
+/// long. Who is not kept hears so (section 9.6), but for HTTP/1.0, which knows nothing else.
+async fn hold(door: SocketAddr, behind: usize, rows: Vec<Row>) {
     let told = rows
         .into_iter()
         .map(async |(section, bytes, status, kept)| {
             let answer = raw(door, (bytes.clone() + NEXT).as_bytes()).await;
             let statuses = statuses(&answer);
-            let right = match (kept, &statuses[..]) {
-                (KEPT, [first, _]) | (CLOSED, [first]) => *first == status,
+            let last = answer.rfind("HTTP/1.").map_or("", |at| &answer[at..]);
+            let is_told = last.starts_with("HTTP/1.0")
+                || last
+                    .to_ascii_lowercase()
+                    .contains("\r\nconnection: close\r\n");
+            let right = match (kept, statuses.get(behind..)) {
+                (KEPT, Some([first, _])) => *first == status,
+                (CLOSED, Some([first])) => *first == status && is_told,
                 _ => false,
             };
             let shown: String = bytes.chars().take(200).collect();
-            (!right).then(|| format!("{section}: {shown:?} is to be {status}, is {statuses:?}"))
+            let how = if is_told { "told" } else { "not told" };
+            (!right)
+                .then(|| format!("{section}: {shown:?} is to be {status}, is {statuses:?}, {how}"))
         });
     let wrong: Vec<String> = join_all(told).await.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -258,12 +277,113 @@ fn lines() -> Vec<Row> {
     ]
 }
 
+/// What the HTTP Garden found in other servers, as far as no other row has it.
+fn found_elsewhere() -> Vec<Row> {
+    let refused = |bytes: String| ("Garden", bytes, 400, CLOSED);
+    let coded = |coding: &str| post(&format!("transfer-encoding: {coding}\r\n"), "0\r\n\r\n");
+    let name = |name: &str| refused(get(&format!("{name}: y\r\n")));
+    let rows = [
+        refused(post("content-length: 1_0\r\n", "0123456789")),
+        refused(post("content-length: 3Z\r\n", "abc")),
+        refused(post("content-length: -48\r\n", "")),
+        refused(post("content-length: 0x10\r\n", "abc")),
+        refused(post("content-length: \r\ncontent-length: 3\r\n", "abc")),
+        refused(post("content-length: 0\r\ncontent-length: 3\r\n", "abc")),
+        refused(post("content-length 3\r\n", "abc")),
+        refused(post("content-length\u{85}: 3\r\n", "abc")),
+        refused(post("transfer-\r\nencoding: chunked\r\n", "0\r\n\r\n")),
+        refused(coded("blegh")),
+        refused(coded("\u{a0}chunked\u{a0}")),
+        refused(coded("\u{85}chunked")),
+        // Zeroes in front are a number's.
+        (
+            "Garden",
+            post("content-length: 010\r\n", "0123456789"),
+            405,
+            KEPT,
+        ),
+        ("Garden", coded(",chunked"), 501, CLOSED),
+        (
+            "Garden",
+            post("content-length: 0\r\nconnection: keep-alive\r\n", ""),
+            405,
+            KEPT,
+        ),
+        // What somebody else takes for the value of a line is the end of the head here.
+        (
+            "Garden",
+            get("").replace("\r\n\r\n", "\r\nx:\n\n"),
+            200,
+            KEPT,
+        ),
+        refused(get("te\nst: y\r\n")),
+        refused(get("x: y\0\r\n")),
+        refused(get(":\r\n")),
+        refused(get("").replace("\r\n\r\n", "\r\n\rZ")),
+        refused(get("").replace("host: localhost", "host: localhost\0.example")),
+        refused(line("GET /\nHTTP/1.1")),
+        refused(line("GET / HTTP/4294967295.255")),
+        refused(line("GET / HTTP/\r\r1.1")),
+        refused(line("GET / HTTP/1.32")),
+        refused(line("GET / HTTP/............0596.7407.")),
+        refused(line("G=\":<>(e),[T];?\" / HTTP/1.1")),
+        refused(line("\0 / HTTP/1.1")),
+        refused(line("GET ! HTTP/1.1")),
+    ];
+    let no_names = "\x01\x08\x0b\x0c\x1f\x7f\"(),/;<=>?@[]{}\u{85}\u{ef}";
+    let names = no_names.chars().map(|mark| name(&format!("x{mark}")));
+    rows.into_iter().chain(no_chunks()).chain(names).collect()
+}
+
+/// Bodies that nobody reads: what is no chunk ends the connection, whatever the answer.
+fn no_chunks() -> impl IntoIterator<Item = Row> {
+    let chunks = [
+        "0_2e\r\n\r\n",
+        "1these-bytes\r\nZ\r\n0\r\n\r\n",
+        "INVALID!!!\r\n",
+        "Z\r\nZZ\r\nZZZ\r\n\r\n",
+        "\r\n\r\n",
+        "-0x0\r\n\r\n",
+        "5\r\r;ABCD\r\n34\r\nE\r\n0\r\n\r\n",
+        "2;a=b\r\rXX\r\n0\r\n\r\n",
+        "1\r0\n",
+        "1\r\nZ\n0\r\n\r\n",
+        "1\r\nZ\r\n\r\n0\r\n\r\n",
+    ];
+    let lines = "transfer-encoding: chunked\r\n";
+    chunks.map(|chunks| ("Garden", post(lines, chunks), 405, CLOSED))
+}
+
+/// A head has 32 KiB and 100 lines, however it is filled.
+fn large_heads() -> Vec<Row> {
+    let long = |bytes: usize| get(&format!("x: {}\r\n", "y".repeat(bytes)));
+    let spaced = |bytes: usize| get(&format!("x:{}y\r\n", " ".repeat(bytes)));
+    let cookies = |count: usize| get(&"cookie: a=b\r\n".repeat(count));
+    vec![
+        ("5.4 of RFC 9110", long(32_000), 200, KEPT),
+        ("5.4 of RFC 9110", long(33_000), 431, CLOSED),
+        ("5.4 of RFC 9110", long(50_000), 431, CLOSED),
+        ("5.4 of RFC 9110", long(100_000), 431, CLOSED),
+        ("5.4 of RFC 9110", spaced(50_000), 431, CLOSED),
+        (
+            "5.4 of RFC 9110",
+            get(&"x: y\r\n".repeat(8_000)),
+            431,
+            CLOSED,
+        ),
+        ("5.4 of RFC 9110", cookies(99), 200, KEPT),
+        ("5.4 of RFC 9110", cookies(100), 431, CLOSED),
+    ]
+}
+
 #[tokio::test]
 async fn what_is_no_request_is_refused_with_its_connection_on_both_doors() {
     let site = site().await;
-    for rows in [lengths, heads, lines] {
-        hold(site.site(), rows()).await;
-        hold(site.admin_door(), rows()).await;
+    for rows in [lengths, heads, lines, found_elsewhere, large_heads] {
+        for door in [site.site(), site.admin_door()] {
+            hold(door, 0, rows()).await;
+            hold(door, 1, later(rows())).await;
+        }
     }
 }
 
@@ -320,7 +440,97 @@ async fn a_body_is_read_by_the_letter() {
         CLOSED,
     );
     let rows = rows.into_iter().chain(floods).chain([large]);
-    hold(site.site(), rows.collect()).await;
+    hold(site.site(), 0, rows.collect()).await;
+}
+
+/// What a client says last, to which door, and the answers to it.
+fn last_words(site: &Running) -> Vec<(SocketAddr, String, Vec<u16>)> {
+    let request = |line: &str, rest: &str| format!("{line} HTTP/1.1\r\nhost: localhost\r\n{rest}");
+    let read = |path: &str| request(&format!("GET {path}"), "\r\n");
+    let call = json!({"paths": ["/later"]}).to_string();
+    let length = call.len();
+    let call = request(
+        "POST /api/revalidate",
+        &format!("authorization: Bearer {TOKEN}\r\ncontent-length: {length}\r\n\r\n{call}"),
+    );
+    vec![
+        (site.site(), read("/"), vec![200]),
+        (site.site(), read("/slow"), vec![200]),
+        (site.site(), read("/nothing/here"), vec![404]),
+        (site.site(), request("HEAD /", "\r\n"), vec![200]),
+        // The short way has the second, and it is not there yet when the third is asked for.
+        (site.site(), read("/").repeat(2), vec![200; 2]),
+        (
+            site.site(),
+            read("/") + &read("/slow") + &read("/"),
+            vec![200; 3],
+        ),
+        (site.site(), read("/api/hook"), vec![200]),
+        (
+            site.site(),
+            request("POST /api/hook", "content-length: 3\r\n\r\nabc"),
+            vec![200],
+        ),
+        (
+            site.site(),
+            request(
+                "POST /api/hook",
+                "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            ),
+            vec![200],
+        ),
+        (site.site(), call, vec![200]),
+        (site.admin_door(), read("/api/routes"), vec![200]),
+        // In the midst of a request it is an end like any other.
+        (
+            site.site(),
+            request("POST /api/hook", "content-length: 30\r\n\r\nabc"),
+            vec![400],
+        ),
+        (
+            site.site(),
+            request(
+                "POST /api/hook",
+                "transfer-encoding: chunked\r\n\r\n3\r\nab",
+            ),
+            vec![400],
+        ),
+        (
+            site.site(),
+            "GET / HTTP/1.1\r\nhost: loc".to_owned(),
+            vec![],
+        ),
+    ]
+}
+
+/// RFC 9112 section 9.6: who has asked for all that it wants may say so, and gets it, at once or when
+/// it has been made.
+#[tokio::test]
+async fn who_says_no_more_is_answered_all_the_same() {
+    let site = site().await;
+    site.origin.hold("/slow");
+    site.origin.hold("/later");
+    let asking: Vec<_> = last_words(&site)
+        .into_iter()
+        .map(async |(door, bytes, expected)| {
+            let mut stream = TcpStream::connect(door).await.unwrap();
+            stream.write_all(bytes.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            (statuses(&answer) != expected).then(|| format!("{bytes:?}: {answer:?}"))
+        })
+        .collect();
+    let released = async {
+        site.until_calls("/slow", 1).await;
+        site.until_calls("/later", 1).await;
+        site.origin.release("/slow");
+        site.origin.release("/later");
+    };
+    let (answered, ()) = tokio::join!(join_all(asking), released);
+    let wrong: Vec<String> = answered.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// RFC 9112 section 9.3.2: every request of a pipeline is answered, in order.

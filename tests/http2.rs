@@ -13,19 +13,23 @@ use crate::modules;
 use crate::site::{Running, Site, TOKEN};
 
 /// Types of frames (section 6).
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
 /// Flags of frames.
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+pub(crate) const PRIORITIZED: u8 = 0x20;
 
 /// Error codes (section 7).
 const PROTOCOL_ERROR: u32 = 1;
@@ -37,9 +41,9 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The headers of `GET / HTTP/2` to `a` over http, compressed (RFC 7541 section 6).
-const GET: &[u8] = b"\x82\x86\x84\x01\x01a";
+pub(crate) const GET: &[u8] = b"\x82\x86\x84\x01\x01a";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);
@@ -49,12 +53,27 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A request without a body.
-fn get(stream: u32) -> Vec<u8> {
+pub(crate) fn get(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, GET)
 }
 
+/// A call of the endpoint whose body is to follow.
+pub(crate) fn post(stream: u32) -> Vec<u8> {
+    let block = [
+        b"\x83\x86\x01\x01a",
+        &header(":path", "/api/revalidate")[..],
+    ];
+    let token = header("authorization", &format!("Bearer {TOKEN}"));
+    frame(
+        HEADERS,
+        END_HEADERS,
+        stream,
+        &[&block.concat()[..], &token].concat(),
+    )
+}
+
 /// A header that is not remembered.
-fn header(name: &str, value: &str) -> Vec<u8> {
+pub(crate) fn header(name: &str, value: &str) -> Vec<u8> {
     let mut field = vec![0];
     for text in [name, value] {
         field.push(
@@ -69,7 +88,7 @@ fn header(name: &str, value: &str) -> Vec<u8> {
 }
 
 /// The stream ids of a client (section 5.1.1).
-fn streams(count: u32) -> impl Iterator<Item = u32> {
+pub(crate) fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|number| 2 * number + 1)
 }
 
@@ -78,28 +97,28 @@ pub(crate) struct Attacker(TcpStream);
 
 /// A frame of the server.
 #[derive(Debug)]
-struct Told {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(crate) struct Told {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Told {
     /// The error code of RST_STREAM and GOAWAY.
-    fn code(&self) -> u32 {
+    pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 }
 
 impl Attacker {
-    async fn new(to: SocketAddr) -> Self {
+    pub(crate) async fn new(to: SocketAddr) -> Self {
         Self::with(to, &[]).await
     }
 
     /// One who lets the server send so many bytes of each response (section 6.9.2).
-    async fn with_window(to: SocketAddr, bytes: u8) -> Self {
+    pub(crate) async fn with_window(to: SocketAddr, bytes: u8) -> Self {
         Self::with(to, &[0, 4, 0, 0, 0, bytes]).await
     }
 
@@ -127,12 +146,12 @@ impl Attacker {
     }
 
     /// Sends all of it, or what the server lets it.
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = timeout(PATIENCE, self.0.write_all(bytes)).await;
     }
 
     /// The next frame; none once the connection is closed.
-    async fn next(&mut self) -> Option<Told> {
+    pub(crate) async fn next(&mut self) -> Option<Told> {
         let read = async {
             let mut head = [0; 9];
             self.0.read_exact(&mut head).await.ok()?;
@@ -153,7 +172,7 @@ impl Attacker {
     }
 
     /// Frames up to the first of this kind for this stream; panics if the connection ends before.
-    async fn until(&mut self, kind: u8, stream: u32) -> Told {
+    pub(crate) async fn until(&mut self, kind: u8, stream: u32) -> Told {
         loop {
             let told = self.next().await;
             let told = told.unwrap_or_else(|| panic!("closed without a frame {kind} of {stream}"));
@@ -471,6 +490,49 @@ async fn who_opens_no_window_is_cut_off_after_half_a_minute() {
     }
     assert_eq!(site.metric("wisr_readers_too_slow_total").await, 200.0);
     site.until_metric("wisr_in_flight_bytes", 0.0).await;
+}
+
+/// Section 10.5.1: a head has 32 KiB and 100 lines, whichever request of a connection it is of. Cookies
+/// may come in pieces (section 8.2.3), which are one line.
+#[tokio::test]
+async fn a_head_has_its_bounds_at_every_request() {
+    let site = site().await;
+    let lines = |name, count| header(name, "y").repeat(count);
+    // Of 127 bytes each, as they are counted.
+    let bytes = |count| header("x", &"y".repeat(94)).repeat(count);
+    for (more, status) in [
+        (lines("x", 100), 200),
+        (lines("x", 101), 431),
+        ([lines("x", 98), lines("cookie", 50)].concat(), 200),
+        ([lines("x", 100), lines("cookie", 2)].concat(), 431),
+        (bytes(90), 200),
+        (bytes(300), 431),
+    ] {
+        let block = [GET, &more].concat();
+        let (first, rest) = block.split_at(block.len().min(16_000));
+        let mut request = frame(HEADERS, END_STREAM, 3, first);
+        for chunk in rest.chunks(16_000) {
+            request.extend(frame(CONTINUATION, 0, 3, chunk));
+        }
+        request.extend(frame(CONTINUATION, END_HEADERS, 3, b""));
+        let mut attacker = Attacker::new(site.site()).await;
+        attacker.send(&get(1)).await;
+        attacker.until(HEADERS, 1).await;
+        attacker.send(&request).await;
+        let told = attacker.until(HEADERS, 3).await;
+        // The static table has 200; another status is a text.
+        let right = match status {
+            200 => told.payload.contains(&0x88),
+            _ => is_431(&told),
+        };
+        assert!(right, "{} lines are to be {status}: {told:?}", more.len());
+    }
+}
+
+/// The digits of 431 in the code of RFC 7541 appendix B: 6, 6 and 5 bits, and ones.
+fn is_431(told: &Told) -> bool {
+    let code = [0b0110_1001, 0b1001_0000, 0b1111_1111];
+    told.payload.windows(3).any(|window| window == code)
 }
 
 /// Section 8.3.1: a host beside `:authority` says the same.

@@ -34,6 +34,7 @@ mod draft;
 mod faults;
 mod files;
 mod footprint;
+mod frames;
 mod framing;
 mod hostile;
 mod http2;

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use http::request::Parts as Head;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 
+use crate::http::Upload;
 use crate::http::hosts::Hosts;
 use crate::http::{
     Answer, Body, Patience, PerAddress, Revalidation, Secret, Service, Throttle, listen, upload,
@@ -153,7 +153,7 @@ impl Admin {
 
     async fn respond(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         address: IpAddr,
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
@@ -204,7 +204,7 @@ impl Admin {
     async fn given(
         &self,
         head: &Head,
-        body: Incoming,
+        body: Upload,
         limit: usize,
     ) -> Result<bytes::Bytes, Refusal> {
         if head.method != Method::POST {
@@ -217,7 +217,7 @@ impl Admin {
 }
 
 impl Service for Admin {
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, request: Request<Upload>, peer: SocketAddr) -> Answer {
         let admin = self.clone();
         Answer::Later(Box::pin(
             async move { admin.respond(request, peer.ip()).await },

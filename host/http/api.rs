@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -17,6 +16,7 @@ use super::places::Places;
 use super::revalidate::{Call, Revalidation};
 use super::upload;
 use crate::guest::Revalidate;
+use crate::http::Upload;
 use crate::isr::Queue;
 use crate::page::{Failure, FailureKind, OWN_COOKIES};
 use crate::release::{ApiRouted, Release};
@@ -78,7 +78,7 @@ impl Apis {
     pub(super) async fn answer(
         &self,
         routed: Arc<ApiRouted>,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         client: Client,
         dev: bool,
     ) -> Response<Body> {
@@ -102,7 +102,7 @@ impl Apis {
     async fn run(
         &self,
         routed: Arc<ApiRouted>,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         client: Client,
     ) -> Result<Response<Body>, Problem> {
         let route = routed.pattern.route();

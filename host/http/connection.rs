@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -32,13 +32,19 @@ use super::respond::Reader;
 use super::sound::sound;
 use super::strand::Strands;
 use super::timed::{Patience, Pulse, Timed};
+use super::trailers::Trailers;
+use super::upload::{Left, Upload};
 use super::visit::Watch;
 use crate::page::Entry;
 
 /// Bytes of a request head, in either version: cookies and long query strings fit, a flood does
-/// not. More is answered 431; so are more than 100 headers, hyper's limit. In HTTP/2 it bounds what
-/// CONTINUATION frames and compressed headers become, too.
-const MAX_HEAD: usize = 32 * 1024;
+/// not. More is answered 431. In HTTP/2 it bounds what CONTINUATION frames and compressed headers
+/// become, too.
+pub(super) const MAX_HEAD: usize = 32 * 1024;
+
+/// Lines of a request head, which are answered 431 as well: those of HTTP/1 are counted by hyper,
+/// which has the same limit.
+const MAX_LINES: usize = 100;
 
 /// Streams of one HTTP/2 connection at once; the figure that RFC 9113 section 6.5.2 advises not to
 /// go below is 100.
@@ -84,7 +90,7 @@ pub enum Short {
 /// What answers the requests of a door.
 pub trait Service: Send + Sync + 'static {
     /// Answers one request.
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer;
+    fn answer(self: &Arc<Self>, request: Request<Upload>, peer: SocketAddr) -> Answer;
 
     /// The short way: what [`Service::answer`] would say to a plain request, if it is a hit. `fetched`
     /// is what it has been waited for.
@@ -138,7 +144,7 @@ pub(super) async fn serve<S: Service>(
         manner.watch.clone(),
         Arc::clone(&manner.in_flight),
     );
-    let io = Lane::new(io, Arc::clone(&pulse), to_lane);
+    let io = Trailers::new(Lane::new(io, Arc::clone(&pulse), to_lane));
     let strands = Strands::new(slow);
     let builder = builder(strands.clone());
     let lane = Arc::clone(&pulse);
@@ -193,9 +199,11 @@ impl<S: Service> Talk<S> {
         let busy = self.pulse.enter(version, !request.body().is_end_stream());
         let way = self.way(version);
         let size = head_size(request.uri(), request.headers());
+        let is_waited_for = request.headers().contains_key(EXPECT);
+        let (request, left) = Upload::of(request);
         let watch = self.manner.watch.as_ref();
         let visit = watch.map(|watch| watch.begin(&request, self.peer));
-        let answer = || admit(&self.service, request, self.peer);
+        let answer = || admit(&self.service, request, size, self.peer);
         let answer = match &visit {
             Some(visit) => visit.answer(answer),
             None => answer(),
@@ -214,7 +222,7 @@ impl<S: Service> Talk<S> {
             if is_head {
                 take_body(&mut response);
             }
-            if is_unread(response.status()) {
+            if is_unread(response.status(), left, is_waited_for).await {
                 close(version, &mut response);
             }
             if let Some(visit) = visit {
@@ -276,8 +284,17 @@ async fn emptied<C: Future>(mut connection: Pin<&mut C>, lane: &Pulse) -> Option
 
 /// The service's answer to a request that is one. A panic is answered too, and costs nobody else:
 /// other requests of an HTTP/2 connection would end with it.
-fn admit<S: Service>(service: &Arc<S>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    if let Err(problem) = sound(&mut request) {
+fn admit<S: Service>(
+    service: &Arc<S>,
+    mut request: Request<Upload>,
+    size: usize,
+    peer: SocketAddr,
+) -> Answer {
+    let sound = match size > MAX_HEAD || lines(&request) > MAX_LINES {
+        true => Err(Problem::HeadTooLarge),
+        false => sound(&mut request),
+    };
+    if let Err(problem) = sound {
         let (method, headers) = (request.method(), request.headers());
         let mut response = Reader { headers, method }.sized(problem.page(false));
         close(request.version(), &mut response);
@@ -287,13 +304,23 @@ fn admit<S: Service>(service: &Arc<S>, mut request: Request<Incoming>, peer: Soc
     std::panic::catch_unwind(answer).unwrap_or_else(|_| Answer::Now(Problem::Panicked.page(false)))
 }
 
-/// Whether the answer says that the request's body was not read to its end, with which hyper ends a
-/// connection of HTTP/1.
-fn is_unread(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
-    )
+/// Whether the request's body was not read to its end, with which hyper ends a connection of HTTP/1.
+async fn is_unread(status: StatusCode, left: Option<Left>, is_waited_for: bool) -> bool {
+    match (status, left) {
+        (StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE, _) => true,
+        (_, Some(left)) => !left.finish(is_waited_for).await,
+        (_, None) => false,
+    }
+}
+
+/// Lines of a head. Cookies count as one: HTTP/2 has them in pieces (RFC 9113 section 8.2.3).
+fn lines<B>(request: &Request<B>) -> usize {
+    let headers = request.headers();
+    let mut cookies = 0;
+    if request.version() == Version::HTTP_2 {
+        cookies = headers.get_all(COOKIE).iter().skip(1).count();
+    }
+    headers.len() - cookies
 }
 
 /// Tells the client that the connection ends with this answer (RFC 9112 section 9.6).
@@ -323,6 +350,8 @@ fn builder(strands: Strands) -> auto::Builder<Strands> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        // A client that has said all it had to say may wait for the answer (RFC 9112 section 9.6).
+        .half_close(true)
         .max_buf_size(MAX_HEAD);
     builder
         .http2()

@@ -32,6 +32,8 @@ pub(super) enum Problem {
     Coding,
     /// More is expected than can be done.
     Expectation,
+    /// The head has too many bytes or lines.
+    HeadTooLarge,
     /// The URL is too long.
     UrlTooLong,
     /// The path means nothing.
@@ -87,6 +89,7 @@ impl Problem {
             Self::Stranger(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UrlTooLong => StatusCode::URI_TOO_LONG,
             Self::Upload(bad) => bad.status(),
             Self::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
@@ -106,6 +109,7 @@ impl Problem {
             Self::Host(_) | Self::Malformed(_) | Self::Path(_) => "Bad request",
             Self::Coding | Self::Expectation => "The request cannot be met",
             Self::Stranger(_) => "This server has another name",
+            Self::HeadTooLarge => "The request is too long",
             Self::UrlTooLong => "The address is too long",
             Self::Upload(_) => "The request was not read",
             Self::Elsewhere(_) => "This page has moved",
@@ -132,6 +136,7 @@ impl Problem {
             Self::Expectation => "Only `100-continue` can be expected.".to_owned(),
             Self::Unreadable => "It is there, and could not be read.".to_owned(),
             Self::Panicked => "This request could not be answered.".to_owned(),
+            Self::HeadTooLarge => "A head has at most 32 KiB and 100 lines.".to_owned(),
             Self::UrlTooLong => "A URL has at most 8 KiB.".to_owned(),
             Self::Upload(bad) => format!("{bad}."),
             Self::Path(bad) => format!("The address cannot be read: {bad}."),
@@ -301,6 +306,7 @@ mod tests {
             (Problem::Expectation, 417),
             (Problem::Unreadable, 500),
             (Problem::Panicked, 500),
+            (Problem::HeadTooLarge, 431),
             (Problem::UrlTooLong, 414),
             (Problem::Path(BadPath::Escape), 400),
             (Problem::Elsewhere("/a".to_owned()), 308),

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::conditional::whole_seconds;
-use super::connection::{Coming, Service, Short};
+use super::connection::{Coming, MAX_HEAD, Service, Short};
 use super::head::{Head, Plain};
 use super::in_flight::{Held, InFlight};
 use super::timed::{Fetching, Pulse, Timed};
@@ -66,6 +66,8 @@ pub(super) struct Lane<S> {
     road: Road,
     /// Of what is lent to hyper, what it had no room for yet.
     ahead: Bytes,
+    /// Bytes of the head that hyper is being lent.
+    head: usize,
     /// A request whose page is being fetched.
     fetch: Option<Fetch>,
     /// Of the lane's own answer, what the socket had no room for yet.
@@ -129,6 +131,7 @@ impl<S: Service> Lane<S> {
             in_flight,
             road: Road::First,
             ahead: Bytes::new(),
+            head: 0,
             fetch: None,
             rest: None,
         }
@@ -180,9 +183,29 @@ impl<S: Service> Lane<S> {
                 Head::Plain(_) | Head::Other => Road::Lent,
                 Head::Unclear => Road::Long,
             };
+            self.head = bytes.len();
             self.ahead = lend(bytes, buffer);
             return Poll::Ready(Ok(()));
         }
+    }
+
+    /// Reads for hyper, and of a head no more than it may have: hyper looks only between two reads
+    /// whether that is exceeded.
+    fn read_on(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.pulse.is_in_head() {
+            self.head = 0;
+        }
+        let (before, room) = (buffer.filled().len(), MAX_HEAD.saturating_sub(self.head));
+        if room == 0 || room >= buffer.remaining() {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        } else {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+            let length = part.filled().len();
+            buffer.advance(length);
+        }
+        self.head += buffer.filled().len() - before;
+        Poll::Ready(Ok(()))
     }
 
     /// What came in: the request whose page was fetched, or what the socket has.
@@ -325,7 +348,7 @@ impl<S: Service> AsyncRead for Lane<S> {
             return DESK.with_borrow_mut(|desk| this.attend(desk, cx, buffer));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+        ready!(this.read_on(cx, buffer))?;
         if buffer.filled().len() > before {
             this.road = Road::Long;
         }

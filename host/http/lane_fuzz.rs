@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +19,7 @@ use super::super::head::Plain;
 use super::super::respond::tests::entry;
 use super::Express;
 use crate::fuzz;
+use crate::http::Upload;
 use crate::page::{Entry, Revalidate, Timestamp};
 
 const SEEDS: &[&str] = &[
@@ -76,7 +76,7 @@ fn echo(path: &str, query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Re
 }
 
 impl Service for Echo {
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, request: Request<Upload>, _peer: SocketAddr) -> Answer {
         let is_plain = *request.method() == Method::GET && request.uri().path() != "/later";
         let (head, body) = request.into_parts();
         let (path, query) = (

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -15,6 +14,7 @@ use super::super::head::Plain;
 use super::super::respond::tests::entry as some_entry;
 use super::super::timed::Patience;
 use super::*;
+use crate::http::Upload;
 use crate::page::Revalidate;
 
 /// Bytes of `/large`: more than the kernels take on their own.
@@ -30,7 +30,7 @@ struct Ways {
 }
 
 impl Service for Ways {
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, request: Request<Upload>, _peer: SocketAddr) -> Answer {
         match request.uri().path() {
             "/slow" => Answer::Later(Box::pin(async {
                 tokio::task::yield_now().await;
@@ -235,6 +235,23 @@ async fn what_is_being_sent_is_finished_after_the_stop_signal() {
     let (_, body) = client.read().await;
     assert_eq!(body.len(), LARGE);
     assert_eq!(client.stream.read(&mut [0]).await.unwrap(), 0);
+    client.connection.await.unwrap();
+}
+
+/// RFC 9112 section 9.6: closed on what the client has sent meanwhile, the connection would be reset,
+/// and what of the answer had not arrived would be lost.
+#[tokio::test]
+async fn who_pipelines_has_the_end_of_the_last_answer() {
+    let mut client = client().await;
+    client.send("GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.stream.peek(&mut [0]).await.unwrap();
+    let more = "GET /hit HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
+    client.send(&more).await;
+    client.stop.send(true).unwrap();
+    let (_, body) = client.read().await;
+    assert_eq!(body.len(), LARGE);
+    assert_eq!(client.stream.read(&mut [0]).await.unwrap(), 0);
+    drop(client.stream);
     client.connection.await.unwrap();
 }
 

@@ -8,12 +8,12 @@ use futures_util::stream::poll_fn;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::body::Body;
 use super::super::connection::Answer;
 use super::*;
+use crate::http::Upload;
 
 /// Bytes of `/large`.
 const LARGE: usize = 16 << 20;
@@ -27,7 +27,7 @@ struct Echo {
 }
 
 impl Service for Echo {
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, request: Request<Upload>, _peer: SocketAddr) -> Answer {
         let path = request.uri().path().to_owned();
         match &*path {
             "/slow" => {}

@@ -58,6 +58,7 @@ mod sound;
 mod strand;
 mod throttle;
 mod timed;
+mod trailers;
 pub mod upload;
 mod views;
 mod visit;
@@ -81,6 +82,7 @@ pub use revalidate::{Parameters, Revalidation, Told};
 pub use service::{REVALIDATE, Site};
 pub use throttle::{Denied, Throttle};
 pub use timed::Patience;
+pub use upload::Upload;
 pub use visit::Watch;
 pub use webhook::{Rule, RuleText, Scheme, Seal, Webhook, Webhooks};
 

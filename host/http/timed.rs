@@ -152,6 +152,11 @@ impl Pulse {
         self.since.open();
     }
 
+    /// Whether the client is in the midst of a request's head.
+    pub(super) fn is_in_head(&self) -> bool {
+        !self.is_busy() && self.in_head.load(Relaxed)
+    }
+
     /// Whether the client has its answers, and has begun no other request.
     pub(super) fn is_at_rest(&self) -> bool {
         !self.is_busy() && !self.in_head.load(Relaxed)
@@ -277,8 +282,12 @@ struct Window {
 enum End {
     /// Not yet.
     Open,
-    /// Nothing more is sent; what still comes is thrown away, so many bytes until then.
-    Lingering { until: Instant, bytes: usize },
+    /// Nothing more is sent; what still comes is thrown away, so many bytes until then. Where nothing
+    /// is to come, and nothing has, there is no such moment.
+    Lingering {
+        until: Option<Instant>,
+        bytes: usize,
+    },
 }
 
 /// A socket whose client is timed.
@@ -362,8 +371,10 @@ impl Timed {
         loop {
             let mut buffer = ReadBuf::uninit(&mut room);
             let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut buffer) else {
-                return self.reading.poll(*until, cx);
+                return until.map_or(Poll::Ready(()), |until| self.reading.poll(until, cx));
             };
+            // Who has sent more than was asked for, in a pipeline, may be at it still.
+            until.get_or_insert_with(|| Instant::now() + LINGER);
             let length = buffer.filled().len();
             *bytes = bytes.saturating_sub(length);
             if read.is_err() || length == 0 || *bytes == 0 {
@@ -435,11 +446,8 @@ impl AsyncWrite for Timed {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let End::Open = self.end {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-            if !self.pulse.may_send() {
-                return Poll::Ready(Ok(()));
-            }
             self.end = End::Lingering {
-                until: Instant::now() + LINGER,
+                until: self.pulse.may_send().then(|| Instant::now() + LINGER),
                 bytes: LINGER_BYTES,
             };
         }

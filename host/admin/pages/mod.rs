@@ -19,13 +19,13 @@ use std::sync::Arc;
 
 use http::request::Parts as Head;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use maud::{Markup, html};
 use serde::de::DeserializeOwned;
 
 use super::guard::Written;
 use super::refusal::Refusal;
 use super::{Admin, answer};
+use crate::http::Upload;
 use crate::http::{Body, upload};
 use shell::{Section, Shell};
 
@@ -41,7 +41,7 @@ pub(super) fn are_open(path: &str) -> bool {
 pub(super) async fn respond(
     admin: &Arc<Admin>,
     head: &Head,
-    body: Incoming,
+    body: Upload,
     address: IpAddr,
 ) -> Response<Body> {
     let done = match head.method {
@@ -132,7 +132,7 @@ async fn shown(admin: &Arc<Admin>, head: &Head) -> Result<Response<Body>, Refusa
 async fn posted(
     admin: &Arc<Admin>,
     head: &Head,
-    body: Incoming,
+    body: Upload,
     address: IpAddr,
 ) -> Result<Response<Body>, Refusal> {
     let path = head.uri.path();

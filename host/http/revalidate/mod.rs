@@ -7,7 +7,6 @@ mod perform;
 mod told;
 
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::Secret;
@@ -16,6 +15,7 @@ use super::body::Body;
 use super::reply::{Proof, message, not_allowed, refusal, respond};
 use super::throttle::Throttle;
 use super::upload;
+use crate::http::Upload;
 pub use call::Parameters;
 use call::demand;
 pub(super) use call::{Call, Target, authorised};
@@ -34,11 +34,7 @@ pub(super) struct Endpoint<'a> {
 
 impl Endpoint<'_> {
     /// Answers one call from `address`.
-    pub(super) async fn answer(
-        &self,
-        request: Request<Incoming>,
-        client: Client,
-    ) -> Response<Body> {
+    pub(super) async fn answer(&self, request: Request<Upload>, client: Client) -> Response<Body> {
         let Some(token) = self.token else {
             let off = "The revalidate endpoint is off: the server has no token";
             return message(StatusCode::NOT_FOUND, off);

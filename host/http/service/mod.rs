@@ -14,7 +14,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
 use super::allowance::Allowance;
@@ -35,6 +34,7 @@ use super::throttle::Throttle;
 use super::views::Views;
 use super::webhook::Mailroom;
 use super::{Answer, Config, Plain, Service, Settings, Short};
+use crate::http::Upload;
 use crate::isr::{Isr, Queue};
 use crate::page::{Entry, PageKey};
 use crate::release::{ApiRouted, Release, Releases};
@@ -115,7 +115,7 @@ impl Site {
         self.settings.store(Arc::new(settings));
     }
 
-    fn route(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    fn route(self: &Arc<Self>, request: Request<Upload>, peer: SocketAddr) -> Answer {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let target = check::target(method, uri);
         let path = match target {
@@ -172,7 +172,7 @@ impl Site {
         self: &Arc<Self>,
         endpoint: Endpoint,
         path: Path,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         peer: SocketAddr,
     ) -> Answer {
         let client = self.proxies.client(peer.ip(), request.headers());
@@ -209,7 +209,7 @@ impl Site {
     fn api(
         self: &Arc<Self>,
         routed: Arc<ApiRouted>,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         peer: SocketAddr,
     ) -> Answer {
         at_route(routed.pattern.as_str());
@@ -222,7 +222,7 @@ impl Site {
     }
 
     /// A file of the public folder.
-    fn file(self: &Arc<Self>, name: Box<str>, request: Request<Incoming>) -> Answer {
+    fn file(self: &Arc<Self>, name: Box<str>, request: Request<Upload>) -> Answer {
         self.later(request, async move |site, parts| {
             let served = match &site.files {
                 Some(files) => files.serve(name, parts.clone(), site.isr.now()).await,
@@ -237,7 +237,7 @@ impl Site {
 
     fn later<F>(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         answer: impl FnOnce(Arc<Self>, Parts) -> F,
     ) -> Answer
     where
@@ -255,7 +255,7 @@ impl Service for Site {
         self.short(plain, fetched).unwrap_or(Short::None)
     }
 
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    fn answer(self: &Arc<Self>, request: Request<Upload>, peer: SocketAddr) -> Answer {
         let hosts = self.hosts.as_ref();
         if let Some(Err(name)) = hosts.map(|hosts| hosts.admit(request.uri(), request.headers())) {
             let (method, headers) = (request.method(), request.headers());

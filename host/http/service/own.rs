@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::super::Answer;
 use super::super::body::Body;
@@ -13,6 +12,7 @@ use super::super::locate::{locate, pairs};
 use super::super::overlay::Overlay;
 use super::super::respond::Face;
 use super::Site;
+use crate::http::Upload;
 use crate::route::Path;
 
 /// The props of pages.
@@ -26,7 +26,7 @@ impl Site {
     pub(super) fn own(
         self: &Arc<Self>,
         path: &Path,
-        asked: (Request<Incoming>, SocketAddr),
+        asked: (Request<Upload>, SocketAddr),
     ) -> Answer {
         let request = &asked.0;
         let overlay = self.overlay.as_ref();

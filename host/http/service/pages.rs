@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response, header};
-use hyper::body::Incoming;
 
 use super::super::Answer;
 use super::super::body::Body;
@@ -19,6 +18,7 @@ use super::super::respond::{Face, Reader};
 use super::super::showing::Showing;
 use super::super::views::Asked;
 use super::Site;
+use crate::http::Upload;
 use crate::isr::{Ask, Patience, Refused, Served, Toll};
 use crate::page::{Content, Cost, Entry};
 use crate::release::{Release, Routed};
@@ -32,7 +32,7 @@ impl Site {
         release: &Release,
         path: Option<&Path>,
         face: Face,
-        (request, peer): (Request<Incoming>, SocketAddr),
+        (request, peer): (Request<Upload>, SocketAddr),
     ) -> Answer {
         if let Some(path) = path
             && check::is_read(request.method())
@@ -48,7 +48,7 @@ impl Site {
         self.find(located, face, (request, peer))
     }
 
-    fn sees_drafts(&self, request: &Request<Incoming>) -> bool {
+    fn sees_drafts(&self, request: &Request<Upload>) -> bool {
         // Nearly nobody has one: the others pay for no more than this look.
         request.headers().contains_key(header::COOKIE)
             && self
@@ -82,7 +82,7 @@ impl Site {
         self: &Arc<Self>,
         located: Option<Located<'_>>,
         face: Face,
-        (request, peer): (Request<Incoming>, SocketAddr),
+        (request, peer): (Request<Upload>, SocketAddr),
     ) -> Answer {
         let located = located.filter(|located| !located.is_error_page());
         let Some(located) = located else {

@@ -5,20 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::super::Answer;
 use super::super::body::Body;
 use super::super::overlay::Overlay;
 use super::super::witness::{Interest, TARGET, Witness};
 use super::Site;
+use crate::http::Upload;
 
 impl Site {
     /// Answers while somebody watches: an author in the browser and on the terminal, an operator in
     /// the log.
     pub(super) fn watched(
         self: &Arc<Self>,
-        mut request: Request<Incoming>,
+        mut request: Request<Upload>,
         peer: SocketAddr,
     ) -> Answer {
         let witness = Witness::of(&request);

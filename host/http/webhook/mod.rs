@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -29,6 +28,7 @@ use super::reply::{Proof, message, not_allowed, refusal, respond, unproven};
 use super::revalidate::{Call, Revalidation, Told};
 use super::throttle::Throttle;
 use super::upload;
+use crate::http::Upload;
 use crate::page::Report;
 use replays::{Replays, Taken};
 pub use rule::{Rule, RuleText};
@@ -90,7 +90,7 @@ impl Mailroom {
     pub(super) async fn answer(
         &self,
         (name, webhook): (&str, &Webhook),
-        request: Request<Incoming>,
+        request: Request<Upload>,
         (throttle, client): (&Throttle, Client),
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
