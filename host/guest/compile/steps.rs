@@ -119,10 +119,8 @@ fn check_section(names: NameSectionReader<'_>, functions: usize) -> Result<(), S
                 ));
             }
             Name::Function(map) => {
-                let names = map.into_iter().map_while(Result::ok);
-                names
-                    .map(|naming| check(naming.name))
-                    .collect::<Result<(), _>>()?;
+                let mut names = map.into_iter().map_while(Result::ok);
+                names.try_for_each(|naming| check(naming.name))?;
             }
             _ => {}
         }
