@@ -403,6 +403,7 @@ async fn the_clock_may_jump_between_runs() {
     const HOUR: u64 = 3_600_000;
     const NOON: u64 = 1_900_000_000_000;
     let at = Timestamp::from_millis;
+    compiled().await;
     let origin = Origin::start().await;
     let site = Site::new().pages(&["posts/[id]"]);
     let site = site.script("/posts/short", json!({ "revalidate": 600 }));
@@ -454,6 +455,11 @@ async fn the_clock_may_jump_between_runs() {
     run.stop().await;
 }
 
+/// Has the program compile the pages' module: a server in this process has no program to do it.
+async fn compiled() {
+    drop(Site::new().pages(&["posts/[id]"]).start().await);
+}
+
 /// The short page, once it was made anew.
 async fn renewed(run: &Clocked, count: u64) -> Response {
     wait_for("the renewal", async || {
@@ -477,6 +483,7 @@ async fn the_clock_may_jump_while_it_runs() {
     const NOON: u64 = 1_900_000_000_000;
     let time: &AtomicU64 = Box::leak(Box::new(AtomicU64::new(NOON)));
     let set = |to: u64| time.store(to, Ordering::Relaxed);
+    compiled().await;
     let origin = Origin::start().await;
     let site = Site::new().pages(&["posts/[id]"]).config(CMS);
     let site = site.script("/posts/short", json!({ "revalidate": 600 }));
@@ -525,6 +532,7 @@ async fn the_clock_may_jump_while_it_runs() {
 async fn a_date_of_two_pages_is_of_neither() {
     const NOON: u64 = 1_900_000_000_000;
     let time: &AtomicU64 = Box::leak(Box::new(AtomicU64::new(NOON)));
+    compiled().await;
     let origin = Origin::start().await;
     let folder = Site::new().pages(&["posts/[id]"]).lay_out(&origin);
     let run = Clocked::by(folder.path(), Clock::told_by(time)).await;
