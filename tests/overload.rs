@@ -226,7 +226,14 @@ async fn a_route_that_is_widened_lets_in_who_waits() {
     // Narrowed, it lets no more in than it may have, and who runs goes on.
     site.configure(&rules(1));
     site.signal(Signal::HUP);
-    site.until_log("was read again, applied: routes").await;
+    wait_for("the second reading", async || {
+        let times = site
+            .log()
+            .matches("was read again, applied: routes")
+            .count();
+        (times == 2).then_some(()).ok_or(times.to_string())
+    })
+    .await;
     site.origin.hold("/slow/5");
     let fifth = site.waiting("/slow/5");
     site.until_metric("wisr_generations_waiting", 1.0).await;
