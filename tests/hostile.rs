@@ -262,6 +262,7 @@ async fn a_hostile_module_is_refused_by_name_and_words() {
     let site = site
         .module("alien", &wat::parse_str(alien).unwrap())
         .module("circle", CIRCLE)
+        .module("nested", &modules::nested(1_000_000))
         .start()
         .await;
 
@@ -286,6 +287,8 @@ async fn a_hostile_module_is_refused_by_name_and_words() {
     let incident = site.until_incident("module", "circle.wasm").await;
     let message = incident["message"].as_str().unwrap();
     assert!(message.contains("the compiler crashed on it"), "{message}");
+    let incident = site.until_incident("module", "nested.wasm").await;
+    assert!(site.resident() < 400 << 20, "{incident:#}");
     for (name, misdeed, _, _, words) in BY_HAND {
         let path = format!("/by-hand/{name}");
         assert_eq!(site.get(&path).await.status, 500, "{misdeed}");

@@ -319,6 +319,26 @@ pub(crate) fn endless() -> Vec<u8> {
     component(&format!("(func (local {locals}) {open} {body} {close})"))
 }
 
+/// Components within each other, so deep: who follows them by calling itself needs a stack without
+/// end, and who keeps a note for each needs memory.
+pub(crate) fn nested(depth: usize) -> Vec<u8> {
+    const HEAD: &[u8] = b"\0asm\x0d\0\x01\0";
+    // From the innermost one outwards: the length of each, then all of it from the outside in.
+    let mut lengths = vec![HEAD.len()];
+    for level in 0..depth {
+        let inner = lengths[level];
+        lengths.push(HEAD.len() + 1 + leb(inner).len() + inner);
+    }
+    let mut bytes = HEAD.to_vec();
+    for inner in lengths[..depth].iter().rev() {
+        // Section 4 is a component.
+        bytes.push(4);
+        bytes.extend(leb(*inner));
+        bytes.extend(HEAD);
+    }
+    bytes
+}
+
 /// A core module that carries no component type.
 pub(crate) fn bare_core() -> Vec<u8> {
     wat::parse_str("(module (func (export \"_initialize\")))").unwrap()

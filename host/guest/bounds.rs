@@ -10,6 +10,8 @@
 //! | its file | 64 MiB | `MODULE_BYTES` | `files_that_are_no_pages_are_refused_with_a_reason` |
 //! | time and memory of its compilation | `[compile]`, in a process of its own | `CompileLimits` | `a_module_that_explodes_in_the_compiler_is_refused` |
 //! | interfaces that it names, types, their nesting | read by the compiling process | `CompileLimits` | `a_hostile_module_is_refused_by_name_and_words` |
+//! | memory of the process that tries it | `memory` and 1 GiB | `HOST_BYTES` | `a_module_that_ends_whoever_starts_it_is_refused` |
+//! | what children answer | 512 MiB of code, 1 MiB of all else | `ANSWER` | `an_answer_is_text_in_no_larger_number_than_asked_for` |
 //! | memories, and what they begin with | 4, `memory` | `MEMORIES` | `a_hostile_module_is_refused_by_name_and_words` |
 //! | tables, elements of each | 16, 100,000; they count | `TABLE_ELEMENTS` | `a_table_grows_up_to_the_limit_and_counts_as_memory` |
 //! | core instances | 64 | `CORE_INSTANCES` | `modules_that_do_not_fit_are_refused_with_a_reason` |
@@ -61,7 +63,7 @@
 //! | debug information: memory, CPU time, stack | 256 MiB, 5 s, 32 MiB, in a process of its own | `MEMORY` | `hostile_debug_information_costs_its_own_lines_only` |
 //! | readers of debug information at once, and those who wait | 2, 16 | `CHILDREN` | `hostile_debug_information_costs_its_own_lines_only` |
 //! | lines of one failure, of a module | 256, 4 MiB kept | `SYMBOLS` | `hostile_debug_information_costs_its_own_lines_only` |
-//! | names of functions | 100,000 bytes, one for each function | `NAME_BYTES` | `hostile_debug_information_costs_its_own_lines_only` |
+//! | names of functions and of the module | 100,000 bytes, one for each function | `NAME_BYTES` | `names_of_functions_are_bounded` |
 //! | frames of a backtrace | 32 | `BACKTRACE_FRAMES` | `a_recursion_is_one_frame` |
 //! | a function's name, its place | 512 bytes | `FRAME_BYTES` | `a_recursion_is_one_frame` |
 //! | its message, its props in an incident | 4 KiB | `MESSAGE_BYTES` | `a_panic_reads_like_an_error_that_one_can_act_on` |

@@ -202,6 +202,9 @@ impl Engine {
                 artifacts.note_passed(name, &start);
             }
             let native = Native::open(&fresh.compiled, fresh.runtime, fresh.time)?;
+            if let Compiled::Fresh(made) = &fresh.compiled {
+                made.forget_code();
+            }
             Ok((native, start))
         })
         .await

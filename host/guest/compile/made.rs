@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+
 use super::super::child::nameless;
 use super::super::symbols::DebugInfo;
 
@@ -93,6 +95,14 @@ impl Made {
     /// The file as a compiler left it.
     pub(in super::super) fn file(&self) -> io::Result<File> {
         self.file.try_clone()
+    }
+
+    /// Gives back the memory of the code, which somebody has made runnable: what is left is the debug
+    /// information. Nobody may ask for the code any more.
+    pub(in super::super) fn forget_code(&self) {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // Failing that, it takes memory for as long as the module does.
+        let _ = rustix::fs::fallocate(&*self.file, hole, self.from, self.code);
     }
 
     /// The debug information, where there is any.

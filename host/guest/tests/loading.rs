@@ -1,5 +1,6 @@
 //! Loading: what becomes a module, and why the rest does not.
 
+use super::super::limits::NAME_BYTES;
 use super::*;
 
 #[tokio::test]
@@ -164,6 +165,49 @@ async fn modules_that_do_not_fit_are_refused_with_a_reason() {
         matches!(&error, LoadError::MissingImport(why) if why.contains("wasi:http/handler@0.3.0")),
         "{error}"
     );
+}
+
+/// A component whose core module has this function and this `name` section.
+fn named(functions: &[(u32, usize)]) -> Vec<u8> {
+    let leb = |mut value: usize| {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let sized = |id: u8, content: Vec<u8>| [vec![id], leb(content.len()), content].concat();
+    let mut names = leb(functions.len());
+    for (index, length) in functions {
+        names.extend(leb(*index as usize));
+        names.extend(leb(*length));
+        names.extend(vec![b'x'; *length]);
+    }
+    let section = [vec![4], b"name".to_vec(), sized(1, names)].concat();
+    let mut core = wat::parse_str("(module (func) (func))").unwrap();
+    core.extend(sized(0, section));
+    let head = b"\0asm\x0d\0\x01\0".to_vec();
+    [head, sized(1, core)].concat()
+}
+
+#[tokio::test]
+async fn names_of_functions_are_bounded() {
+    let refused = async |functions: &[(u32, usize)]| {
+        let error = engine().load(named(functions)).await.unwrap_err();
+        error.to_string()
+    };
+    let told = refused(&[(0, NAME_BYTES + 1)]).await;
+    assert!(told.contains("a name of 100001 bytes"), "{told}");
+    let told = refused(&[(0, 1), (1, 1), (7, 1)]).await;
+    assert!(
+        told.contains("names of 3 functions, of which it has 2"),
+        "{told}"
+    );
+    // As many and as long as they may be: it is refused for being no page.
+    let told = refused(&[(0, NAME_BYTES), (1, 1)]).await;
+    assert!(told.contains("so it is no page"), "{told}");
 }
 
 #[tokio::test]
