@@ -370,9 +370,9 @@ mod tests {
             _held: held,
         };
         piece.advance(1);
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(delivery.poll_ahead(0, &mut cx).is_pending());
+        let cx = Context::from_waker(Waker::noop());
+        assert!(delivery.poll_ahead(0, &cx).is_pending());
         drop(piece);
-        assert!(delivery.poll_ahead(0, &mut cx).is_ready());
+        assert!(delivery.poll_ahead(0, &cx).is_ready());
     }
 }
