@@ -21,7 +21,7 @@ const TIME: Duration = Duration::from_secs(10);
 const UNWANTED: u64 = 64 * 1024;
 const UNWANTED_TIME: Duration = Duration::from_millis(100);
 
-/// The body of a request. What is not read of it is told to whoever has the [`Left`].
+/// The body of a request. What is not read of it is told to whoever has its `Left`.
 #[derive(Debug)]
 pub struct Upload {
     body: Option<Incoming>,

@@ -736,14 +736,15 @@ async fn a_broken_file_in_the_pass_of_a_fall_is_told_beside_it() {
         let incidents = site.incidents.latest(9);
         incidents
             .iter()
-            .map(|incident| incident.kind.clone())
+            .map(|incident| (incident.kind.to_string(), incident.count))
             .collect()
     };
-    assert_eq!(told(), ["module", "returned"]);
-    // Other junk is another incident.
+    let returned = || ("returned".to_owned(), 1);
+    assert_eq!(told(), [("module".to_owned(), 1), returned()]);
+    // Other junk is another incident of the same kind.
     site.put("a.wasm", b"more junk");
     site.releases.scan().await;
-    assert_eq!(told(), ["module", "module", "returned"]);
+    assert_eq!(told(), [("module".to_owned(), 2), returned()]);
 }
 
 #[tokio::test]

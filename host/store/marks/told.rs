@@ -259,7 +259,10 @@ mod tests {
         let own = marks.path(&key);
         // Others do not know yet of what it was replaced after.
         marks.replace(&key, own, drop);
-        assert_eq!(named(&marks.untold(9).unwrap()), std::slice::from_ref(&path));
+        assert_eq!(
+            named(&marks.untold(9).unwrap()),
+            std::slice::from_ref(&path)
+        );
         marks.adopt(told(&[(path, 7)], Some(own)), drop);
         marks.replace(&key, marks.path(&key), drop);
         let replaced = Mark::Replaced(key.clone());
