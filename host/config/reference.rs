@@ -277,7 +277,7 @@ const KEYS: &[Key] = &[
     row(
         "compile.memory",
         Value("\"2GiB\""),
-        "address space of one compilation",
+        "address space of one compilation; never more than the memory that is left",
     ),
     row(
         "compile.cpu",

@@ -33,8 +33,8 @@ pub(super) struct Confinement {
     pub(super) data: Option<u64>,
     /// Seconds of CPU time.
     pub(super) cpu: u64,
-    /// Bytes of what it answers.
-    pub(super) answer: u64,
+    /// Bytes of the largest file that it writes: its answer, or what it keeps in memory files.
+    pub(super) files: u64,
 }
 
 /// Open files: its three streams, and what its threads look up about the machine.
@@ -65,7 +65,7 @@ impl Confinement {
         };
         bound(Resource::Core, 0, 0)?;
         bound(Resource::Nofile, OPEN_FILES, OPEN_FILES)?;
-        bound(Resource::Fsize, self.answer, self.answer)?;
+        bound(Resource::Fsize, self.files, self.files)?;
         for (resource, bytes) in [(Resource::As, self.space), (Resource::Data, self.data)] {
             if let Some(bytes) = bytes {
                 bound(resource, bytes, bytes)?;

@@ -43,7 +43,7 @@ pub(super) async fn compile(program: &Path, job: Job) -> Result<Made, LoadError>
             data: None,
             // Zero seconds would be no limit at all.
             cpu: limits.cpu.as_secs().max(1),
-            answer: CODE_BYTES,
+            files: CODE_BYTES,
         },
         fast,
         tier,

@@ -23,7 +23,7 @@ use super::child::{Confinement, Ended, Errand};
 use super::compile::Compiler;
 use super::engine::{Engine, Purpose};
 use super::frames::Place;
-use super::limits::DRY_RUN;
+use super::limits::{DRY_RUN, MODULE_BYTES};
 use super::module::LoadError;
 use super::runtime::Runtime;
 use super::trap::span;
@@ -48,6 +48,10 @@ const HOST_BYTES: u64 = 1 << 30;
 
 /// What a child takes beside the guest's time, on a machine that has more to do.
 const SPARE: Duration = Duration::from_secs(30);
+
+/// Bytes of the file in memory that holds how a memory begins: wasmtime makes one whose data fill half
+/// of it at least, and data are part of the module.
+const IMAGE_BYTES: u64 = 4 * MODULE_BYTES as u64;
 
 /// Bytes of what a child answers: a failure is bounded as an incident is.
 const ANSWER: u64 = 1 << 20;
@@ -109,7 +113,7 @@ fn confinement(runtime: &Runtime, max_memory: u64) -> Confinement {
         space: None,
         data: Some(max_memory.saturating_add(HOST_BYTES)),
         cpu: (limits.cpu + SPARE).as_secs(),
-        answer: ANSWER,
+        files: IMAGE_BYTES,
     }
 }
 

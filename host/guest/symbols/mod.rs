@@ -281,7 +281,7 @@ async fn ask_child(
             space: Some(memory + PROGRAM),
             data: Some(memory),
             cpu: CPU.as_secs(),
-            answer: ANSWER,
+            files: ANSWER,
         },
         base,
         offsets,
