@@ -231,12 +231,8 @@ async fn a_call_for_a_path_is_one_for_its_variants() {
         site.until(one, |shown| shown.n() == before + 1).await;
     }
     fill(&site).await;
-    assert_eq!(
-        site.revalidate(json!({"paths": ["/posts/1"], "mode": "stale"}))
-            .await
-            .status,
-        200
-    );
+    let asked = json!({"paths": ["/posts/1"], "mode": "stale"});
+    assert_eq!(site.revalidate(asked).await.status, 200);
     site.kill();
     site.restart().await;
     for path in ["/posts/1", one, other] {
@@ -254,12 +250,8 @@ async fn a_call_for_a_path_is_one_for_its_variants() {
     for source in ["/posts/1", "/posts/1~a", "/posts/1~b%20c"] {
         site.origin.fail(source);
     }
-    assert_eq!(
-        site.revalidate(json!({"paths": ["/posts/1"], "mode": "purge"}))
-            .await
-            .status,
-        200
-    );
+    let asked = json!({"paths": ["/posts/1"], "mode": "purge"});
+    assert_eq!(site.revalidate(asked).await.status, 200);
     for path in ["/posts/1", one, other, data] {
         assert_eq!(site.get(path).await.status, 500, "{path}");
     }

@@ -155,7 +155,8 @@ pub(super) const BACKTRACE_FRAMES: usize = 32;
 pub(super) const DRY_RUN: Limits = Limits {
     // SpiderMonkey and CPython start from snapshots; nothing needs longer than a page may take.
     cpu: Duration::from_secs(1),
-    wall: Duration::from_secs(10),
+    // Its process gives way to all others: on a busy machine a second of CPU time is long in coming.
+    wall: Duration::from_secs(60),
     memory: u64::MAX,
     page: 0,
     props: 0,

@@ -16,7 +16,7 @@ use super::outbound::Session;
 use super::runtime::Tier;
 use super::sandbox::{Fittings, Sandbox};
 use super::sink::Journal;
-use super::trap::{Stop, brief, brief_lines};
+use super::trap::{Stop, brief_json, brief_lines};
 use crate::page::{Cost, Digest, Failure, FailureKind, Given};
 
 /// What is to run, and with what.
@@ -177,7 +177,7 @@ impl Run<'_> {
                     // Checked to be the guest's own UTF-8.
                     props: self
                         .props
-                        .map(|json| brief(&String::from_utf8_lossy(&json))),
+                        .map(|json| brief_json(&String::from_utf8_lossy(&json))),
                     cost: self.cost,
                 });
                 Err((failure, places))

@@ -1,6 +1,6 @@
 //! `Stop`: how a generation ended without a page, and its telling as a [`Failure`].
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use wasmtime::component::ResourceTableError;
@@ -14,7 +14,7 @@ use super::limits::{
 use super::meter::Cut;
 use super::sandbox::Overrun;
 use super::sink::neutralise;
-use crate::page::{FailureKind, plural};
+use crate::page::{FailureKind, is_hidden, plural};
 
 /// Why a generation stopped.
 #[derive(Debug)]
@@ -227,6 +227,23 @@ pub(super) fn brief(text: &str) -> String {
     clip(text, MESSAGE_BYTES)
 }
 
+/// The same of JSON, which stays JSON: what is hidden in a text stands there as an escape.
+pub(super) fn brief_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for char in json.chars() {
+        // Between its tokens JSON has line ends and tabs; within its texts it has neither.
+        if is_hidden(char) && !char.is_ascii_whitespace() {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                // Writing to a text does not fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(char);
+        }
+    }
+    brief(&shown)
+}
+
 /// The same in lines, as stacks of other languages are.
 pub(super) fn brief_lines(text: &str) -> String {
     cut(text, MESSAGE_BYTES, true)
@@ -297,6 +314,15 @@ mod tests {
         );
         assert_eq!(super::brief("two\nlines"), "two\\nlines");
         assert_eq!(brief_lines("two\nlines\x1b"), "two\nlines\\u{1b}");
+    }
+
+    #[test]
+    fn json_stays_json_whatever_is_hidden_in_it() {
+        let json = "{\"a\":\n\"\u{202e}\u{e0041}\"}";
+        let shown = brief_json(json);
+        assert!(!shown.contains(is_hidden), "{shown}");
+        let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(read(&shown.replace("\\n", "\n")), read(json));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use fjall::{PersistMode, Readable, Slice, Snapshot};
 use parking_lot::{Mutex, RwLock};
 
-use super::aside::{self, Trust};
+use super::aside;
 use super::commits::Commits;
 use super::health::DiskError;
 use super::keys::{BODY, META, PATH, PURGE, REPLACED, SITE, TAG, decode_mark, text_key};
@@ -22,7 +22,7 @@ use super::lock::Lock;
 use super::open::{CHANGED, Damage, OpenError, Prepared, begin, is_of_the_bytes, prepare};
 use super::opened::{self, MEMTABLE, Opened, SEPARATE, cache_beside};
 use super::queue::{Change, Round};
-use super::salvage::Old;
+use super::salvage::{Old, take_back};
 use crate::page::{Entry, PageKey, Stamped, Summary};
 use crate::store::Window;
 use crate::store::codec::{self, DecodeError, Meta};
@@ -71,39 +71,6 @@ fn told(folder: &Path, aside: &Path, damage: &Damage) -> String {
         folder.display(),
         aside.display()
     )
-}
-
-/// Opens what was set aside and whose pages have not come back yet, beside a store with this floor.
-fn take_back(folder: &Path, floor: u64, distrust: &Path) -> io::Result<Vec<Old>> {
-    let mut olds = Vec::new();
-    for place in aside::pending(folder)? {
-        let mut old = match Old::open(&place) {
-            Ok(Some(old)) => old,
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::warn!("{} is not taken back: {error}", place.display());
-                continue;
-            }
-        };
-        old.trust = match aside::trust(&place) {
-            Some(trust) => trust,
-            None => {
-                // Behind the floor purges are forgotten.
-                let is_known = old.is_whole && floor == 0;
-                let trust = if is_known {
-                    Trust::Stale
-                } else {
-                    Trust::Doubted
-                };
-                // First: what comes back must count as older than an invalidation.
-                File::create(distrust)?.sync_all()?;
-                aside::begin(&place, trust)?;
-                trust
-            }
-        };
-        olds.push(old);
-    }
-    Ok(olds)
 }
 
 /// Why something could not be read.

@@ -50,6 +50,42 @@ enum Reach {
 
 type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
+/// Opens what was set aside and whose pages have not come back yet, beside a store with this floor.
+///
+/// # Errors
+/// When the file system refuses.
+pub(super) fn take_back(folder: &Path, floor: u64, distrust: &Path) -> io::Result<Vec<Old>> {
+    let mut olds = Vec::new();
+    for place in aside::pending(folder)? {
+        let mut old = match Old::open(&place) {
+            Ok(Some(old)) => old,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!("{} is not taken back: {error}", place.display());
+                continue;
+            }
+        };
+        old.trust = match aside::trust(&place) {
+            Some(trust) => trust,
+            None => {
+                // Behind the floor purges are forgotten.
+                let is_known = old.is_whole && floor == 0;
+                let trust = if is_known {
+                    Trust::Stale
+                } else {
+                    Trust::Doubted
+                };
+                // First: what comes back must count as older than an invalidation.
+                File::create(distrust)?.sync_all()?;
+                aside::begin(&place, trust)?;
+                trust
+            }
+        };
+        olds.push(old);
+    }
+    Ok(olds)
+}
+
 impl Old {
     /// Opens what was set aside at `place`; none where nothing of it can be read, or a later wisr is
     /// to do that. What 0.1.0 set aside is opened only if nothing but leftovers was wrong with it.
