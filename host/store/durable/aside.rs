@@ -56,6 +56,10 @@ pub(super) fn set(folder: &Path, damage: &Damage) -> io::Result<PathBuf> {
     for state in [BEGUN, CLOSED] {
         remove_any(&folder.join(state))?;
     }
+    if *damage == Damage::JournalCut {
+        // What it has lost does not show any more when it is opened again.
+        begin(folder, Trust::Doubted)?;
+    }
     fs::write(folder.join(SINCE), format!("{damage}\n"))?;
     fs::rename(folder, &place)?;
     Ok(place)

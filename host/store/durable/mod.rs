@@ -12,6 +12,7 @@ mod behind;
 mod commits;
 mod database;
 mod health;
+mod journals;
 mod keeper;
 mod keys;
 mod leftovers;

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::journals;
 use super::leftovers::{self, journal_number};
 use super::lock::Lock;
 use super::opened::{self, Opened, describe};
@@ -53,6 +54,9 @@ pub(super) enum Damage {
     /// What it was opened with before the last entries is not there any more.
     #[error("a journal of its database is gone")]
     JournalGone,
+    /// The database takes what it cannot read for the end that a crash left, and says nothing.
+    #[error("a journal of its database cannot be read to its end")]
+    JournalCut,
     /// The database says so.
     #[error("its database cannot be opened: {0}")]
     Database(String),
@@ -127,12 +131,15 @@ pub(super) fn begin(
     if folder.join(CHANGED).exists() {
         return Ok(Err(Damage::Changed));
     }
+    let mut ends = Vec::new();
     let opened = if pages.exists() {
+        ends = journals::ends(pages).map_err(failed)?;
         opened::open(pages, cache)
     } else {
         make(pages, cache)
     };
     match opened {
+        Ok(_) if journals::is_any_cut(&ends).map_err(failed)? => Ok(Err(Damage::JournalCut)),
         Ok(opened) => Ok(Ok(opened)),
         Err(error) => judge(folder, error).map(Err),
     }
